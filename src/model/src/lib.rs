@@ -1,0 +1,43 @@
+//! The vocabulary of Trefoil: what every other crate means by a label, a sample, a log record, a span.
+//!
+//! Reading order: [`time`], [`labels`], [`matcher`], [`histogram`], [`metric`] (samples and write batches),
+//! [`value`] (attribute values), [`log`], [`trace`], then the contracts: [`query`] (deadline and budgets),
+//! [`metric_store`], [`event_store`].
+//!
+//! Invariants: this crate uses nothing of ours; it knows no files, sockets, wire formats or configuration,
+//! and its types derive no `Serialize`. Wire types are converted by hand in the edge crates.
+
+pub mod event_store;
+pub mod histogram;
+pub mod labels;
+pub mod log;
+pub mod matcher;
+pub mod metric;
+pub mod metric_store;
+pub mod query;
+pub mod time;
+pub mod trace;
+pub mod value;
+
+pub use event_store::{Direction, EventWriter, LogEntry, LogQuery, LogReader, SpanQuery, StoredTrace, TraceReader};
+pub use histogram::{CounterResetHint, FloatHistogram, Span as HistogramSpan};
+pub use labels::{Labels, LabelsBuilder};
+pub use log::{LogBatch, LogGroup, LogRecord};
+pub use matcher::{MatchOp, Matcher, MatcherError};
+pub use metric::{
+    Exemplar, FloatPoint, HistogramPoint, MetricBatch, MetricKind, MetricMetadata, STALE_NAN, is_stale_nan,
+};
+pub use metric_store::{MetricReader, MetricWriter, SampleBuffer, SelectRequest, SelectedSeries, SeriesSource};
+pub use query::{BudgetError, QueryBudget, StoreError, Unlimited, WriteError, WriteReport};
+pub use time::{NanoRange, TimeRange};
+pub use trace::{Span, SpanEvent, SpanGroup, SpanId, SpanKind, SpanLink, StatusCode, TraceBatch, TraceId};
+pub use value::{AttributeValue, Attributes, Resource, Scope};
+
+/// A tenant: part of every journal record, series and stream key, part path and cache key. 0 unless tenants
+/// are switched on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct TenantId(pub u32);
+
+/// Identifies a series within one store; stable over restarts, never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SeriesId(pub u64);

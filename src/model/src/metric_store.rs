@@ -1,0 +1,149 @@
+//! The contract of the time-series store.
+
+use std::sync::Arc;
+
+use crate::{
+    Exemplar, FloatHistogram, Labels, Matcher, MetricBatch, MetricMetadata, QueryBudget, StoreError, TenantId,
+    TimeRange, WriteError, WriteReport,
+};
+
+/// Takes batches of samples.
+#[async_trait::async_trait]
+pub trait MetricWriter: Send + Sync {
+    /// Stores a batch. When it returns `Ok`, all that is not rejected is durable and visible to queries.
+    ///
+    /// Samples of the same series and time are resolved at query and merge: the one written last wins.
+    async fn write(&self, batch: MetricBatch) -> Result<WriteReport, WriteError>;
+}
+
+/// Which series to read.
+#[derive(Debug, Clone)]
+pub struct SelectRequest {
+    /// Tenant.
+    pub tenant: TenantId,
+    /// All must hold. An absent label counts as "".
+    pub matchers: Vec<Matcher>,
+    /// Series without a sample here may be left out. Samples are read by [`SeriesSource::read`].
+    pub range: TimeRange,
+}
+
+/// A series that a query selected.
+#[derive(Clone)]
+pub struct SelectedSeries {
+    /// Its labels.
+    pub labels: Labels,
+    /// Where its samples are.
+    pub source: Arc<dyn SeriesSource>,
+}
+
+/// The samples of one series. Holds what it needs, so that the series stays readable whatever merges do.
+pub trait SeriesSource: Send + Sync {
+    /// Appends the samples of `range` to `out`: times ascend strictly, stale markers included.
+    fn read(&self, range: TimeRange, out: &mut SampleBuffer) -> Result<(), StoreError>;
+}
+
+/// Samples of one series in columns; reused over series to save allocations.
+#[derive(Debug, Clone, Default)]
+pub struct SampleBuffer {
+    /// Unix milliseconds, strictly ascending.
+    pub times: Vec<i64>,
+    /// Values; for a histogram sample a NaN that is not a stale marker, unless the sample is one.
+    pub values: Vec<f64>,
+    /// Start timestamps in Unix milliseconds, 0 for unknown; empty when no sample has one.
+    pub starts: Vec<i64>,
+    /// Histogram samples: (index into `times`, value), ascending.
+    pub histograms: Vec<(u32, Arc<FloatHistogram>)>,
+}
+
+impl SampleBuffer {
+    /// Empties all columns, keeping their memory.
+    pub fn clear(&mut self) {
+        self.times.clear();
+        self.values.clear();
+        self.starts.clear();
+        self.histograms.clear();
+    }
+
+    /// Number of samples.
+    pub fn len(&self) -> usize {
+        self.times.len()
+    }
+
+    /// True without samples.
+    pub fn is_empty(&self) -> bool {
+        self.times.is_empty()
+    }
+
+    /// Appends a float sample; its time must be after the last one's.
+    pub fn push_float(&mut self, t_ms: i64, start_ms: i64, value: f64) {
+        self.push_start(start_ms);
+        self.times.push(t_ms);
+        self.values.push(value);
+    }
+
+    /// Appends a histogram sample; its time must be after the last one's.
+    pub fn push_histogram(&mut self, t_ms: i64, start_ms: i64, value: Arc<FloatHistogram>) {
+        self.push_start(start_ms);
+        let v = if value.is_stale() { value.sum } else { f64::NAN };
+        self.histograms.push((self.times.len() as u32, value));
+        self.times.push(t_ms);
+        self.values.push(v);
+    }
+
+    fn push_start(&mut self, start_ms: i64) {
+        if start_ms != 0 && self.starts.is_empty() {
+            self.starts.resize(self.times.len(), 0);
+        }
+        if start_ms != 0 || !self.starts.is_empty() {
+            self.starts.push(start_ms);
+        }
+    }
+}
+
+/// Reads series. Calls may take long: not for an async thread.
+pub trait MetricReader: Send + Sync {
+    /// The series that satisfy every matcher and may have samples in the range, sorted by labels, each once.
+    fn select(&self, request: &SelectRequest, budget: &dyn QueryBudget) -> Result<Vec<SelectedSeries>, StoreError>;
+
+    /// Label sets only, sorted, at most `limit` (0: no limit). The flag says that more were cut.
+    fn series(
+        &self,
+        requests: &[SelectRequest],
+        limit: usize,
+        budget: &dyn QueryBudget,
+    ) -> Result<(Vec<Labels>, bool), StoreError>;
+
+    /// Label names of the matching series, sorted. No request: of all series in `range`.
+    fn label_names(
+        &self,
+        tenant: TenantId,
+        range: TimeRange,
+        requests: &[SelectRequest],
+        limit: usize,
+        budget: &dyn QueryBudget,
+    ) -> Result<(Vec<String>, bool), StoreError>;
+
+    /// Values of a label over the matching series, sorted. No request: over all series in `range`.
+    fn label_values(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        range: TimeRange,
+        requests: &[SelectRequest],
+        limit: usize,
+        budget: &dyn QueryBudget,
+    ) -> Result<(Vec<String>, bool), StoreError>;
+
+    /// Exemplars of the matching series in the range: (series labels, exemplars by time). `Exemplar::series` is 0.
+    fn exemplars(
+        &self,
+        requests: &[SelectRequest],
+        budget: &dyn QueryBudget,
+    ) -> Result<Vec<(Labels, Vec<Exemplar>)>, StoreError>;
+
+    /// Metadata of one family or all, sorted by name; a family may have several.
+    fn metadata(&self, tenant: TenantId, name: Option<&str>, limit: usize) -> Vec<MetricMetadata>;
+
+    /// Number of series with a sample in the memtable (the active ones).
+    fn active_series(&self) -> u64;
+}
