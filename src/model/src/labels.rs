@@ -41,16 +41,21 @@ impl Labels {
     ///
     /// Panics in debug builds when they are not.
     pub fn from_sorted<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        let mut packed = String::with_capacity(128);
+        Self::from_sorted_with(&mut String::with_capacity(128), pairs)
+    }
+
+    /// As [`Labels::from_sorted`], packing into `scratch`, so that decoders of many series reuse its memory.
+    pub fn from_sorted_with<'a>(scratch: &mut String, pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        scratch.clear();
         let mut last: Option<&'a str> = None;
         for (name, value) in pairs {
             debug_assert!(last.is_none_or(|l| l < name), "label names must ascend strictly");
             debug_assert!(!value.is_empty(), "empty label values are left out");
             last = Some(name);
-            push_text(&mut packed, name);
-            push_text(&mut packed, value);
+            push_text(scratch, name);
+            push_text(scratch, value);
         }
-        Self { packed: Arc::from(packed) }
+        Self { packed: Arc::from(scratch.as_str()) }
     }
 
     /// The packed form, for storage; [`Labels::from_packed`] reads it back.

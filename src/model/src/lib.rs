@@ -7,6 +7,7 @@
 //! Invariants: this crate uses nothing of ours; it knows no files, sockets, wire formats or configuration,
 //! and its types derive no `Serialize`. Wire types are converted by hand in the edge crates.
 
+pub mod alert;
 pub mod event_store;
 pub mod histogram;
 pub mod labels;
@@ -19,11 +20,12 @@ pub mod time;
 pub mod trace;
 pub mod value;
 
+pub use alert::{Alert, AlertReceiver};
 pub use event_store::{Direction, EventWriter, LogEntry, LogQuery, LogReader, SpanQuery, StoredTrace, TraceReader};
 pub use histogram::{CounterResetHint, FloatHistogram, Span as HistogramSpan};
 pub use labels::{Labels, LabelsBuilder};
 pub use log::{LogBatch, LogGroup, LogRecord};
-pub use matcher::{MatchOp, Matcher, MatcherError};
+pub use matcher::{MatchOp, Matcher, MatcherError, anchored};
 pub use metric::{
     Exemplar, FloatPoint, HistogramPoint, MetricBatch, MetricKind, MetricMetadata, STALE_NAN, is_stale_nan,
 };

@@ -85,7 +85,7 @@ impl HttpClient {
         }
         match &config.proxy.proxy_url {
             Some(url) => {
-                let proxy = reqwest::Proxy::all(url.to_string()).map_err(ClientError::Build)?;
+                let proxy = reqwest::Proxy::all(url.as_str()).map_err(ClientError::Build)?;
                 let no_proxy = reqwest::NoProxy::from_string(&config.proxy.no_proxy);
                 builder = builder.proxy(proxy.no_proxy(no_proxy));
             }

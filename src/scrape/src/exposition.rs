@@ -144,7 +144,11 @@ impl<'a> Exposition<'a> {
             let name = unescape(&after[1..end - 1]);
             (name, after[end..].strip_prefix([' ', '\t']).unwrap_or(&after[end..]))
         } else {
-            let (name, text) = split_space(after);
+            let (name, text) =
+                if open_metrics { after.split_once(' ').unwrap_or((after, "")) } else { split_space(after) };
+            if name.is_empty() && !open_metrics {
+                return Ok(None);
+            }
             if name.is_empty() || name_len(name) != name.len() {
                 return Err(self.fail(format!("invalid metric name {:?} in {keyword} comment", cut(name))));
             }
@@ -169,7 +173,8 @@ impl<'a> Exposition<'a> {
                     "summary" => MetricKind::Summary,
                     "info" => MetricKind::Info,
                     "stateset" => MetricKind::StateSet,
-                    "unknown" | "untyped" => MetricKind::Unknown,
+                    "unknown" => MetricKind::Unknown,
+                    "untyped" if !open_metrics => MetricKind::Unknown,
                     _ => return Err(self.fail(format!("invalid metric type {:?}", cut(word)))),
                 };
                 Ok(Some(Line::Type { name, kind }))

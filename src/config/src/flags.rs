@@ -1,0 +1,94 @@
+//! Command line flags over the file, under the names of Prometheus'.
+
+use std::path::PathBuf;
+
+use crate::PromDuration;
+use crate::config::Config;
+use crate::error::{ConfigError, Diagnostic, Pos};
+use crate::trefoil::{LogFormat, LogLevel, check_external_url};
+use crate::values::{Limit, ListenAddress};
+
+/// What flags say; `None` leaves what the file says. Relative paths are relative to the working directory.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct FlagOverrides {
+    /// `--storage.tsdb.path`: `trefoil.data_dir`.
+    pub storage_tsdb_path: Option<PathBuf>,
+    /// `--storage.tsdb.retention.time`: how long metrics are kept, over `storage.tsdb.retention.time`.
+    pub storage_tsdb_retention_time: Option<String>,
+    /// `--web.listen-address`: `trefoil.listeners.http.address`.
+    pub web_listen_address: Option<String>,
+    /// `--web.external-url`: `trefoil.external_url`.
+    pub web_external_url: Option<String>,
+    /// `--web.enable-lifecycle`: `trefoil.enable_lifecycle`.
+    pub web_enable_lifecycle: bool,
+    /// `--web.config.file`: `trefoil.web_config_file`.
+    pub web_config_file: Option<PathBuf>,
+    /// `--log.level`: `trefoil.self_telemetry.log_level`.
+    pub log_level: Option<String>,
+    /// `--log.format`: `trefoil.self_telemetry.log_format` (`logfmt` is `text`).
+    pub log_format: Option<String>,
+    /// `--otlp.grpc-address`: `trefoil.listeners.otlp_grpc.address`.
+    pub otlp_grpc_address: Option<String>,
+    /// `--otlp.http-address`: `trefoil.listeners.otlp_http.address`.
+    pub otlp_http_address: Option<String>,
+}
+
+impl FlagOverrides {
+    /// Puts the flags over a configuration; all faults of all flags at once.
+    pub fn apply(&self, config: &mut Config) -> Result<(), ConfigError> {
+        let mut faults = Vec::new();
+        let mut fault = |flag: &str, message: String| {
+            faults.push(Diagnostic { file: None, pos: Pos::default(), message: format!("flag --{flag}: {message}") });
+        };
+        let trefoil = &mut config.trefoil;
+        if let Some(path) = &self.storage_tsdb_path {
+            trefoil.data_dir = Some(path.clone());
+        }
+        if let Some(text) = &self.storage_tsdb_retention_time {
+            match PromDuration::parse(text) {
+                Ok(time) => {
+                    config.storage.tsdb.retention.time = PromDuration::ZERO;
+                    trefoil.retention.metrics = if time.is_zero() { Limit::Unlimited } else { Limit::At(time) };
+                }
+                Err(message) => fault("storage.tsdb.retention.time", message),
+            }
+        }
+        for (flag, text, slot) in [
+            ("web.listen-address", &self.web_listen_address, &mut trefoil.listeners.http),
+            ("otlp.grpc-address", &self.otlp_grpc_address, &mut trefoil.listeners.otlp_grpc),
+            ("otlp.http-address", &self.otlp_http_address, &mut trefoil.listeners.otlp_http),
+        ] {
+            match text.as_deref().map(ListenAddress::parse) {
+                Some(Ok(address)) => slot.address = address,
+                Some(Err(message)) => fault(flag, message),
+                None => {}
+            }
+        }
+        if let Some(url) = &self.web_external_url {
+            match check_external_url(url) {
+                Ok(()) => trefoil.external_url.clone_from(url),
+                Err(message) => fault("web.external-url", message),
+            }
+        }
+        trefoil.enable_lifecycle |= self.web_enable_lifecycle;
+        if let Some(path) = &self.web_config_file {
+            trefoil.web_config_file = Some(path.clone());
+        }
+        if let Some(word) = &self.log_level {
+            match LogLevel::from_word(word) {
+                Some(level) => trefoil.self_telemetry.log_level = level,
+                None => {
+                    fault("log.level", format!("unknown log level {word:?} (one of: {})", LogLevel::WORDS.join(", ")))
+                }
+            }
+        }
+        if let Some(word) = &self.log_format {
+            let word = if word == "logfmt" { "text" } else { word };
+            match LogFormat::from_word(word) {
+                Some(format) => trefoil.self_telemetry.log_format = format,
+                None => fault("log.format", format!("unknown log format {word:?} (one of: logfmt, text, json)")),
+            }
+        }
+        if faults.is_empty() { Ok(()) } else { Err(ConfigError::Invalid(faults)) }
+    }
+}

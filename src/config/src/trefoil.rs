@@ -1,0 +1,182 @@
+//! `trefoil`: everything that is not Prometheus'.
+
+mod alertmanager;
+mod doors;
+mod limits;
+
+use std::path::{Path, PathBuf};
+
+pub use alertmanager::{InlineAlertmanager, Receiver, Route, WebhookConfig};
+pub(crate) use doors::check_users;
+pub use doors::{AuthConfig, BearerToken, Listener, ListenerTls, Listeners, Scope};
+pub use limits::LimitsConfig;
+
+use crate::byte_size::ByteSize;
+use crate::decode::{Sink, choice, section};
+use crate::duration::PromDuration;
+use crate::values::Limit;
+use crate::yaml::Node;
+
+section! {
+    /// How long data is kept. Whole partitions (a UTC day) are removed; `unlimited` keeps all.
+    pub struct RetentionConfig {
+        /// Metrics. Default 15d. `storage.tsdb.retention.time`, when given, goes before it.
+        pub metrics: Limit<PromDuration> = Limit::At(PromDuration::from_days(15)),
+        /// Logs. Default 30d.
+        pub logs: Limit<PromDuration> = Limit::At(PromDuration::from_days(30)),
+        /// Traces. Default 7d.
+        pub traces: Limit<PromDuration> = Limit::At(PromDuration::from_days(7)),
+    }
+}
+
+section! {
+    /// The journal: what is acknowledged is there.
+    pub struct JournalConfig {
+        /// Size at which a segment file is closed. Default 64MB, at least 1MB.
+        pub segment_bytes: ByteSize = ByteSize::mib(64),
+        /// Longest time that records wait to share one sync; 0s syncs as soon as the disk is free. Default 0s, at
+        /// most 1s.
+        pub sync_interval: PromDuration = PromDuration::ZERO,
+    }
+    check JournalConfig::check
+}
+
+impl JournalConfig {
+    fn check(&mut self, node: &Node, sink: &mut Sink) {
+        let pos = node.key_pos("segment_bytes");
+        sink.require(self.segment_bytes >= ByteSize::mib(1), pos, "journal.segment_bytes must be at least 1MB");
+        let pos = node.key_pos("sync_interval");
+        sink.require(self.sync_interval.as_ms() <= 1_000, pos, "journal.sync_interval must be at most 1s");
+    }
+}
+
+section! {
+    /// When data in memory is written out as parts.
+    pub struct MemtableConfig {
+        /// Age at which a memtable is written out. Default 10m, at least 1s.
+        pub flush_interval: PromDuration = PromDuration::from_secs(600),
+        /// Size at which a memtable is written out before its age. Default 256MB, at least 1MB.
+        pub flush_bytes: ByteSize = ByteSize::mib(256),
+    }
+    check MemtableConfig::check
+}
+
+impl MemtableConfig {
+    fn check(&mut self, node: &Node, sink: &mut Sink) {
+        let pos = node.key_pos("flush_interval");
+        sink.require(self.flush_interval.as_ms() >= 1_000, pos, "memtable.flush_interval must be at least 1s");
+        let pos = node.key_pos("flush_bytes");
+        sink.require(self.flush_bytes >= ByteSize::mib(1), pos, "memtable.flush_bytes must be at least 1MB");
+    }
+}
+
+choice! {
+    /// From which severity on the server's own log is written.
+    pub enum LogLevel: "log level" {
+        /// Nothing less than everything.
+        Trace = "trace",
+        /// Details.
+        Debug = "debug",
+        /// What happens.
+        Info = "info",
+        /// What was not expected.
+        Warn = "warn",
+        /// What needs a person.
+        Error = "error",
+    }
+}
+
+choice! {
+    /// How lines of the server's own log look on standard error.
+    pub enum LogFormat: "log format" {
+        /// `key=value` text.
+        Text = "text",
+        /// A JSON object a line.
+        Json = "json",
+    }
+}
+
+section! {
+    /// What the server stores about itself.
+    pub struct SelfTelemetryConfig {
+        /// Store own metrics, logs and traces. Default true.
+        pub enabled: bool = true,
+        /// Time between scrapes of itself. Default 15s, at least 1s.
+        pub scrape_interval: PromDuration = PromDuration::from_secs(15),
+        /// From which severity on logs are written and stored. Default `info`.
+        pub log_level: LogLevel = LogLevel::Info,
+        /// Form of log lines on standard error. Default `text`.
+        pub log_format: LogFormat = LogFormat::Text,
+        /// Store own traces. Default true.
+        pub traces: bool = true,
+    }
+    check SelfTelemetryConfig::check
+}
+
+impl SelfTelemetryConfig {
+    fn check(&mut self, node: &Node, sink: &mut Sink) {
+        let pos = node.key_pos("scrape_interval");
+        sink.require(self.scrape_interval.as_ms() >= 1_000, pos, "self_telemetry.scrape_interval must be at least 1s");
+    }
+}
+
+section! {
+    /// Settings of Trefoil itself.
+    pub struct TrefoilConfig {
+        /// Directory of all data. Default `data` in the working directory; a relative path in a file is relative to
+        /// the file.
+        pub data_dir: Option<PathBuf> = None,
+        /// URL under which users reach the server, for links in alerts; its path is the prefix of all routes.
+        /// Default empty: `http://` and the host name and port.
+        pub external_url: String = String::new(),
+        /// Allow `POST /-/reload` and `POST /-/quit`. Default false.
+        pub enable_lifecycle: bool = false,
+        /// Addresses to listen on.
+        pub listeners: Listeners = Listeners::default(),
+        /// Who may come in.
+        pub auth: AuthConfig = AuthConfig::default(),
+        /// Prometheus' web configuration file: TLS and users for all listeners. Default none.
+        pub web_config_file: Option<PathBuf> = None,
+        /// Listen beyond loopback without authentication. Default false.
+        pub insecure_allow_anonymous: bool = false,
+        /// Limits.
+        pub limits: LimitsConfig = LimitsConfig::default(),
+        /// How long data is kept.
+        pub retention: RetentionConfig = RetentionConfig::default(),
+        /// The journal.
+        pub journal: JournalConfig = JournalConfig::default(),
+        /// Memtables.
+        pub memtable: MemtableConfig = MemtableConfig::default(),
+        /// What the server stores about itself.
+        pub self_telemetry: SelfTelemetryConfig = SelfTelemetryConfig::default(),
+        /// The built-in Alertmanager. Default none: alerts go to `alerting.alertmanagers` only.
+        pub alertmanager: Option<InlineAlertmanager> = None,
+    }
+    check TrefoilConfig::check
+}
+
+impl TrefoilConfig {
+    /// The directory of all data: `data_dir`, or `data` in the working directory.
+    pub fn data_dir(&self) -> &Path {
+        self.data_dir.as_deref().unwrap_or(Path::new("data"))
+    }
+
+    fn check(&mut self, node: &Node, sink: &mut Sink) {
+        if let Err(message) = check_external_url(&self.external_url) {
+            sink.error(node.key_pos("external_url"), message);
+        }
+    }
+}
+
+/// A URL over HTTP with a host, or nothing.
+pub(crate) fn check_external_url(url: &str) -> Result<(), String> {
+    if url.is_empty() {
+        return Ok(());
+    }
+    let parsed = crate::values::ConfigUrl::parse(url)?;
+    if matches!(parsed.scheme(), "http" | "https") && !parsed.host().is_empty() {
+        Ok(())
+    } else {
+        Err(format!("external URL {url:?} must begin with http:// or https:// and name a host"))
+    }
+}

@@ -1,0 +1,18 @@
+//! The seam to the query languages.
+
+use trefoil_model::Labels;
+
+/// One sample of an instant vector. A scalar is one sample without labels.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VectorSample {
+    /// Labels, the metric name among them when the expression kept it.
+    pub labels: Labels,
+    /// Value.
+    pub value: f64,
+}
+
+/// Evaluates expressions of rules. Calls may take long: they run on a blocking thread.
+pub trait Evaluate: Send + Sync {
+    /// The instant vector of `expr` at `t_ms` (Unix milliseconds); samples that are histograms are left out.
+    fn instant(&self, expr: &str, t_ms: i64) -> Result<Vec<VectorSample>, String>;
+}
