@@ -15,10 +15,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("promql", &["model", "runtime"]),
     ("logql", &["model", "runtime", "promql", "template"]),
     ("config", &["model", "runtime"]),
-    ("scrape", &["model", "runtime", "config"]),
+    ("client", &["config"]),
+    ("scrape", &["model", "runtime", "config", "client"]),
     ("ingest", &["model", "runtime"]),
     ("rules", &["model", "runtime", "config", "promql", "template"]),
-    ("alertmanager", &["model", "runtime", "config", "template"]),
+    ("alertmanager", &["model", "runtime", "config", "client", "template"]),
     (
         "api",
         &["model", "runtime", "config", "promql", "logql", "ingest", "scrape", "rules", "alertmanager", "template"],

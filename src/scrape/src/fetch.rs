@@ -7,8 +7,8 @@ use bytes::{Bytes, BytesMut};
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use trefoil_config::{EscapingScheme, ScrapeProtocol};
 
-use crate::client::{ClientError, HttpClient};
 use crate::exposition::TextFormat;
+use trefoil_client::{ClientError, HttpClient};
 
 /// Why there is no page.
 #[derive(Debug, thiserror::Error)]

@@ -1,7 +1,7 @@
 //! Scraping: pages of targets become batches of samples.
 //!
 //! Reading order: [`exposition`] (the text formats, without copying), [`relabel`], [`target`] (from an address to a
-//! URL with labels), [`page`] (one page made into a batch: limits, staleness), [`fetch`] and [`client`] (HTTP),
+//! URL with labels), [`page`] (one page made into a batch: limits, staleness), [`fetch`] (HTTP),
 //! [`scrape_loop`] (the life of one target), [`manager`] (all of them, and reloads).
 //!
 //! Invariants: this crate writes through [`trefoil_model::MetricWriter`] and knows no store; it takes its settings as
@@ -9,7 +9,6 @@
 //! not at all.
 
 mod cache;
-pub mod client;
 pub mod exposition;
 pub mod fetch;
 pub mod manager;
@@ -19,7 +18,6 @@ pub mod relabel;
 pub mod scrape_loop;
 pub mod target;
 
-pub use client::{ClientError, HttpClient};
 pub use exposition::{Exposition, ExpositionError, Line, TextFormat};
 pub use manager::{ActiveTarget, DroppedTarget, ScrapeManager};
 pub use relabel::{Relabel, RelabelError};

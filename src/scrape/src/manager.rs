@@ -10,7 +10,6 @@ use trefoil_config::{EscapingScheme, ScrapeConfig, ScrapeProtocol};
 use trefoil_model::{Labels, LabelsBuilder, MetricWriter};
 use trefoil_runtime::{Limits, OnError, Phase, SharedClock, Tasks};
 
-use crate::client::HttpClient;
 use crate::exposition::TextFormat;
 use crate::fetch::{FetchRules, accept_header};
 use crate::metrics;
@@ -18,6 +17,7 @@ use crate::page::PageRules;
 use crate::relabel::{Relabel, RelabelError};
 use crate::scrape_loop::{PoolRules, ScrapeLoop, TargetStatus};
 use crate::target::{NoTarget, Target, make_target};
+use trefoil_client::HttpClient;
 
 /// A target as the targets API shows it.
 #[derive(Debug, Clone)]

@@ -9,11 +9,11 @@ use tracing::{Instrument, debug, info_span, warn};
 use trefoil_model::{Labels, MetricBatch, MetricWriter, WriteReport};
 use trefoil_runtime::{SharedClock, Stop};
 
-use crate::client::HttpClient;
 use crate::fetch::{FetchRules, fetch};
 use crate::metrics;
 use crate::page::{PageReader, PageReport, PageRules};
 use crate::target::Target;
+use trefoil_client::HttpClient;
 
 /// How the last scrape of a target went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -1,4 +1,9 @@
-//! The HTTP client made from an `http_config`: authentication, TLS, proxy, extra headers. Scrapes and webhooks use it.
+//! The HTTP client made from an `http_config`: authentication, TLS, proxy, extra headers.
+//!
+//! Scrapes, webhooks and notifications use it, so that a setting means the same everywhere.
+//!
+//! Invariants: it knows the configuration's plain structs and nothing else of ours; credentials and headers that stand
+//! in files are read afresh for each request.
 
 use std::path::Path;
 use std::time::Duration;
