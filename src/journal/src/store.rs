@@ -1,0 +1,113 @@
+//! The contract of a journal. A topic of another system can stand in its place.
+
+use bytes::Bytes;
+
+use crate::JournalError;
+
+/// A place between records: the start of the next one. Ordered as the records are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Position {
+    /// Number of the segment. Numbers grow and are never used twice.
+    pub segment: u64,
+    /// Byte within the segment.
+    pub offset: u64,
+}
+
+/// What an append answers with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// End of the record.
+    pub position: Position,
+}
+
+/// Why the receiver of a replay wants no more.
+#[derive(Debug)]
+pub enum ReplayStop {
+    /// It has what it needs: the replay ends well.
+    Done,
+    /// It cannot go on: the replay ends with [`JournalError::Stopped`].
+    Failed(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl<E: std::error::Error + Send + Sync + 'static> From<E> for ReplayStop {
+    fn from(error: E) -> Self {
+        Self::Failed(Box::new(error))
+    }
+}
+
+/// A range of a segment that cannot be read although it had been synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Damage {
+    /// The segment. For a missing segment, the one that follows it.
+    pub segment: u64,
+    /// First bad byte.
+    pub from: u64,
+    /// First good byte after it; equal to `from` when a whole segment before this one is missing.
+    pub to: u64,
+    /// Sequence number of the first record that is missing; 0 when it is not known: the header of the oldest segment
+    /// and records after it are gone.
+    pub first_missing: u64,
+    /// Sequence number of the first record after it.
+    pub next_found: u64,
+    /// Whether it is certain that it had been synced. If not, it was the last group before a restart, and most likely
+    /// nobody was told that it is durable.
+    pub was_synced: bool,
+}
+
+impl Damage {
+    /// Returns the first missing number, given what was expected and what was found at byte `to`.
+    pub(crate) fn first_missing(expected: Option<u64>, found: u64, to: u64) -> u64 {
+        let only_header = to <= crate::segment::HEADER_BYTES as u64;
+        expected.unwrap_or(if only_header { found } else { 0 })
+    }
+}
+
+/// What a replay delivered and what it could not.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ReplayReport {
+    /// Records delivered.
+    pub records: u64,
+    /// Bytes of the records delivered.
+    pub bytes: u64,
+    /// End of the last record delivered, or where the replay was asked to start.
+    pub end: Position,
+    /// Damage found, in order, that before the start included when it is in the same segment.
+    pub damage: Vec<Damage>,
+}
+
+/// A durable append-only log.
+#[async_trait::async_trait]
+pub trait JournalStore: Send + Sync {
+    /// Appends a record and returns when it is durable.
+    ///
+    /// Records are durable in the order in which appends were accepted; one sync serves all that wait. A future that
+    /// is dropped half way may or may not have appended its record. After an error the record may still be found by
+    /// a replay after a restart (its sender knows nothing about it); it is never found twice.
+    async fn append(&self, record: Bytes) -> Result<Appended, JournalError>;
+
+    /// Returns the end of the last synced record.
+    fn end(&self) -> Position;
+
+    /// Delivers the records from `from` up to [`Self::end`], each with the position after it, in order.
+    ///
+    /// Damage is reported, not an error: what follows it is delivered. Blocks on the disk.
+    #[expect(clippy::type_complexity, reason = "the receiver's type is clearer in place")]
+    fn replay(
+        &self,
+        from: Position,
+        each: &mut dyn FnMut(Position, &[u8]) -> Result<(), ReplayStop>,
+    ) -> Result<ReplayReport, JournalError>;
+
+    /// Removes the segments that lie wholly before `position`; damaged ones are kept aside under another name. The
+    /// newest segment always stays. Blocks on the disk.
+    fn truncate_before(&self, position: Position) -> Result<(), JournalError>;
+
+    /// Returns whether appends are refused until a restart.
+    fn is_read_only(&self) -> bool;
+
+    /// Returns how many bytes the segments have.
+    fn bytes(&self) -> u64;
+
+    /// Writes what is queued and refuses what comes later. A second call does nothing.
+    async fn close(&self);
+}

@@ -1,0 +1,109 @@
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use trefoil_model::{StoreError, WriteError};
+
+use crate::meta::PartId;
+
+/// Why parts could not be read, written or committed.
+#[derive(Debug, thiserror::Error)]
+pub enum PartsError {
+    /// A file operation failed.
+    #[error("{action} {}", path.display())]
+    Io {
+        /// What was done.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A commit does not have its checksum or cannot be read.
+    #[error("commit {file} is damaged: {reason}")]
+    CorruptCommit {
+        /// Name of the commit file.
+        file: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A commit was written by a version that this build does not read.
+    #[error("commit {file} has format version {found}, this build reads {}", crate::commit_file::VERSION)]
+    Version {
+        /// Name of the commit file.
+        file: String,
+        /// Version it says.
+        found: u32,
+    },
+    /// A commit between the newest snapshot and the newest commit is missing.
+    #[error("commit {sequence:020} is missing from the catalog")]
+    MissingCommit {
+        /// Its sequence number.
+        sequence: u64,
+    },
+    /// Somebody else wrote a commit of the same number.
+    #[error("commit {sequence:020} exists already")]
+    Conflict {
+        /// Its sequence number.
+        sequence: u64,
+    },
+    /// It is not known whether the last commit is durable; only opening the set again can tell.
+    #[error("the outcome of commit {sequence:020} is unknown, restart to find out")]
+    Unknown {
+        /// Its sequence number.
+        sequence: u64,
+    },
+    /// A file of a part does not have the length or the checksum that its commit says.
+    #[error("file {file} of part {part} is damaged: {reason}")]
+    CorruptFile {
+        /// The part.
+        part: PartId,
+        /// The file.
+        file: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The part is not in the set.
+    #[error("part {0} is not in the set")]
+    NoSuchPart(PartId),
+    /// The part has no such file.
+    #[error("part {part} has no file {file}")]
+    NoSuchFile {
+        /// The part.
+        part: PartId,
+        /// The file.
+        file: String,
+    },
+    /// A name that a part's file cannot have, or has twice.
+    #[error("{0:?} cannot be the name of a new file in a part")]
+    FileName(String),
+    /// A file was created and not finished.
+    #[error("{0} files of the part are not finished")]
+    UnfinishedFiles(usize),
+}
+
+impl PartsError {
+    /// Returns whether it is for want of disk space.
+    pub fn is_no_space(&self) -> bool {
+        let Self::Io { source, .. } = self else { return false };
+        matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+}
+
+impl From<PartsError> for StoreError {
+    fn from(error: PartsError) -> Self {
+        match error {
+            PartsError::Io { action, path, source } => {
+                Self::Io { context: format!("{action} {}", path.display()), source }
+            }
+            other => Self::Corrupt(other.to_string()),
+        }
+    }
+}
+
+impl From<PartsError> for WriteError {
+    fn from(error: PartsError) -> Self {
+        Self::Unavailable { reason: error.to_string(), retry_after: Duration::from_secs(5) }
+    }
+}

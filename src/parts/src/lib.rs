@@ -1,0 +1,33 @@
+//! The life of immutable parts: written aside, published by one commit, merged, expired, removed.
+//!
+//! Reading order: [`meta`] (what a part is), [`part_set`] (the set of published parts), [`part_writer`] (writing one),
+//! [`catalog`] and [`commit_file`] (how commits are stored), [`blob_store`] (where), [`retention`] and [`merge`] (what
+//! to remove and what to merge).
+//!
+//! Invariants:
+//! - A commit publishes parts, removes parts and moves the journal position in one create-only file. A process that
+//!   dies at any point leaves the old or the new state.
+//! - A part never changes. Its files are removed only when no commit names it and nobody holds its [`PartMeta`].
+//! - Damage in the catalog is an error that names the file, never an older state.
+//!
+//! It must not know what is in a part, nor what wrote it.
+#![doc = include_str!("../FORMAT.md")]
+
+pub mod blob_store;
+pub mod catalog;
+pub mod commit_file;
+mod error;
+pub mod merge;
+pub mod meta;
+mod metrics;
+pub mod part_set;
+pub mod part_writer;
+pub mod retention;
+
+pub use blob_store::{BlobStore, LocalFolder};
+pub use catalog::{Catalog, CatalogState, Change, LocalCatalog};
+pub use error::PartsError;
+pub use merge::{MergePlan, MergePolicy};
+pub use meta::{FileMeta, PartId, PartMeta};
+pub use part_set::{Commit, PartHandle, PartSet};
+pub use part_writer::{PartFacts, PartFile, PartWriter, PendingPart};

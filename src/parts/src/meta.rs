@@ -1,0 +1,70 @@
+//! What a part is.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use trefoil_model::TenantId;
+
+/// Identifies a part within one set; grows and is never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PartId(pub u64);
+
+impl fmt::Display for PartId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A file of a part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileMeta {
+    /// Its name within the part.
+    pub name: String,
+    /// Its length in bytes.
+    pub len: u64,
+    /// CRC-32C of all its bytes.
+    pub crc32c: u32,
+}
+
+/// An immutable set of files that holds the items of one tenant and one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartMeta {
+    /// Its id.
+    pub id: PartId,
+    /// Whose items it holds.
+    pub tenant: TenantId,
+    /// The UTC day that all its items lie in: days since 1970-01-01.
+    pub partition: i64,
+    /// How often its items were merged; 0 when they came from a memtable.
+    pub level: u8,
+    /// Time of the first item, in the unit of the store.
+    pub min_t: i64,
+    /// Time of the last item, in the unit of the store, inclusive.
+    pub max_t: i64,
+    /// Number of items, in the sense of the store.
+    pub items: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Version of the format of its files.
+    pub format: u16,
+    /// What its files are, in the store's words.
+    pub kind: String,
+    /// Its files, sorted by name.
+    pub files: Vec<FileMeta>,
+    /// Further values of the store.
+    pub attributes: BTreeMap<String, String>,
+    /// When it was written, in milliseconds since the Unix epoch.
+    pub created_ms: i64,
+}
+
+impl PartMeta {
+    /// Returns a file by name.
+    pub fn file(&self, name: &str) -> Option<&FileMeta> {
+        self.files.iter().find(|file| file.name == name)
+    }
+
+    /// Returns what the list of parts is sorted by.
+    pub fn order(&self) -> (TenantId, i64, i64, PartId) {
+        (self.tenant, self.partition, self.min_t, self.id)
+    }
+}

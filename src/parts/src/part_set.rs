@@ -1,0 +1,350 @@
+//! The set of published parts of one store.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use trefoil_model::TenantId;
+use trefoil_runtime::SharedVfs;
+use trefoil_runtime::vfs::create_dir_durable;
+
+use crate::PartsError;
+use crate::blob_store::LocalFolder;
+use crate::catalog::{Catalog, CatalogState, Change, LocalCatalog};
+use crate::meta::{PartId, PartMeta};
+use crate::metrics::Metrics;
+use crate::part_writer::{PartWriter, PendingPart};
+
+/// What one commit changes, all at once.
+#[derive(Default)]
+pub struct Commit {
+    /// Parts to publish.
+    pub add: Vec<PendingPart>,
+    /// Parts to remove; each must be in the set.
+    pub remove: Vec<PartId>,
+    /// New journal position (segment, offset); `None` leaves it.
+    pub journal: Option<(u64, u64)>,
+    /// Values to set; the others stay.
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// The parts of one store in a directory. Clones share the set.
+#[derive(Clone)]
+pub struct PartSet(Arc<Inner>);
+
+struct Inner {
+    vfs: SharedVfs,
+    dir: PathBuf,
+    name: &'static str,
+    catalog: Box<dyn Catalog>,
+    next_part: AtomicU64,
+    /// What readers see: replaced whole by a commit.
+    published: RwLock<Published>,
+    /// Removed parts whose files somebody may still read.
+    removed: Mutex<Vec<Arc<PartMeta>>>,
+    /// Directories that may have been created and not synced.
+    unsynced_dirs: Mutex<BTreeSet<PathBuf>>,
+    /// One commit at a time.
+    committing: Mutex<()>,
+    metrics: Metrics,
+}
+
+#[derive(Clone)]
+struct Published {
+    parts: Arc<Vec<Arc<PartMeta>>>,
+    journal: Option<(u64, u64)>,
+    attributes: Arc<BTreeMap<String, String>>,
+}
+
+impl From<CatalogState> for Published {
+    fn from(state: CatalogState) -> Self {
+        let mut parts: Vec<_> = state.parts.into_values().collect();
+        parts.sort_by_key(|meta| meta.order());
+        Self { parts: Arc::new(parts), journal: state.journal, attributes: Arc::new(state.attributes) }
+    }
+}
+
+fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PartsError {
+    move |source| PartsError::Io { action, path: path.to_owned(), source }
+}
+
+impl PartSet {
+    /// Opens a set, creating the directory when it is missing. Removes what no commit names: temporary files and
+    /// part folders. Errors when a commit is damaged; a damaged file of a part is logged and its part stays.
+    pub fn open(vfs: SharedVfs, dir: &Path, name: &'static str) -> Result<Self, PartsError> {
+        let catalog_dir = dir.join("catalog");
+        for folder in [dir.join("parts"), catalog_dir.clone(), dir.join("tmp")] {
+            create_dir_durable(&*vfs, &folder).map_err(io("create", &folder))?;
+        }
+        let folder = LocalFolder::open(Arc::clone(&vfs), catalog_dir.clone()).map_err(io("open", &catalog_dir))?;
+        let catalog = LocalCatalog::open(folder)?;
+        let state = catalog.state();
+        let inner = Inner {
+            vfs,
+            dir: dir.to_owned(),
+            name,
+            catalog: Box::new(catalog),
+            next_part: AtomicU64::new(state.next_part.max(1)),
+            published: RwLock::new(state.into()),
+            removed: Mutex::new(Vec::new()),
+            unsynced_dirs: Mutex::new(BTreeSet::new()),
+            committing: Mutex::new(()),
+            metrics: Metrics::new(name),
+        };
+        inner.remove_orphans()?;
+        inner.check_files();
+        inner.show();
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// Returns the published parts, sorted by (tenant, partition, first time, id). While somebody has the list, the
+    /// files of its parts stay.
+    pub fn parts(&self) -> Arc<Vec<Arc<PartMeta>>> {
+        Arc::clone(&self.0.published.read().parts)
+    }
+
+    /// Returns the journal position (segment, offset) that the last commit reached.
+    pub fn journal_position(&self) -> Option<(u64, u64)> {
+        self.0.published.read().journal
+    }
+
+    /// Returns the store's values.
+    pub fn attributes(&self) -> BTreeMap<String, String> {
+        BTreeMap::clone(&self.0.published.read().attributes)
+    }
+
+    /// Begins a part. `kind` is the store's own word.
+    pub fn begin(&self, tenant: TenantId, partition: i64, kind: &str) -> Result<PartWriter, PartsError> {
+        let id = PartId(self.0.next_part.fetch_add(1, Ordering::Relaxed));
+        let folder = self.0.dir.join("tmp").join(format!("{:020}", id.0));
+        PartWriter::begin(Arc::clone(&self.0.vfs), folder, id, tenant, partition, kind)
+    }
+
+    /// Publishes and removes parts and moves the journal position, all or nothing, durably.
+    ///
+    /// On an error the state is the old one and the parts to add are gone. After [`PartsError::Unknown`] nothing can
+    /// be committed until the set is opened again. Blocks on the disk.
+    pub fn commit(&self, mut commit: Commit) -> Result<(), PartsError> {
+        let inner = &self.0;
+        let _committing = inner.committing.lock();
+        let result = inner.publish(&mut commit);
+        match &result {
+            Ok(()) => inner.metrics.commits.inc(),
+            Err(error) => {
+                inner.metrics.commit_failures.inc();
+                tracing::error!(store = inner.name, error = %trefoil_runtime::tasks::chain(error), "commit failed");
+            }
+        }
+        // An unknown commit may name the folders: the next open decides.
+        if matches!(result, Ok(()) | Err(PartsError::Unknown { .. })) {
+            commit.add.into_iter().for_each(PendingPart::keep);
+        }
+        self.collect_garbage();
+        result
+    }
+
+    /// Returns the path of a file of a part.
+    pub fn path(&self, part: &PartMeta, file: &str) -> PathBuf {
+        self.folder(part).join(file)
+    }
+
+    /// Returns the folder of a part.
+    pub fn folder(&self, part: &PartMeta) -> PathBuf {
+        self.0.folder(part)
+    }
+
+    /// Maps a file of a part and checks its length; checksums of what is inside are the reader's.
+    pub fn map(&self, part: &PartMeta, file: &str) -> Result<Bytes, PartsError> {
+        let meta = part.file(file).ok_or_else(|| PartsError::NoSuchFile { part: part.id, file: file.to_owned() })?;
+        let path = self.path(part, file);
+        let content = self.0.vfs.map(&path).map_err(io("read", &path))?;
+        if content.len() as u64 == meta.len {
+            return Ok(content);
+        }
+        self.0.metrics.damaged_files.inc();
+        let reason = format!("it has {} bytes instead of {}", content.len(), meta.len);
+        Err(PartsError::CorruptFile { part: part.id, file: file.to_owned(), reason })
+    }
+
+    /// Reads every file of a part and compares length and checksum with its commit.
+    pub fn verify(&self, part: &PartMeta) -> Result<(), PartsError> {
+        for file in &part.files {
+            if crc32c::crc32c(&self.map(part, &file.name)?) != file.crc32c {
+                self.0.metrics.damaged_files.inc();
+                let reason = "checksum mismatch".to_owned();
+                return Err(PartsError::CorruptFile { part: part.id, file: file.name.clone(), reason });
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps a published part's files until the handle is dropped; `None` when it is not published.
+    pub fn hold(&self, id: PartId) -> Option<PartHandle> {
+        let parts = self.parts();
+        let meta = Arc::clone(parts.iter().find(|meta| meta.id == id)?);
+        Some(PartHandle { meta: Some(meta), set: self.clone() })
+    }
+
+    /// Removes the files of removed parts that nobody holds any more. Every commit and every dropped handle does it.
+    pub fn collect_garbage(&self) {
+        let unused: Vec<Arc<PartMeta>> = {
+            let mut removed = self.0.removed.lock();
+            // Only holders can make more of them, and the list has the last one.
+            let (unused, used) =
+                std::mem::take(&mut *removed).into_iter().partition(|meta| Arc::strong_count(meta) == 1);
+            *removed = used;
+            unused
+        };
+        for meta in unused {
+            let folder = self.folder(&meta);
+            if let Err(error) = self.0.vfs.remove_dir_all(&folder) {
+                // Opening the set removes it.
+                tracing::warn!(store = self.0.name, part = meta.id.0, %error, "removed part's files were not removed");
+            }
+        }
+    }
+
+    /// Returns how many removed parts are still held.
+    pub fn removed_and_held(&self) -> usize {
+        self.0.removed.lock().len()
+    }
+}
+
+impl Inner {
+    fn folder(&self, part: &PartMeta) -> PathBuf {
+        self.partition_dir(part).join(format!("{:020}", part.id.0))
+    }
+
+    fn partition_dir(&self, part: &PartMeta) -> PathBuf {
+        self.dir.join("parts").join(part.tenant.0.to_string()).join(part.partition.to_string())
+    }
+
+    fn publish(&self, commit: &mut Commit) -> Result<(), PartsError> {
+        let before = self.catalog.state();
+        for id in &commit.remove {
+            if !before.parts.contains_key(id) {
+                return Err(PartsError::NoSuchPart(*id));
+            }
+        }
+        for pending in &mut commit.add {
+            let meta = Arc::clone(pending.meta());
+            let folder = self.folder(&meta);
+            let partition = self.partition_dir(&meta);
+            if !self.vfs.exists(&partition) || self.unsynced_dirs.lock().contains(&partition) {
+                self.unsynced_dirs.lock().insert(partition.clone());
+                create_dir_durable(&*self.vfs, &partition).map_err(io("create", &partition))?;
+                self.unsynced_dirs.lock().remove(&partition);
+            }
+            pending.move_to(folder.clone()).map_err(io("publish", &folder))?;
+            self.vfs.sync_dir(&partition).map_err(io("sync", &partition))?;
+        }
+        let change = Change {
+            add: commit.add.iter().map(|pending| Arc::clone(pending.meta())).collect(),
+            remove: commit.remove.clone(),
+            journal: commit.journal,
+            attributes: commit.attributes.clone(),
+            next_part: self.next_part.load(Ordering::Relaxed),
+        };
+        self.catalog.commit(&change)?;
+        *self.published.write() = self.catalog.state().into();
+        let gone = commit.remove.iter().filter_map(|id| before.parts.get(id)).map(Arc::clone);
+        self.removed.lock().extend(gone);
+        self.show();
+        Ok(())
+    }
+
+    fn show(&self) {
+        let parts = Arc::clone(&self.published.read().parts);
+        let bytes: u64 = parts.iter().map(|meta| meta.bytes).sum();
+        self.metrics.parts.set(i64::try_from(parts.len()).unwrap_or(i64::MAX));
+        self.metrics.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Removes temporary folders and part folders that no commit names.
+    fn remove_orphans(&self) -> Result<(), PartsError> {
+        let temporary = self.dir.join("tmp");
+        for entry in self.vfs.read_dir(&temporary).map_err(io("list", &temporary))? {
+            self.remove_orphan(&temporary.join(&entry.name), entry.is_dir);
+        }
+        let named: BTreeSet<PathBuf> = self.published.read().parts.iter().map(|meta| self.folder(meta)).collect();
+        let parts = self.dir.join("parts");
+        for tenant in self.vfs.read_dir(&parts).map_err(io("list", &parts))? {
+            let tenant_dir = parts.join(&tenant.name);
+            if !tenant.is_dir {
+                continue;
+            }
+            for partition in self.vfs.read_dir(&tenant_dir).map_err(io("list", &tenant_dir))? {
+                let partition_dir = tenant_dir.join(&partition.name);
+                if !partition.is_dir {
+                    continue;
+                }
+                for part in self.vfs.read_dir(&partition_dir).map_err(io("list", &partition_dir))? {
+                    let path = partition_dir.join(&part.name);
+                    if named.contains(&path) {
+                        continue;
+                    }
+                    // Should it stay, its id must not be given to another part.
+                    if let Ok(id) = part.name.parse::<u64>() {
+                        self.next_part.fetch_max(id.saturating_add(1), Ordering::Relaxed);
+                    }
+                    self.remove_orphan(&path, part.is_dir);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_orphan(&self, path: &Path, is_dir: bool) {
+        let result = if is_dir { self.vfs.remove_dir_all(path) } else { self.vfs.remove_file(path) };
+        match result {
+            Ok(()) => tracing::info!(store = self.name, path = %path.display(), "removed what no commit names"),
+            Err(error) => {
+                tracing::warn!(store = self.name, path = %path.display(), %error, "orphan was not removed");
+            }
+        }
+    }
+
+    /// Looks whether every file is there with its length.
+    fn check_files(&self) {
+        for part in self.published.read().parts.iter() {
+            for file in &part.files {
+                let path = self.folder(part).join(&file.name);
+                let found = self.vfs.len(&path);
+                if !matches!(found, Ok(len) if len == file.len) {
+                    self.metrics.damaged_files.inc();
+                    tracing::error!(
+                        store = self.name, part = part.id.0, file = %path.display(), expected = file.len, ?found,
+                        "file of a part is missing or has the wrong length"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Keeps the files of a part. Dereferences to its [`PartMeta`].
+pub struct PartHandle {
+    /// `None` only while it is dropped.
+    meta: Option<Arc<PartMeta>>,
+    set: PartSet,
+}
+
+impl Deref for PartHandle {
+    type Target = PartMeta;
+
+    fn deref(&self) -> &PartMeta {
+        self.meta.as_ref().expect("taken only by drop")
+    }
+}
+
+impl Drop for PartHandle {
+    fn drop(&mut self) {
+        drop(self.meta.take());
+        self.set.collect_garbage();
+    }
+}

@@ -1,0 +1,105 @@
+//! The data directory: one process at a time, one known format.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::vfs::{Vfs, write_atomic};
+
+/// Version of the layout of the data directory that this build writes and reads.
+pub const FORMAT_VERSION: u32 = 1;
+/// Name of the file that holds the version: `trefoil <version>`.
+pub const FORMAT_FILE: &str = "FORMAT";
+/// Name of the file that is locked.
+pub const LOCK_FILE: &str = "LOCK";
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// Another process uses it.
+    #[error("data directory {} is in use by another process", .0.display())]
+    InUse(PathBuf),
+    /// Its layout is not the one that this build knows.
+    #[error("data directory {} has format {found:?}, this build reads \"trefoil {FORMAT_VERSION}\"", dir.display())]
+    Format {
+        /// The directory.
+        dir: PathBuf,
+        /// The first bytes of its FORMAT file.
+        found: String,
+    },
+    /// A file operation failed.
+    #[error("data directory {}", dir.display())]
+    Io {
+        /// The directory.
+        dir: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Keeps other processes out of a data directory until it is dropped or the process ends.
+#[derive(Debug)]
+pub struct DataDirLock {
+    _file: File,
+}
+
+impl DataDirLock {
+    /// Locks a directory of the machine's file system, creating it when it is missing. Does not wait.
+    pub fn acquire(dir: &Path) -> Result<Self, DataDirError> {
+        let io = |source| DataDirError::Io { dir: dir.to_owned(), source };
+        std::fs::create_dir_all(dir).map_err(io)?;
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(dir.join(LOCK_FILE)).map_err(io)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(DataDirError::InUse(dir.to_owned())),
+            Err(errno) => Err(io(errno.into())),
+        }
+    }
+}
+
+/// Checks the FORMAT file of a data directory, writing it when it is missing.
+pub fn check_format(vfs: &dyn Vfs, dir: &Path) -> Result<(), DataDirError> {
+    let io = |source| DataDirError::Io { dir: dir.to_owned(), source };
+    let path = dir.join(FORMAT_FILE);
+    let ours = format!("trefoil {FORMAT_VERSION}\n");
+    if !vfs.exists(&path) {
+        return write_atomic(vfs, &path, ours.as_bytes()).map_err(io);
+    }
+    let found = vfs.read(&path).map_err(io)?;
+    if found.trim_ascii_end() == ours.trim_ascii_end().as_bytes() {
+        return Ok(());
+    }
+    let found = String::from_utf8_lossy(&found[..found.len().min(64)]).trim_end().to_owned();
+    Err(DataDirError::Format { dir: dir.to_owned(), found })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vfs::sim::SimDisk;
+
+    #[test]
+    fn a_second_lock_is_refused_until_the_first_is_gone() {
+        let dir = std::env::temp_dir().join(format!("trefoil-lock-{}-{}", std::process::id(), rand::random::<u64>()));
+        let first = DataDirLock::acquire(&dir).unwrap();
+        assert!(matches!(DataDirLock::acquire(&dir), Err(DataDirError::InUse(_))));
+        drop(first);
+        DataDirLock::acquire(&dir).unwrap();
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn an_unknown_format_is_refused() {
+        let disk = SimDisk::new();
+        let dir = Path::new("/data");
+        disk.create_dir_all(dir).unwrap();
+        check_format(&disk, dir).unwrap();
+        check_format(&disk, dir).unwrap();
+        write_atomic(&disk, &dir.join(FORMAT_FILE), b"trefoil 99\n").unwrap();
+        let error = check_format(&disk, dir).unwrap_err().to_string();
+        assert_eq!(error, "data directory /data has format \"trefoil 99\", this build reads \"trefoil 1\"");
+    }
+}

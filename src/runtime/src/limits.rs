@@ -1,0 +1,225 @@
+//! Every limit of the server in one place, with its unit, default and counter.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use prometheus::{IntCounterVec, register_int_counter_vec};
+
+static HITS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    register_int_counter_vec!(
+        "trefoil_limit_hits_total",
+        "How often something was refused or cut because of a limit.",
+        &["limit"]
+    )
+    .expect("unique metric name")
+});
+
+/// Name of a limit: the field of [`Limits`] that was hit.
+pub type LimitName = &'static str;
+
+/// Counts that a limit was hit. `limit` is the name of a field of [`Limits`], never text from outside.
+pub fn hit(limit: LimitName) {
+    HITS.with_label_values(&[limit]).inc();
+}
+
+/// Returns how often a limit was hit since the start.
+pub fn hits(limit: LimitName) -> u64 {
+    HITS.with_label_values(&[limit]).get()
+}
+
+macro_rules! limits {
+    ($($(#[$doc:meta])* $name:ident: $type:ty = $default:expr;)*) => {
+        /// The limits of the server. The default is what is written at each field.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct Limits { $($(#[$doc])* pub $name: $type,)* }
+
+        impl Default for Limits {
+            fn default() -> Self {
+                Self { $($name: $default,)* }
+            }
+        }
+
+        impl Limits {
+            /// Returns every limit with its name and value as text, in the order of the fields.
+            pub fn entries(&self) -> Vec<(LimitName, String)> {
+                vec![$((stringify!($name), format!("{:?}", self.$name)),)*]
+            }
+        }
+    };
+}
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+limits! {
+    /// Connections per listener. Default 4096; excess: accept pauses.
+    connections_max: usize = 4096;
+    /// Bytes of a request's headers. Default 32 KiB; excess: 431.
+    header_bytes_max: usize = 32 << 10;
+    /// Headers of a request. Default 100; excess: 431.
+    headers_max: usize = 100;
+    /// Bytes of a request's URI. Default 8 KiB; excess: 414.
+    uri_bytes_max: usize = 8 << 10;
+    /// Time for a request's headers. Default 10 s; excess: close.
+    header_timeout: Duration = Duration::from_secs(10);
+    /// Time for a request's body. Default 30 s; excess: 408.
+    body_timeout: Duration = Duration::from_secs(30);
+    /// Time a connection may be idle. Default 60 s; excess: close.
+    idle_timeout: Duration = Duration::from_secs(60);
+    /// Streams of an HTTP/2 connection. Default 128; excess: refused stream.
+    http2_streams_max: u32 = 128;
+
+    /// Bytes of a body as sent (compressed). Default 16 MiB; excess: 413.
+    body_bytes_max: u64 = 16 * MIB;
+    /// Bytes of a body after decompression. Default 64 MiB; excess: 413.
+    body_inflated_bytes_max: u64 = 64 * MIB;
+    /// Inflated over compressed bytes, for what inflates to more than 1 MiB. Default 200; excess: 400.
+    inflate_ratio_max: u64 = 200;
+    /// Nesting of a JSON text. Default 64; excess: 400.
+    json_depth_max: usize = 64;
+
+    /// Series in a write request. Default 100,000; excess: 400.
+    series_per_request_max: usize = 100_000;
+    /// Samples in a write request. Default 500,000; excess: 400.
+    samples_per_request_max: usize = 500_000;
+    /// Labels of a series. Default 128; excess: that series is rejected.
+    labels_per_series_max: usize = 128;
+    /// Bytes of a label name. Default 1 KiB; excess: that series is rejected.
+    label_name_bytes_max: usize = 1024;
+    /// Bytes of a label value. Default 8 KiB; excess: that series is rejected.
+    label_value_bytes_max: usize = 8192;
+    /// Bytes of all labels of a series. Default 64 KiB; excess: that series is rejected.
+    labels_bytes_max: usize = 64 << 10;
+    /// How far a timestamp may lie in the future, in milliseconds. Default 10 min; excess: that item is rejected.
+    future_ms_max: i64 = 600_000;
+    /// Buckets of a native histogram. Default 160; excess: its resolution is reduced or it is rejected.
+    histogram_buckets_max: usize = 160;
+    /// Exemplars kept. Default 100,000; excess: the oldest go.
+    exemplars_max: usize = 100_000;
+    /// Bytes of a help text or unit. Default 1 KiB; excess: cut.
+    metadata_bytes_max: usize = 1024;
+    /// Metric families whose metadata is kept. Default 100,000; excess: dropped.
+    metadata_families_max: usize = 100_000;
+
+    /// Bytes of a log line. Default 1 MiB; excess: that record is rejected.
+    log_line_bytes_max: usize = 1 << 20;
+    /// Bytes of a log line that are kept. Default 256 KiB; excess: cut.
+    log_line_cut_bytes: usize = 256 << 10;
+    /// Attributes of a log record. Default 128; excess: cut.
+    log_attributes_max: usize = 128;
+    /// Bytes of all attributes of a log record. Default 64 KiB; excess: cut.
+    log_attributes_bytes_max: usize = 64 << 10;
+    /// Nesting of an attribute value. Default 16; excess: cut.
+    attribute_depth_max: usize = 16;
+
+    /// Bytes of a span. Default 256 KiB; excess: that span is rejected.
+    span_bytes_max: usize = 256 << 10;
+    /// Attributes of a span. Default 128; excess: cut.
+    span_attributes_max: usize = 128;
+    /// Bytes of a span's attribute value. Default 2 KiB; excess: cut.
+    span_attribute_value_bytes_max: usize = 2048;
+    /// Events of a span. Default 128; excess: cut.
+    span_events_max: usize = 128;
+    /// Links of a span. Default 128; excess: cut.
+    span_links_max: usize = 128;
+    /// Spans of a trace that are answered. Default 100,000; excess: cut.
+    spans_per_trace_max: usize = 100_000;
+
+    /// Bytes of a scraped page after decompression. Default 128 MiB; excess: the scrape fails.
+    scrape_body_bytes_max: u64 = 128 * MIB;
+    /// Samples of a scraped page. Default 1,000,000; excess: the scrape fails.
+    scrape_samples_max: usize = 1_000_000;
+    /// Scrapes at once. Default 256; excess: they wait.
+    scrape_concurrency_max: usize = 256;
+    /// Scrape targets. Default 10,000; excess: the rest is dropped with a warning.
+    scrape_targets_max: usize = 10_000;
+    /// Redirects that a scrape follows. Default 10; excess: the scrape fails.
+    scrape_redirects_max: usize = 10;
+
+    /// Bytes of a query's text. Default 16 KiB; excess: 400.
+    query_bytes_max: usize = 16 << 10;
+    /// Nesting of a query. Default 64; excess: 400.
+    query_depth_max: usize = 64;
+    /// Time of a query; a client may ask for less. Default 60 s; excess: 504.
+    query_timeout: Duration = Duration::from_secs(60);
+    /// Queries at once. Default twice the cores; excess: they wait.
+    query_concurrency: usize = 2 * cores();
+    /// Queries that wait. Default 100; excess: 503.
+    query_queue_max: usize = 100;
+    /// How long a query waits. Default 10 s; excess: 503.
+    query_queue_wait: Duration = Duration::from_secs(10);
+    /// Samples that a query holds at once. Default 50,000,000; excess: 422.
+    query_samples_max: u64 = 50_000_000;
+    /// Series that a query selects. Default 200,000; excess: 422.
+    query_series_max: u64 = 200_000;
+    /// Points per series of a range query. Default 11,000; excess: 400.
+    query_points_per_series_max: u64 = 11_000;
+    /// Bytes that a query holds. Default 256 MiB; excess: 422.
+    query_memory_bytes_max: u64 = 256 * MIB;
+    /// Log bytes that a query scans. Default 100 GiB; excess: 422.
+    query_scan_bytes_max: u64 = 100 * GIB;
+    /// Bytes of a regular expression's program. Default 1 MiB; excess: 400.
+    regex_program_bytes_max: usize = 1 << 20;
+    /// Log entries of an answer. Default 5000; excess: 400.
+    log_entries_max: usize = 5000;
+    /// Label names or values of an answer. Default 100,000; excess: cut, with a warning.
+    label_values_max: usize = 100_000;
+    /// Series of a series answer. Default 30,000; excess: cut, with a warning.
+    series_api_max: usize = 30_000;
+    /// Bytes of an answer. Default 64 MiB; excess: 422.
+    response_bytes_max: u64 = 64 * MIB;
+    /// Live tails at once. Default 10; excess: 503.
+    tails_max: usize = 10;
+
+    /// Rule groups. Default 1000; excess: the file is refused.
+    rule_groups_max: usize = 1000;
+    /// Rules of a group. Default 100; excess: the file is refused.
+    rules_per_group_max: usize = 100;
+    /// Series or alerts of a rule. Default 10,000; excess: the rule fails.
+    rule_series_max: usize = 10_000;
+    /// Bytes of a rule file. Default 4 MiB; excess: the file is refused.
+    rule_file_bytes_max: u64 = 4 * MIB;
+    /// Silences. Default 10,000; excess: 400.
+    silences_max: usize = 10_000;
+    /// Matchers of a silence. Default 20; excess: 400.
+    silence_matchers_max: usize = 20;
+    /// Bytes of a silence's comment. Default 4 KiB; excess: 400.
+    silence_comment_bytes_max: usize = 4096;
+    /// Alerts that wait to be sent. Default 10,000; excess: the oldest go.
+    notification_queue_max: usize = 10_000;
+    /// Bytes of a notification. Default 1 MiB; excess: it fails.
+    notification_bytes_max: u64 = MIB;
+
+    /// Bytes of a record in the journal. Default 64 MiB; excess: the batch is refused.
+    journal_record_bytes_max: u64 = 64 * MIB;
+    /// Free bytes below which writes are refused. Default 64 MiB; excess: 503.
+    disk_free_floor_bytes: u64 = 64 * MIB;
+    /// Bytes of an administrative body. Default 1 MiB; excess: 413.
+    admin_body_bytes_max: u64 = MIB;
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_name_every_field_once() {
+        let entries = Limits::default().entries();
+        assert!(entries.contains(&("body_bytes_max", "16777216".to_owned())));
+        let mut names: Vec<_> = entries.iter().map(|(name, _)| *name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), entries.len());
+    }
+
+    #[test]
+    fn hits_count_by_name() {
+        let before = hits("tails_max");
+        hit("tails_max");
+        assert_eq!(hits("tails_max"), before + 1);
+    }
+}
