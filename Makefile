@@ -19,7 +19,7 @@ export TREFOIL_BIN := $(BIN)
 
 UI_SOURCES := $(shell find ui -path ui/node_modules -prune -o -path ui/dist -prune -o -type f -print 2>/dev/null)
 
-.PHONY: help run demo build ui test test-ui test-rust test-real test-peers check bench torture tools clean
+.PHONY: help run demo build ui test test-ui test-rust test-real check bench torture tools clean
 
 help: ## Lists the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
@@ -55,9 +55,6 @@ test-rust:
 
 test-real: build
 	$(CARGO) test $(PROFILE) --locked -p trefoil-tests -- --test-threads=2
-
-test-peers: build tools ## Runs the tests against peers that need Go or a JDK, where those are there.
-	TREFOIL_PEERS=all $(CARGO) test $(PROFILE) --locked -p trefoil-tests -- --test-threads=2 peers_
 
 check: ui/dist/index.html ## Formats, lints and audits; warnings fail.
 	$(CARGO) fmt --all --check

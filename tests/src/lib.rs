@@ -4,9 +4,11 @@
 //! Reading order: [`server`] (the binary), [`process`] (any other program), [`wait`].
 
 pub mod http;
+pub mod oracle;
 pub mod process;
 pub mod server;
 pub mod wait;
+pub mod wire;
 
 pub use http::Http;
 pub use process::{Peer, find_program, free_port, skipped};
