@@ -1,0 +1,39 @@
+//! LogQL: the language of Grafana Loki 3, its parser and its engine.
+//!
+//! Promises: Loki's results and refusals; errors of a text carry line and column; log queries stop at their limit;
+//! metric queries hold numbers, never lines; a query stops soon after its [budget](trefoil_model::QueryBudget) says
+//! so. Text from outside (queries and lines) never panics.
+//!
+//! Reading order: [`ast`] and [`parser`] (with the lexer), [`engine`] (the entry), then what a line goes through:
+//! `pipeline`, `labels` (the labels of one line, by where they came from), `stages` with their helpers (`json`,
+//! `logfmt`, `pattern`, `ip`, `template_functions`), and what becomes of numbers: `range` (windows over lines) and
+//! `metric` (operators, through the series algebra of `trefoil_promql`). [`mod@format_query`] writes queries back to text.
+//!
+//! Invariants: this crate knows the contract [`trefoil_model::LogReader`], never files, sockets, HTTP or
+//! configuration. Stream label names are compared and shown underscored.
+
+pub mod ast;
+pub mod engine;
+pub mod error;
+pub mod format_query;
+mod ip;
+mod json;
+mod labels;
+mod lexer;
+mod logfmt;
+mod metric;
+pub mod output;
+pub mod parser;
+mod pattern;
+mod pipeline;
+mod range;
+mod stages;
+mod template_functions;
+mod units;
+
+pub use engine::{Engine, InstantQuery, QueryKind, RangeQuery};
+pub use error::Error;
+pub use format_query::format_query;
+pub use labels::{ERROR_DETAILS_LABEL, ERROR_LABEL};
+pub use output::{Answer, Entry, MatrixSeries, MergedStream, Output, Stats, StreamResult, VectorSample, merge_labels};
+pub use parser::{parse, parse_selector};

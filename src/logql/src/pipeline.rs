@@ -1,0 +1,202 @@
+//! A compiled pipeline and the scan that feeds it.
+
+use std::borrow::Cow;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use trefoil_model::{Direction, LogEntry, LogQuery, LogReader, NanoRange, QueryBudget, TenantId};
+
+use crate::Error;
+use crate::ast::{LineNeedle, LineOp, LogExpr, StageKind};
+use crate::labels::{LineLabels, StreamLabels};
+use crate::output::Stats;
+use crate::stages::{CompiledStage, Line, LineTest, required_terms};
+
+/// How often the budget is asked, in lines.
+const CHECK_EVERY: u64 = 1024;
+
+/// Names that a reader may serve as attribute although the record holds them otherwise.
+const DERIVED_LABELS: [&str; 3] = ["detected_level", "severity_text", "severity_number"];
+
+/// Stages in the order in which they run, and what the store may use to skip blocks.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    /// Line filters on the line as stored. They look at nothing else, so they run before everything.
+    leading: Vec<LineTest>,
+    stages: Vec<CompiledStage>,
+    needles: Vec<String>,
+    terms: Vec<(String, String)>,
+}
+
+impl Pipeline {
+    /// Compiles all stages; errors have the place of the stage.
+    pub(crate) fn new(log: &LogExpr) -> Result<Self, Error> {
+        let mut pipeline = Self { leading: Vec::new(), stages: Vec::new(), needles: Vec::new(), terms: Vec::new() };
+        let (mut original_line, mut original_labels) = (true, true);
+        for stage in &log.stages {
+            match &stage.kind {
+                StageKind::LineFilter(filter) => {
+                    if original_line
+                        && filter.op == LineOp::Contains
+                        && let [LineNeedle::Text(text)] = filter.alternatives.as_slice()
+                        && !text.is_empty()
+                    {
+                        pipeline.needles.push(text.clone());
+                    }
+                }
+                StageKind::LabelFilter(filter) => {
+                    if original_labels {
+                        required_terms(filter, &mut pipeline.terms);
+                    }
+                }
+                StageKind::LineFormat(_) | StageKind::Decolorize => original_line = false,
+                StageKind::Unpack => (original_line, original_labels) = (false, false),
+                _ => original_labels = false,
+            }
+            match CompiledStage::new(stage)? {
+                CompiledStage::Line(test) if original_line => pipeline.leading.push(test),
+                compiled => pipeline.stages.push(compiled),
+            }
+        }
+        pipeline.terms.retain(|(name, _)| {
+            !DERIVED_LABELS.contains(&name.as_str()) && !name.ends_with("_extracted") && !name.starts_with("__")
+        });
+        Ok(pipeline)
+    }
+
+    /// Drops the parsers when nothing but line filters stands beside them: for results that need no label, as Loki
+    /// does, so that their errors do not appear. True when no label is needed at all then.
+    pub(crate) fn without_labels(&mut self) -> bool {
+        let only_parsers = self
+            .stages
+            .iter()
+            .all(|s| matches!(s, CompiledStage::Extract(e) if !matches!(e, crate::stages::Extractor::Unpack)));
+        if only_parsers {
+            self.stages.clear();
+        }
+        only_parsers
+    }
+
+    /// Adds the labels that the stages look at; false when that cannot be told.
+    pub(crate) fn add_used_labels(&self, out: &mut FxHashSet<String>) -> bool {
+        self.stages.iter().all(|stage| stage.add_used_labels(out))
+    }
+
+    fn passes_leading(&self, line: &str) -> bool {
+        self.leading.iter().all(|test| test.passes(line))
+    }
+
+    fn run<'a>(&self, time_ns: i64, text: &'a str, labels: &mut LineLabels) -> Option<Cow<'a, str>> {
+        let mut line = Line { time_ns, text: Cow::Borrowed(text), labels };
+        for stage in &self.stages {
+            if !stage.run(&mut line) {
+                return None;
+            }
+        }
+        Some(line.text)
+    }
+}
+
+/// Where a query reads.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a> {
+    pub(crate) reader: &'a dyn LogReader,
+    pub(crate) tenant: TenantId,
+    pub(crate) budget: &'a dyn QueryBudget,
+}
+
+/// Takes time, line and labels of what passed.
+pub(crate) type Each<'a> = dyn FnMut(i64, Cow<'_, str>, &mut LineLabels) -> Result<ControlFlow<()>, Error> + 'a;
+
+/// One scan.
+pub(crate) struct Scan<'a> {
+    pub(crate) source: Source<'a>,
+    pub(crate) log: &'a LogExpr,
+    pub(crate) pipeline: &'a Pipeline,
+    pub(crate) range: NanoRange,
+    pub(crate) direction: Direction,
+    /// Whether labels other than those of the stream are looked at.
+    pub(crate) needs_labels: bool,
+    /// The only labels that matter, when they are known.
+    pub(crate) wanted: Option<FxHashSet<String>>,
+}
+
+impl Scan<'_> {
+    /// Delivers what passes the pipeline. `wanted` sees the time first, so that nothing is done for lines between
+    /// windows.
+    pub(crate) fn run(
+        &self,
+        stats: &mut Stats,
+        wanted: &dyn Fn(i64) -> bool,
+        each: &mut Each<'_>,
+    ) -> Result<(), Error> {
+        let Source { reader, tenant, budget } = self.source;
+        if self.range.start_ns >= self.range.end_ns {
+            return Ok(());
+        }
+        let query = LogQuery {
+            tenant,
+            matchers: self.log.matchers.clone(),
+            needles: self.pipeline.needles.clone(),
+            attribute_terms: self.attribute_terms()?,
+            range: self.range,
+            direction: self.direction,
+        };
+        let mut streams: FxHashMap<u64, Arc<StreamLabels>> = FxHashMap::default();
+        let mut labels = LineLabels::wanting(self.wanted.clone());
+        let mut failure = None;
+        let scanned = reader.scan(&query, budget, &mut |entry: LogEntry<'_>| {
+            let record = entry.record;
+            if !wanted(record.time_ns) {
+                return ControlFlow::Continue(());
+            }
+            stats.lines_processed += 1;
+            stats.bytes_processed += record.text.len() as u64;
+            if stats.lines_processed.is_multiple_of(CHECK_EVERY)
+                && let Err(error) = budget.check()
+            {
+                failure = Some(error.into());
+                return ControlFlow::Break(());
+            }
+            if !self.pipeline.passes_leading(&record.text) {
+                return ControlFlow::Continue(());
+            }
+            let base = streams.entry(entry.stream_ref).or_insert_with(|| Arc::new(StreamLabels::new(entry.stream)));
+            labels.start(base);
+            if self.needs_labels {
+                labels.add_metadata(&entry);
+            }
+            let Some(text) = self.pipeline.run(record.time_ns, &record.text, &mut labels) else {
+                return ControlFlow::Continue(());
+            };
+            stats.lines_passed += 1;
+            each(record.time_ns, text, &mut labels).unwrap_or_else(|error| {
+                failure = Some(error);
+                ControlFlow::Break(())
+            })
+        });
+        // What the callback found explains more than what the store made of the break.
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        let scanned = scanned?;
+        stats.blocks += scanned.blocks;
+        stats.records += scanned.records;
+        Ok(())
+    }
+
+    /// Terms whose label no stream has: only these can be told to be attributes.
+    fn attribute_terms(&self) -> Result<Vec<(String, String)>, Error> {
+        let Source { reader, tenant, budget } = self.source;
+        let mut terms = self.pipeline.terms.clone();
+        if !terms.is_empty() {
+            for stream in reader.streams(tenant, self.range, &self.log.matchers, budget)? {
+                terms.retain(|(name, _)| {
+                    !stream.iter().any(|(n, _)| trefoil_model::labels::underscored(n) == name.as_str())
+                });
+            }
+        }
+        Ok(terms)
+    }
+}

@@ -1,0 +1,7 @@
+//! The engine against the conformance cases, over a reader in memory, and tables of its own.
+
+mod behaviour;
+mod cases;
+mod memory_reader;
+mod mutation;
+mod positions;
