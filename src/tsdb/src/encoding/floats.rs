@@ -1,0 +1,177 @@
+//! A column of floats, lossless to the bit: NaN payloads, infinities, -0.0 and subnormals come back as they were.
+
+use super::DecodeError;
+use super::bits::{BitReader, BitWriter, XorState};
+use super::ints::{decode_ints, encode_ints};
+use super::varint::{Reader, put_uvarint};
+
+/// All values have the same bits.
+const CONSTANT: u8 = 0;
+/// Whole numbers divided by a power of ten; what does not fit stands apart.
+const SCALED: u8 = 1;
+/// XOR with the value before.
+const XOR: u8 = 2;
+/// Eight bytes each.
+const RAW: u8 = 3;
+
+const EXPONENT_MAX: usize = 15;
+const POWERS: [f64; EXPONENT_MAX + 1] =
+    [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+
+/// Appends `values` in the smallest of the encodings. The count is not stored.
+pub(crate) fn encode_floats(values: &[f64], out: &mut Vec<u8>) {
+    let Some(first) = values.first() else { return };
+    if values.iter().all(|v| v.to_bits() == first.to_bits()) {
+        out.push(CONSTANT);
+        out.extend_from_slice(&first.to_bits().to_le_bytes());
+        return;
+    }
+    let start = out.len();
+    let scaled = encode_scaled(values, out);
+    // Below two bytes a value XOR does not win against exact integers.
+    if scaled && out.len() - start <= values.len() * 2 {
+        return;
+    }
+    let mut other = Vec::with_capacity(values.len() * 4);
+    encode_xor(values, &mut other);
+    if other.len() > 1 + values.len() * 8 {
+        other.clear();
+        other.push(RAW);
+        for v in values {
+            other.extend_from_slice(&v.to_bits().to_le_bytes());
+        }
+    }
+    if !scaled || other.len() < out.len() - start {
+        out.truncate(start);
+        out.extend_from_slice(&other);
+    }
+}
+
+/// Appends `count` floats to `out`.
+pub(crate) fn decode_floats(from: &mut Reader<'_>, count: usize, out: &mut Vec<f64>) -> Result<(), DecodeError> {
+    if count == 0 {
+        return Ok(());
+    }
+    match from.u8()? {
+        CONSTANT => {
+            let v = f64::from_bits(from.u64()?);
+            out.resize(out.len() + count, v);
+            Ok(())
+        }
+        SCALED => decode_scaled(from, count, out),
+        XOR => {
+            let n = from.length(1)?;
+            let mut bits = BitReader::new(from.bytes(n)?);
+            if count > n * 8 {
+                return Err(DecodeError);
+            }
+            out.reserve(count);
+            let first = f64::from_bits(bits.get(64)?);
+            out.push(first);
+            let mut state = XorState::starting_at(first);
+            for _ in 1..count {
+                out.push(state.get(&mut bits)?);
+            }
+            Ok(())
+        }
+        RAW => {
+            let data = from.bytes(count.checked_mul(8).ok_or(DecodeError)?)?;
+            out.extend(data.chunks_exact(8).map(|c| f64::from_le_bytes(c.try_into().expect("chunks of eight bytes"))));
+            Ok(())
+        }
+        _ => Err(DecodeError),
+    }
+}
+
+fn encode_xor(values: &[f64], out: &mut Vec<u8>) {
+    let mut bits = BitWriter::default();
+    bits.put(values[0].to_bits(), 64);
+    let mut state = XorState::starting_at(values[0]);
+    for v in &values[1..] {
+        state.put(&mut bits, *v);
+    }
+    out.push(XOR);
+    put_uvarint(out, bits.bytes().len() as u64);
+    out.extend_from_slice(bits.bytes());
+}
+
+/// The whole number that stands for `v` at this exponent, if it gives back `v` bit for bit.
+fn scale(v: f64, exponent: usize) -> Option<i64> {
+    let m = (v * POWERS[exponent]).round();
+    // The comparison is false for NaN, which is what we want.
+    let fits = m.abs() < EXACT_MAX;
+    (fits && (m as i64 as f64 / POWERS[exponent]).to_bits() == v.to_bits()).then_some(m as i64)
+}
+
+/// scaled := exponent u8, outliers uvarint, (distance uvarint, bits u64le)*, integers
+fn encode_scaled(values: &[f64], out: &mut Vec<u8>) -> bool {
+    let outliers_max = 1 + values.len() / 16;
+    let mut exponent = 0;
+    let mut misses = 0;
+    for v in values {
+        if scale(*v, exponent).is_some() {
+            continue;
+        }
+        match (exponent + 1..=EXPONENT_MAX).find(|e| scale(*v, *e).is_some()) {
+            Some(e) => exponent = e,
+            None => {
+                misses += 1;
+                if misses > outliers_max {
+                    return false;
+                }
+            }
+        }
+    }
+    let mut outliers: Vec<usize> = Vec::new();
+    let mut ints = Vec::with_capacity(values.len());
+    let mut last = 0;
+    for (i, v) in values.iter().enumerate() {
+        match scale(*v, exponent) {
+            Some(m) => last = m,
+            None => {
+                outliers.push(i);
+                if outliers.len() > outliers_max {
+                    return false;
+                }
+            }
+        }
+        ints.push(last);
+    }
+    out.push(SCALED);
+    out.push(exponent as u8);
+    put_uvarint(out, outliers.len() as u64);
+    let mut before = 0;
+    for i in outliers {
+        put_uvarint(out, (i - before) as u64);
+        before = i;
+        out.extend_from_slice(&values[i].to_bits().to_le_bytes());
+    }
+    encode_ints(&ints, out);
+    true
+}
+
+fn decode_scaled(from: &mut Reader<'_>, count: usize, out: &mut Vec<f64>) -> Result<(), DecodeError> {
+    let power = *POWERS.get(usize::from(from.u8()?)).ok_or(DecodeError)?;
+    let outliers = from.length(9)?;
+    let mut patches = from.clone();
+    for _ in 0..outliers {
+        from.uvarint()?;
+        from.u64()?;
+    }
+    let mut ints = Vec::new();
+    decode_ints(from, count, &mut ints)?;
+    let start = out.len();
+    if power == 1.0 {
+        out.extend(ints.iter().map(|m| *m as f64));
+    } else {
+        out.extend(ints.iter().map(|m| *m as f64 / power));
+    }
+    let mut at = 0usize;
+    for _ in 0..outliers {
+        at = usize::try_from(patches.uvarint()?).ok().and_then(|d| at.checked_add(d)).ok_or(DecodeError)?;
+        let v = f64::from_bits(patches.u64()?);
+        *out.get_mut(start + at).ok_or(DecodeError)? = v;
+    }
+    Ok(())
+}

@@ -1,0 +1,40 @@
+//! The time-series store: takes batches of samples, keeps them for ever or as long as told, answers queries.
+//!
+//! What it promises:
+//! - An acknowledged batch is durable (its journal record is synced) and visible to the next query.
+//! - Samples come back bit for bit: NaN payloads, stale markers, -0.0, subnormals.
+//! - Of samples with the same series and time the one written last wins, in memory, at query and after merges.
+//! - A crash at any point loses nothing acknowledged and doubles nothing. Damage is reported with its file, never
+//!   answered around silently.
+//!
+//! Reading order: `store` (the parts of a store and how they hang together), `write`, `series` (the registry),
+//! `record` (journal records), `memtable`, `flush`, `part` (files), `encoding`, `read`, `matching`,
+//! `merge`, `replay`, `exemplars`, `metadata`.
+//!
+//! Invariants: one id stands for one label set, for ever. Every journal epoch defines all series that it names, so
+//! that replay from the committed position needs nothing else. Parts of a (tenant, day) have disjoint ranges of
+//! flush sequence numbers, so that "written last" is known between any two of them.
+//!
+//! It must not know HTTP, wire formats, configuration files or query languages.
+#![doc = include_str!("../FORMAT.md")]
+
+mod encoding;
+mod error;
+mod exemplars;
+mod flush;
+mod matching;
+mod memtable;
+mod merge;
+mod metadata;
+mod metrics;
+mod part;
+mod read;
+mod record;
+mod replay;
+mod series;
+mod store;
+mod write;
+
+pub use error::TsdbError;
+pub use flush::FlushReport;
+pub use store::{Tsdb, TsdbOptions};

@@ -1,0 +1,160 @@
+//! The memtable: everything acknowledged that is not yet in a part.
+//!
+//! Rows stand for series, over all days and tenants; each tenant has an inverted index with active rows per day.
+//! While it is active it takes writes from many threads at once; once frozen it only waits for its flush.
+
+mod chunk;
+mod index;
+mod row;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use roaring::RoaringBitmap;
+use trefoil_model::{SampleBuffer, TenantId, TimeRange};
+
+pub(crate) use self::index::MemIndex;
+pub(crate) use self::row::{Row, Sample, Value};
+use crate::encoding::DecodeError;
+use crate::series::SeriesEntry;
+
+const SHARD_BITS: u32 = 6;
+const SHARDS: usize = 1 << SHARD_BITS;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Memtable {
+    /// Never 0, and different from every earlier memtable's.
+    epoch: u32,
+    /// Row `r` is number `r >> 6` of shard `r & 63`.
+    shards: Vec<Mutex<Vec<Row>>>,
+    tenants: RwLock<BTreeMap<TenantId, Arc<RwLock<MemIndex>>>>,
+    bytes: AtomicI64,
+    series: AtomicU64,
+}
+
+impl Memtable {
+    pub(crate) fn new(epoch: u32) -> Self {
+        Self {
+            epoch,
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            tenants: RwLock::default(),
+            bytes: AtomicI64::new(0),
+            series: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// About how many bytes it holds.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed).max(0) as u64
+    }
+
+    /// Number of rows.
+    pub(crate) fn series(&self) -> u64 {
+        self.series.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn tenants(&self) -> Vec<TenantId> {
+        self.tenants.read().keys().copied().collect()
+    }
+
+    /// The index of a tenant, if it has series here.
+    pub(crate) fn index(&self, tenant: TenantId) -> Option<Arc<RwLock<MemIndex>>> {
+        self.tenants.read().get(&tenant).cloned()
+    }
+
+    fn index_or_new(&self, tenant: TenantId) -> Arc<RwLock<MemIndex>> {
+        match self.index(tenant) {
+            Some(index) => index,
+            None => Arc::clone(self.tenants.write().entry(tenant).or_default()),
+        }
+    }
+
+    /// The rows of series of one tenant, in their order; those without a row get one.
+    pub(crate) fn rows(&self, tenant: TenantId, series: &[Option<Arc<SeriesEntry>>]) -> Vec<u32> {
+        let mut missing = false;
+        let mut rows: Vec<u32> = series
+            .iter()
+            .map(|s| {
+                let row = s.as_ref().map_or(Some(0), |s| s.row_in(self.epoch));
+                missing |= row.is_none();
+                row.unwrap_or(u32::MAX)
+            })
+            .collect();
+        if !missing {
+            return rows;
+        }
+        let index = self.index_or_new(tenant);
+        // Rows are given under this lock only, so that a series never gets two.
+        let mut index = index.write();
+        let mut bytes = 0;
+        for (row, series) in rows.iter_mut().zip(series) {
+            let Some(series) = series else { continue };
+            if let Some(known) = series.row_in(self.epoch) {
+                *row = known;
+                continue;
+            }
+            let shard_index = series.id.0 as usize % SHARDS;
+            let mut shard = self.shards[shard_index].lock();
+            let local = u32::try_from(shard.len()).expect("a shard has less than 2^26 rows");
+            *row = local << SHARD_BITS | shard_index as u32;
+            shard.push(Row::new(Arc::clone(series)));
+            drop(shard);
+            bytes += index.insert(*row, &series.labels) + size_of::<Row>() + series.heap_bytes();
+            series.set_row(self.epoch, *row);
+            self.series.fetch_add(1, Ordering::Relaxed);
+        }
+        self.bytes.fetch_add(bytes as i64, Ordering::Relaxed);
+        rows
+    }
+
+    /// Adds samples, each with its row. All are visible when this returns.
+    pub(crate) fn insert(&self, tenant: TenantId, samples: impl Iterator<Item = (u32, Sample)>) {
+        let mut first_of_day: Vec<(i64, u32)> = Vec::new();
+        let mut bytes = 0isize;
+        for (row, sample) in samples {
+            let t = sample.t;
+            let mut shard = self.shards[row as usize % SHARDS].lock();
+            let (grown, is_first) = shard[(row >> SHARD_BITS) as usize].push(sample);
+            drop(shard);
+            bytes += grown;
+            if is_first {
+                first_of_day.push((trefoil_model::time::day_of_ms(t), row));
+            }
+        }
+        if !first_of_day.is_empty() {
+            let index = self.index_or_new(tenant);
+            let mut index = index.write();
+            for (day, row) in first_of_day {
+                index.activate(day, row);
+            }
+        }
+        self.bytes.fetch_add(bytes as i64, Ordering::Relaxed);
+    }
+
+    /// Looks at a row under its lock.
+    pub(crate) fn with_row<T>(&self, row: u32, look: impl FnOnce(&Row) -> T) -> T {
+        let shard = self.shards[row as usize % SHARDS].lock();
+        look(&shard[(row >> SHARD_BITS) as usize])
+    }
+
+    /// Appends a row's samples in the range to `out`.
+    pub(crate) fn read(&self, row: u32, range: TimeRange, out: &mut SampleBuffer) -> Result<(), DecodeError> {
+        self.with_row(row, |r| r.read(range, out))
+    }
+
+    /// The days of a tenant with their active rows, ascending.
+    pub(crate) fn days(&self, tenant: TenantId) -> Vec<(i64, RoaringBitmap)> {
+        let Some(index) = self.index(tenant) else { return Vec::new() };
+        index.read().days().map(|(day, rows)| (day, rows.clone())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

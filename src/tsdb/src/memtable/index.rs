@@ -1,0 +1,171 @@
+//! The memtable's inverted index: dictionaries and postings of one tenant's series, and who is active on which day.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use roaring::RoaringBitmap;
+use trefoil_model::{Labels, StoreError, TimeRange};
+
+use crate::matching::LabelIndex;
+
+/// Rows of one label value. Most values of high-cardinality labels stand for one row.
+#[derive(Debug)]
+enum Postings {
+    One(u32),
+    Many(RoaringBitmap),
+}
+
+impl Postings {
+    fn insert(&mut self, row: u32) {
+        match self {
+            Self::One(r) if *r == row => {}
+            Self::One(r) => *self = Self::Many([*r, row].into_iter().collect()),
+            Self::Many(rows) => {
+                rows.insert(row);
+            }
+        }
+    }
+
+    fn add_to(&self, rows: &mut RoaringBitmap) {
+        match self {
+            Self::One(r) => {
+                rows.insert(*r);
+            }
+            Self::Many(more) => *rows |= more,
+        }
+    }
+
+    fn meets(&self, rows: &RoaringBitmap) -> bool {
+        match self {
+            Self::One(r) => rows.contains(*r),
+            Self::Many(more) => !more.is_disjoint(rows),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Dictionary {
+    rows: RoaringBitmap,
+    values: BTreeMap<Box<str>, Postings>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct MemIndex {
+    all: RoaringBitmap,
+    names: BTreeMap<Box<str>, Dictionary>,
+    /// UTC day -> rows with samples on it.
+    days: BTreeMap<i64, RoaringBitmap>,
+}
+
+impl MemIndex {
+    /// Adds a series; returns about how many bytes that took.
+    pub(crate) fn insert(&mut self, row: u32, labels: &Labels) -> usize {
+        let mut bytes = 8;
+        self.all.insert(row);
+        for (name, value) in labels {
+            if !self.names.contains_key(name) {
+                self.names.insert(Box::from(name), Dictionary::default());
+                bytes += name.len() + 96;
+            }
+            let dictionary = self.names.get_mut(name).expect("the name was just added");
+            dictionary.rows.insert(row);
+            bytes += 4;
+            match dictionary.values.get_mut(value) {
+                Some(postings) => postings.insert(row),
+                None => {
+                    dictionary.values.insert(Box::from(value), Postings::One(row));
+                    bytes += value.len() + 64;
+                }
+            }
+        }
+        bytes
+    }
+
+    /// Notes that a row has samples on a day.
+    pub(crate) fn activate(&mut self, day: i64, row: u32) {
+        self.days.entry(day).or_default().insert(row);
+    }
+
+    /// Days with samples and their rows, ascending.
+    pub(crate) fn days(&self) -> impl Iterator<Item = (i64, &RoaringBitmap)> {
+        self.days.iter().map(|(day, rows)| (*day, rows))
+    }
+
+    /// Rows with samples on a day that the range touches.
+    pub(crate) fn active_rows(&self, range: TimeRange) -> RoaringBitmap {
+        let mut rows = RoaringBitmap::new();
+        for (day, active) in &self.days {
+            let first = day.saturating_mul(trefoil_model::time::DAY_MS);
+            if range.overlaps(first, first.saturating_add(trefoil_model::time::DAY_MS - 1)) {
+                rows |= active;
+            }
+        }
+        rows
+    }
+}
+
+impl LabelIndex for MemIndex {
+    fn all_rows(&self) -> Result<RoaringBitmap, StoreError> {
+        Ok(self.all.clone())
+    }
+
+    fn rows_with_name(&self, name: &str) -> Result<RoaringBitmap, StoreError> {
+        Ok(self.names.get(name).map(|d| d.rows.clone()).unwrap_or_default())
+    }
+
+    fn rows_with_value(&self, name: &str, value: &str) -> Result<RoaringBitmap, StoreError> {
+        let mut rows = RoaringBitmap::new();
+        if let Some(postings) = self.names.get(name).and_then(|d| d.values.get(value)) {
+            postings.add_to(&mut rows);
+        }
+        Ok(rows)
+    }
+
+    fn rows_accepted(
+        &self,
+        name: &str,
+        prefix: &str,
+        accept: &mut dyn FnMut(&str) -> Result<bool, StoreError>,
+    ) -> Result<RoaringBitmap, StoreError> {
+        let mut rows = RoaringBitmap::new();
+        let Some(dictionary) = self.names.get(name) else { return Ok(rows) };
+        for (value, postings) in dictionary.values.range::<str, _>((Bound::Included(prefix), Bound::Unbounded)) {
+            if !value.starts_with(prefix) {
+                break;
+            }
+            if accept(value)? {
+                postings.add_to(&mut rows);
+            }
+        }
+        Ok(rows)
+    }
+
+    fn values(
+        &self,
+        name: &str,
+        rows: Option<&RoaringBitmap>,
+        each: &mut dyn FnMut(&str) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let Some(dictionary) = self.names.get(name) else { return Ok(()) };
+        for (value, postings) in &dictionary.values {
+            if rows.is_none_or(|rows| postings.meets(rows)) {
+                each(value)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn names(
+        &self,
+        rows: Option<&RoaringBitmap>,
+        each: &mut dyn FnMut(&str) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        for (name, dictionary) in &self.names {
+            if rows.is_none_or(|rows| !dictionary.rows.is_disjoint(rows)) {
+                each(name)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,191 @@
+//! Merges, which keep parts few, and retention, which drops whole days.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use trefoil_model::{Labels, SampleBuffer, SeriesId, StoreError, TimeRange};
+use trefoil_parts::{Commit, PartId};
+
+use crate::error::TsdbError;
+use crate::flush::DayWriter;
+use crate::metrics;
+use crate::part::PartReader;
+use crate::part::layout::PAGE_ROWS;
+use crate::read::merge_buffers;
+use crate::store::{Inner, OpenPart, Tsdb};
+
+/// So many neighbours of one level are merged into one of the next.
+const MERGE_MIN: usize = 4;
+/// Most parts merged at once.
+const MERGE_MAX: usize = 32;
+/// Parts that together have more bytes are left alone.
+const MERGE_BYTES_MAX: u64 = 16 << 30;
+
+impl Tsdb {
+    /// Does the most useful merge, if there is one and the disk has room for it; returns whether it did. A part in which it meets damage is reported
+    /// once and left alone from then on: what is whole in it stays readable. Blocks on the disk for as long as the
+    /// merge takes; call it from a blocking thread.
+    pub fn merge_once(&self) -> Result<bool, TsdbError> {
+        let _alone = self.inner.merge_lock.lock();
+        if self.inner.closed.load(Ordering::Acquire) {
+            return Err(TsdbError::Closed);
+        }
+        let today = trefoil_model::time::day_of_ms(self.inner.options.clock.now_ms());
+        let damaged = self.inner.damaged.lock().clone();
+        let Some(parts) = plan(&self.inner.view.load().parts, &damaged, today) else { return Ok(false) };
+        let bytes: u64 = parts.iter().map(|p| p.meta.bytes).sum();
+        let floor = self.inner.options.limits.disk_free_floor_bytes;
+        if self.inner.disk.available_bytes() < bytes.saturating_add(floor) {
+            tracing::warn!(bytes, "merge put off, the disk has no room for it");
+            return Ok(false);
+        }
+        self.inner.merge(&parts)?;
+        Ok(true)
+    }
+
+    /// Drops the days that are older than the retention at `now_ms`; returns how many parts that were.
+    pub fn apply_retention(&self, now_ms: i64) -> Result<usize, TsdbError> {
+        let _alone = self.inner.merge_lock.lock();
+        if self.inner.closed.load(Ordering::Acquire) {
+            return Err(TsdbError::Closed);
+        }
+        let Some(age) = self.inner.options.retention else { return Ok(0) };
+        let remove = trefoil_parts::retention::expired(&self.inner.parts.parts(), now_ms, age);
+        let count = remove.len();
+        if count > 0 {
+            self.inner.parts.commit(Commit { remove, ..Commit::default() })?;
+            self.inner.publish_parts(|_| {});
+            tracing::info!(parts = count, "parts older than the retention removed");
+        }
+        Ok(count)
+    }
+}
+
+/// Chooses parts of one tenant and day that are neighbours in the order of writing: only then is it known of every
+/// other part whether its samples are older or newer than the merged ones. Days that are over become one part.
+fn plan(parts: &[Arc<OpenPart>], damaged: &BTreeSet<PartId>, today: i64) -> Option<Vec<Arc<OpenPart>>> {
+    let mut days: BTreeMap<_, Vec<&Arc<OpenPart>>> = BTreeMap::new();
+    for part in parts {
+        days.entry((part.meta.partition, part.meta.tenant)).or_default().push(part);
+    }
+    let mut best: Option<(u8, Vec<&Arc<OpenPart>>)> = None;
+    for ((day, _), mut list) in days.into_iter().rev() {
+        list.sort_by_key(|p| (p.sequence.1, p.meta.id));
+        // A part that cannot be read stays where it is and divides its neighbours.
+        for run in list.split(|p| p.reader().is_err() || damaged.contains(&p.meta.id)) {
+            let is_over = day < today;
+            for (level, group) in groups(run, is_over) {
+                if best.as_ref().is_none_or(|(lowest, _)| level < *lowest) {
+                    best = Some((level, group));
+                }
+            }
+        }
+    }
+    best.map(|(_, group)| group.into_iter().cloned().collect())
+}
+
+fn groups<'a>(run: &[&'a Arc<OpenPart>], is_over: bool) -> Vec<(u8, Vec<&'a Arc<OpenPart>>)> {
+    let fits = |g: &[&Arc<OpenPart>]| g.iter().map(|p| p.meta.bytes).sum::<u64>() <= MERGE_BYTES_MAX;
+    let mut found = Vec::new();
+    for group in run.chunk_by(|a, b| a.meta.level == b.meta.level) {
+        let group = &group[..group.len().min(MERGE_MAX)];
+        if group.len() >= MERGE_MIN && fits(group) {
+            found.push((group[0].meta.level, group.to_vec()));
+        }
+    }
+    let all = &run[..run.len().min(MERGE_MAX)];
+    if found.is_empty() && is_over && all.len() > 1 && fits(all) {
+        found.push((u8::MAX, all.to_vec()));
+    }
+    found
+}
+
+/// Walks over the series of a part in the order of their labels.
+struct Cursor<'a> {
+    reader: &'a PartReader,
+    part: PartId,
+    /// Series of the current page that are still to come, last first.
+    page: Vec<(u32, Labels)>,
+    next_page: u32,
+}
+
+impl<'a> Cursor<'a> {
+    fn new(part: &'a OpenPart) -> Result<Self, StoreError> {
+        let mut cursor = Self { reader: part.reader()?, part: part.meta.id, page: Vec::new(), next_page: 0 };
+        cursor.fill()?;
+        Ok(cursor)
+    }
+
+    fn fill(&mut self) -> Result<(), StoreError> {
+        if self.page.is_empty() && self.next_page < self.reader.rows().div_ceil(PAGE_ROWS) {
+            let page = &mut self.page;
+            self.reader.read_page(self.next_page, &mut |_| true, &mut |row, labels| page.push((row, labels)))?;
+            self.page.reverse();
+            self.next_page += 1;
+        }
+        Ok(())
+    }
+
+    /// The next series' id and samples.
+    fn take(&mut self) -> Result<(SeriesId, SampleBuffer), StoreError> {
+        let (row, _) = self.page.pop().expect("the caller looked at its labels");
+        let mut samples = SampleBuffer::default();
+        self.reader.read(row, TimeRange::ALL, &mut samples)?;
+        self.fill()?;
+        Ok((self.reader.id(row)?, samples))
+    }
+
+    fn labels(&self) -> Option<&Labels> {
+        self.page.last().map(|(_, labels)| labels)
+    }
+}
+
+impl Inner {
+    fn damaged(&self, part: PartId, error: StoreError) -> TsdbError {
+        if matches!(error, StoreError::Corrupt(_)) {
+            self.damaged.lock().insert(part);
+        }
+        error.into()
+    }
+
+    /// Merges parts, given in the order of writing, into one and publishes it in their place.
+    fn merge(&self, parts: &[Arc<OpenPart>]) -> Result<(), TsdbError> {
+        let timer = metrics::MERGE_DURATION.start_timer();
+        let (first, last) = (&parts[0], &parts[parts.len() - 1]);
+        let mut writer = DayWriter::begin(self, first.meta.tenant, first.meta.partition)?;
+        let mut cursors = Vec::with_capacity(parts.len());
+        for part in parts {
+            cursors.push(Cursor::new(part).map_err(|e| self.damaged(part.meta.id, e))?);
+        }
+        let (mut buffers, mut merged) = (Vec::new(), SampleBuffer::default());
+        while let Some(labels) = cursors.iter().filter_map(Cursor::labels).min().cloned() {
+            buffers.clear();
+            let mut id = None;
+            for cursor in &mut cursors {
+                if cursor.labels() != Some(&labels) {
+                    continue;
+                }
+                let (found, samples) = cursor.take().map_err(|e| self.damaged(cursor.part, e))?;
+                id = Some(found);
+                buffers.push(samples);
+            }
+            let id = id.expect("one cursor had these labels");
+            if let [only] = &buffers[..] {
+                writer.add(id, labels, only)?;
+            } else {
+                merged.clear();
+                merge_buffers(&buffers, &mut merged);
+                writer.add(id, labels, &merged)?;
+            }
+        }
+        let level = parts.iter().map(|p| p.meta.level).max().unwrap_or(0).saturating_add(1);
+        let remove: Vec<PartId> = parts.iter().map(|p| p.meta.id).collect::<BTreeSet<_>>().into_iter().collect();
+        let add = writer.finish(level, (first.sequence.0, last.sequence.1))?.into_iter().collect();
+        self.parts.commit(Commit { add, remove, ..Commit::default() })?;
+        self.publish_parts(|_| {});
+        let seconds = timer.stop_and_record();
+        tracing::info!(parts = parts.len(), day = first.meta.partition, level, seconds, "parts merged");
+        Ok(())
+    }
+}

@@ -1,0 +1,54 @@
+//! The store's own metrics.
+
+use std::sync::LazyLock;
+
+use prometheus::{
+    Histogram, IntCounter, IntCounterVec, IntGauge, exponential_buckets, register_histogram, register_int_counter,
+    register_int_counter_vec, register_int_gauge,
+};
+
+macro_rules! metrics {
+    ($($name:ident: $type:ty = $register:ident!($($argument:expr),+);)*) => {
+        $(pub(crate) static $name: LazyLock<$type> =
+            LazyLock::new(|| $register!($($argument),+).expect("unique metric name"));)*
+
+        /// Registers every metric, so that zeros are exposed from the start.
+        pub(crate) fn register() {
+            $(LazyLock::force(&$name);)*
+        }
+    };
+}
+
+fn seconds() -> Vec<f64> {
+    exponential_buckets(0.001, 4.0, 10).expect("start and factor are positive")
+}
+
+metrics! {
+    SERIES_ACTIVE: IntGauge = register_int_gauge!(
+        "trefoil_tsdb_series_active", "Series with a sample in the memtable");
+    SERIES_CREATED: IntCounter = register_int_counter!(
+        "trefoil_tsdb_series_created_total", "Series that got a new id");
+    SAMPLES_APPENDED: IntCounter = register_int_counter!(
+        "trefoil_tsdb_samples_appended_total", "Samples acknowledged, duplicates included");
+    SAMPLES_REJECTED: IntCounterVec = register_int_counter_vec!(
+        "trefoil_tsdb_samples_rejected_total", "Samples refused one by one", &["reason"]);
+    MEMTABLE_BYTES: IntGauge = register_int_gauge!(
+        "trefoil_tsdb_memtable_bytes", "Bytes in memtables, those being flushed included");
+    PARTS: IntGauge = register_int_gauge!("trefoil_tsdb_parts", "Parts that queries read");
+    PARTS_BYTES: IntGauge = register_int_gauge!("trefoil_tsdb_parts_bytes", "Bytes of the parts that queries read");
+    FLUSH_DURATION: Histogram = register_histogram!(
+        "trefoil_tsdb_flush_duration_seconds", "Time to write a memtable to parts and publish them", seconds());
+    MERGE_DURATION: Histogram = register_histogram!(
+        "trefoil_tsdb_merge_duration_seconds", "Time to merge parts", seconds());
+    REPLAYED_RECORDS: IntCounter = register_int_counter!(
+        "trefoil_tsdb_replayed_records_total", "Journal records read at start-up");
+    BLOCKS_CORRUPT: IntCounter = register_int_counter!(
+        "trefoil_tsdb_blocks_corrupt_total", "Reads that met a block or an index range that is damaged");
+}
+
+/// Counts refused samples.
+pub(crate) fn rejected(reason: &'static str, samples: u64) {
+    if samples > 0 {
+        SAMPLES_REJECTED.with_label_values(&[reason]).inc_by(samples);
+    }
+}

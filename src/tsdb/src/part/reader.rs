@@ -1,0 +1,338 @@
+//! Answers from a mapped part. Every range is checked against its checksum once, before its first use.
+
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use fst::{IntoStreamer, Streamer};
+use roaring::RoaringBitmap;
+use trefoil_model::{Labels, SampleBuffer, SeriesId, StoreError, TimeRange, time::DAY_MS};
+
+use super::layout::{
+    BLOCKS_FILE, Contents, Extent, HEADER_BYTES, INDEX_FILE, NameEntry, PAGE_ROWS, Section, check_blocks_header,
+};
+use super::postings::get_postings;
+use super::writer::{PAGE_LZ4, PAGE_PLAIN};
+use crate::encoding::DecodeError;
+use crate::encoding::block::{BlockError, Blocks};
+use crate::encoding::varint::Reader;
+use crate::matching::LabelIndex;
+use crate::metrics;
+
+const PAGE_BYTES_MAX: usize = 64 << 20;
+
+/// An open part.
+pub(crate) struct PartReader {
+    /// For messages: where the part is.
+    place: String,
+    index: Bytes,
+    blocks: Bytes,
+    contents: Contents,
+    /// Whether the checksum of each section holds, once that is known.
+    sections: [OnceLock<bool>; 5],
+    /// The dictionary of each name of the contents, `None` when its checksum does not hold.
+    dictionaries: Vec<OnceLock<Option<fst::Map<Bytes>>>>,
+}
+
+impl std::fmt::Debug for PartReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PartReader").field("place", &self.place).field("rows", &self.contents.rows).finish()
+    }
+}
+
+impl PartReader {
+    /// Opens the two files of a part. Reads little more than the table of contents.
+    pub(crate) fn open(place: String, index: Bytes, blocks: Bytes) -> Result<Self, StoreError> {
+        let corrupt = |file: &str| StoreError::Corrupt(format!("{place}/{file} is not a readable file of a part"));
+        let contents = Contents::read(&index).map_err(|_| corrupt(INDEX_FILE))?;
+        check_blocks_header(&blocks).map_err(|_| corrupt(BLOCKS_FILE))?;
+        let dictionaries = contents.names.iter().map(|_| OnceLock::new()).collect();
+        Ok(Self { place, index, blocks, contents, sections: Default::default(), dictionaries })
+    }
+
+    /// UTC day.
+    pub(crate) fn day(&self) -> i64 {
+        self.contents.day
+    }
+
+    /// Number of series.
+    pub(crate) fn rows(&self) -> u32 {
+        self.contents.rows
+    }
+
+    fn corrupt(&self, what: impl std::fmt::Display) -> StoreError {
+        metrics::BLOCKS_CORRUPT.inc();
+        StoreError::Corrupt(format!("{}/{INDEX_FILE}: {what} fails its checksum", self.place))
+    }
+
+    fn verified(&self, extent: Extent) -> Option<Bytes> {
+        let data = self.index.slice(extent.range());
+        (crc32c::crc32c(&data) == extent.crc).then_some(data)
+    }
+
+    fn section(&self, section: Section) -> Result<&[u8], StoreError> {
+        let extent = self.contents.sections[section as usize];
+        let holds = self.sections[section as usize].get_or_init(|| self.verified(extent).is_some());
+        if *holds { Ok(&self.index[extent.range()]) } else { Err(self.corrupt(section.name())) }
+    }
+
+    fn u64_at(&self, section: Section, at: u32) -> Result<u64, StoreError> {
+        let data = self.section(section)?;
+        let at = at as usize * 8;
+        let bytes = data.get(at..at + 8).ok_or_else(|| self.corrupt(section.name()))?;
+        Ok(u64::from_le_bytes(bytes.try_into().expect("the slice has eight bytes")))
+    }
+
+    fn pair_at(&self, section: Section, at: u32) -> Result<(u32, u32), StoreError> {
+        let v = self.u64_at(section, at)?;
+        Ok((v as u32, (v >> 32) as u32))
+    }
+
+    /// The id of a row's series.
+    pub(crate) fn id(&self, row: u32) -> Result<SeriesId, StoreError> {
+        self.u64_at(Section::Ids, row).map(SeriesId)
+    }
+
+    /// First and last time of a row, Unix milliseconds.
+    pub(crate) fn bounds(&self, row: u32) -> Result<(i64, i64), StoreError> {
+        let (first, last) = self.pair_at(Section::Bounds, row)?;
+        let day_start = self.contents.day.saturating_mul(DAY_MS);
+        Ok((day_start.saturating_add(i64::from(first)), day_start.saturating_add(i64::from(last))))
+    }
+
+    /// Finds the id of a series by its labels.
+    pub(crate) fn find(&self, labels: &Labels) -> Result<Option<SeriesId>, StoreError> {
+        let hash = (labels.stable_hash() >> 32) as u32;
+        let (mut low, mut high) = (0, self.contents.rows);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.pair_at(Section::Hashes, middle)?.0 < hash {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        for at in low..self.contents.rows {
+            let (h, row) = self.pair_at(Section::Hashes, at)?;
+            if h != hash {
+                break;
+            }
+            if self.labels(row)? == *labels {
+                return self.id(row).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The labels of one row.
+    pub(crate) fn labels(&self, row: u32) -> Result<Labels, StoreError> {
+        let mut found = None;
+        self.read_page(row / PAGE_ROWS, &mut |r| r == row, &mut |_, labels| found = Some(labels))?;
+        found.ok_or_else(|| self.corrupt(format_args!("page of row {row}")))
+    }
+
+    /// Calls `each` with the labels of the given rows, ascending.
+    pub(crate) fn for_each_labels(
+        &self,
+        rows: &RoaringBitmap,
+        each: &mut dyn FnMut(u32, Labels) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut rows = rows.iter().peekable();
+        while let Some(first) = rows.peek().copied() {
+            let page = first / PAGE_ROWS;
+            let mut found = Vec::new();
+            let mut want = |row| rows.next_if_eq(&row).is_some();
+            self.read_page(page, &mut want, &mut |row, labels| found.push((row, labels)))?;
+            if found.is_empty() {
+                return Err(self.corrupt(format_args!("page {page}")));
+            }
+            found.into_iter().try_for_each(|(row, labels)| each(row, labels))?;
+        }
+        Ok(())
+    }
+
+    /// Calls `each` with the labels of those rows of a page that are wanted.
+    pub(crate) fn read_page(
+        &self,
+        page: u32,
+        want: &mut dyn FnMut(u32) -> bool,
+        each: &mut dyn FnMut(u32, Labels),
+    ) -> Result<(), StoreError> {
+        let range = self.u64_at(Section::Pages, page)?..self.u64_at(Section::Pages, page + 1)?;
+        let corrupt = || self.corrupt(format_args!("page {page}"));
+        let data = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
+        let data = data.and_then(|(a, b)| self.index.get(a..b)).ok_or_else(corrupt)?;
+        self.decode_page(page, data, want, each).map_err(|_| corrupt())
+    }
+
+    fn decode_page(
+        &self,
+        page: u32,
+        data: &[u8],
+        want: &mut dyn FnMut(u32) -> bool,
+        each: &mut dyn FnMut(u32, Labels),
+    ) -> Result<(), DecodeError> {
+        let (body, crc) = data.split_last_chunk::<4>().ok_or(DecodeError)?;
+        if crc32c::crc32c(body) != u32::from_le_bytes(*crc) {
+            return Err(DecodeError);
+        }
+        let mut from = Reader::new(body);
+        let compression = from.u8()?;
+        let n = usize::try_from(from.uvarint()?).map_err(|_| DecodeError)?;
+        let unpacked;
+        let plain = match compression {
+            PAGE_PLAIN => from.rest(),
+            PAGE_LZ4 if n <= PAGE_BYTES_MAX => {
+                unpacked = lz4_flex::block::decompress(from.rest(), n).map_err(|_| DecodeError)?;
+                &unpacked
+            }
+            _ => return Err(DecodeError),
+        };
+        let mut from = Reader::new(plain);
+        let mut packed = Vec::new();
+        for row in page * PAGE_ROWS..self.contents.rows.min((page + 1) * PAGE_ROWS) {
+            let shared = usize::try_from(from.uvarint()?).map_err(|_| DecodeError)?;
+            let n = from.length(1)?;
+            if shared > packed.len() {
+                return Err(DecodeError);
+            }
+            packed.truncate(shared);
+            packed.extend_from_slice(from.bytes(n)?);
+            if want(row) {
+                let text = std::str::from_utf8(&packed).map_err(|_| DecodeError)?;
+                each(row, Labels::from_packed(text).ok_or(DecodeError)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends a row's samples in the range to `out`, whose times are all before them.
+    pub(crate) fn read(&self, row: u32, range: TimeRange, out: &mut SampleBuffer) -> Result<(), StoreError> {
+        let id = self.id(row)?;
+        let extent = self.u64_at(Section::Offsets, row)?..self.u64_at(Section::Offsets, row + 1)?;
+        let corrupt = |reason: &str| {
+            metrics::BLOCKS_CORRUPT.inc();
+            StoreError::Corrupt(format!(
+                "{}/{BLOCKS_FILE}: a block in bytes {}..{} {reason}",
+                self.place, extent.start, extent.end
+            ))
+        };
+        let data = usize::try_from(extent.start).ok().zip(usize::try_from(extent.end).ok());
+        let data = data.filter(|(start, _)| *start >= HEADER_BYTES).and_then(|(a, b)| self.blocks.get(a..b));
+        for block in Blocks::new(id.0, data.ok_or_else(|| corrupt("is not in the file"))?) {
+            let block = block.map_err(|e| match e {
+                BlockError::Checksum => corrupt("fails its checksum"),
+                BlockError::Content => corrupt("has an unknown encoding"),
+            })?;
+            if block.min_t >= range.end_ms {
+                break;
+            }
+            if range.overlaps(block.min_t, block.max_t) {
+                block.decode(range, out).map_err(|_| corrupt("does not decode"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn name(&self, name: &str) -> Option<(usize, &NameEntry)> {
+        let at = self.contents.names.binary_search_by(|n| n.name.as_str().cmp(name)).ok()?;
+        Some((at, &self.contents.names[at]))
+    }
+
+    fn dictionary(&self, at: usize) -> Result<&fst::Map<Bytes>, StoreError> {
+        let entry = &self.contents.names[at];
+        self.dictionaries[at]
+            // An fst is walked without checks of its own: only verified bytes may reach it.
+            .get_or_init(|| fst::Map::new(self.verified(entry.values)?).ok())
+            .as_ref()
+            .ok_or_else(|| self.corrupt(format_args!("dictionary of label {:?}", entry.name)))
+    }
+
+    fn postings(&self, at: u64) -> Result<RoaringBitmap, StoreError> {
+        let data = usize::try_from(at).ok().and_then(|at| self.index.get(at..));
+        data.and_then(|d| get_postings(d).ok()).ok_or_else(|| self.corrupt(format_args!("postings at {at}")))
+    }
+
+    fn for_each_value(
+        &self,
+        name: &str,
+        prefix: &str,
+        each: &mut dyn FnMut(&str, u64) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let Some((at, _)) = self.name(name) else { return Ok(()) };
+        let mut stream = self.dictionary(at)?.range().ge(prefix).into_stream();
+        while let Some((value, postings_at)) = stream.next() {
+            if !value.starts_with(prefix.as_bytes()) {
+                break;
+            }
+            let value = std::str::from_utf8(value).map_err(|_| self.corrupt("a label value"))?;
+            each(value, postings_at)?;
+        }
+        Ok(())
+    }
+}
+
+impl LabelIndex for PartReader {
+    fn all_rows(&self) -> Result<RoaringBitmap, StoreError> {
+        let mut rows = RoaringBitmap::new();
+        rows.insert_range(0..self.contents.rows);
+        Ok(rows)
+    }
+
+    fn rows_with_name(&self, name: &str) -> Result<RoaringBitmap, StoreError> {
+        match self.name(name) {
+            Some((_, entry)) => self.postings(entry.rows_at),
+            None => Ok(RoaringBitmap::new()),
+        }
+    }
+
+    fn rows_with_value(&self, name: &str, value: &str) -> Result<RoaringBitmap, StoreError> {
+        let Some((at, _)) = self.name(name) else { return Ok(RoaringBitmap::new()) };
+        match self.dictionary(at)?.get(value) {
+            Some(at) => self.postings(at),
+            None => Ok(RoaringBitmap::new()),
+        }
+    }
+
+    fn rows_accepted(
+        &self,
+        name: &str,
+        prefix: &str,
+        accept: &mut dyn FnMut(&str) -> Result<bool, StoreError>,
+    ) -> Result<RoaringBitmap, StoreError> {
+        let mut rows = RoaringBitmap::new();
+        self.for_each_value(name, prefix, &mut |value, at| {
+            if accept(value)? {
+                rows |= self.postings(at)?;
+            }
+            Ok(())
+        })?;
+        Ok(rows)
+    }
+
+    fn values(
+        &self,
+        name: &str,
+        rows: Option<&RoaringBitmap>,
+        each: &mut dyn FnMut(&str) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.for_each_value(name, "", &mut |value, at| {
+            if rows.is_none() || !self.postings(at)?.is_disjoint(rows.expect("there are rows")) {
+                each(value)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn names(
+        &self,
+        rows: Option<&RoaringBitmap>,
+        each: &mut dyn FnMut(&str) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        for entry in &self.contents.names {
+            if rows.is_none() || !self.postings(entry.rows_at)?.is_disjoint(rows.expect("there are rows")) {
+                each(&entry.name)?;
+            }
+        }
+        Ok(())
+    }
+}

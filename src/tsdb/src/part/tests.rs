@@ -1,0 +1,156 @@
+use bytes::Bytes;
+use roaring::RoaringBitmap;
+use trefoil_model::{Labels, MatchOp, Matcher, SampleBuffer, SeriesId, StoreError, TimeRange, Unlimited};
+
+use super::layout::blocks_header;
+use super::{PartBuilder, PartReader};
+use crate::matching::{LabelIndex, select_rows};
+
+const DAY: i64 = 19_700;
+
+fn series() -> Vec<Labels> {
+    let mut all: Vec<Labels> = (0..150)
+        .map(|i| {
+            Labels::from_pairs([
+                ("__name__".to_owned(), format!("metric_{}", i % 7)),
+                ("instance".to_owned(), format!("host-{i}:9100")),
+                ("job".to_owned(), if i % 3 == 0 { String::new() } else { format!("job{}", i % 4) }),
+                ("ünï".to_owned(), if i == 50 { "wert".to_owned() } else { String::new() }),
+            ])
+        })
+        .collect();
+    all.sort_unstable();
+    all
+}
+
+fn files() -> (Vec<u8>, Vec<u8>) {
+    let mut blocks = blocks_header();
+    let mut builder = PartBuilder::new(DAY, blocks.len());
+    for (i, labels) in series().into_iter().enumerate() {
+        let mut samples = SampleBuffer::default();
+        for k in 0..10 {
+            samples.push_float(DAY * 86_400_000 + k * 1000 + i as i64, 0, i as f64 * 100.0 + k as f64);
+        }
+        builder.add(SeriesId(1000 + i as u64 * 3), labels, &samples, &mut blocks);
+    }
+    (builder.index(), blocks)
+}
+
+fn open(index: &[u8], blocks: &[u8]) -> Result<PartReader, StoreError> {
+    PartReader::open("part".to_owned(), Bytes::copy_from_slice(index), Bytes::copy_from_slice(blocks))
+}
+
+fn matchers() -> Vec<Vec<Matcher>> {
+    let m = |op, name: &str, value: &str| Matcher::new(op, name, value).unwrap();
+    use MatchOp::{Equal, NotEqual, NotRegex, Regex};
+    vec![
+        vec![],
+        vec![m(Equal, "__name__", "metric_3")],
+        vec![m(Equal, "job", "")],
+        vec![m(NotEqual, "job", "")],
+        vec![m(NotEqual, "job", "job1"), m(Regex, "__name__", "metric_[12]")],
+        vec![m(Regex, "instance", "host-1.*")],
+        vec![m(Regex, "instance", ".*0:9100"), m(NotRegex, "job", "job[12]|")],
+        vec![m(NotRegex, "instance", "host-1.*")],
+        vec![m(Regex, "job", "job1|")],
+        vec![m(Regex, "job", ".*")],
+        vec![m(Regex, "job", ".+")],
+        vec![m(NotRegex, "job", ".+")],
+        vec![m(NotRegex, "job", "job.*")],
+        vec![m(Regex, "job", "(job.*)?")],
+        vec![m(NotEqual, "absent", "x")],
+        vec![m(Equal, "absent", "x")],
+        vec![m(Regex, "absent", "x?")],
+        vec![m(Equal, "ünï", "wert")],
+        vec![m(Regex, "__name__", "nothing.*")],
+    ]
+}
+
+/// Everything that can be asked of a part; `None` where it answers with an error.
+fn answers(part: &PartReader) -> Vec<Option<String>> {
+    let mut out = Vec::new();
+    for m in matchers() {
+        out.push(select_rows(part, &m, &Unlimited).ok().map(|r| format!("{r:?}")));
+    }
+    for row in 0..part.rows() {
+        let mut samples = SampleBuffer::default();
+        let read = part.read(row, TimeRange::ALL, &mut samples).map(|()| (samples.times, samples.values));
+        out.push(read.ok().map(|v| format!("{v:?}")));
+        out.push(part.labels(row).ok().map(|l| l.to_string()));
+        out.push(part.bounds(row).ok().map(|l| format!("{l:?}")));
+    }
+    for labels in series() {
+        out.push(part.find(&labels).ok().map(|id| format!("{id:?}")));
+    }
+    let some: RoaringBitmap = [3, 77].into_iter().collect();
+    for rows in [None, Some(&some)] {
+        let mut names = Vec::new();
+        let found = part.names(rows, &mut |n| {
+            names.push(n.to_owned());
+            Ok(())
+        });
+        out.push(found.ok().map(|()| format!("{names:?}")));
+        let mut values = Vec::new();
+        let found = part.values("instance", rows, &mut |v| {
+            values.push(v.to_owned());
+            Ok(())
+        });
+        out.push(found.ok().map(|()| format!("{values:?}")));
+    }
+    out
+}
+
+#[test]
+fn a_part_answers_like_a_scan() {
+    let (index, blocks) = files();
+    let part = open(&index, &blocks).unwrap();
+    let all = series();
+    for m in matchers() {
+        let want: Vec<u32> = (0..all.len() as u32)
+            .filter(|i| m.iter().all(|m| m.matches(all[*i as usize].get(&m.name).unwrap_or(""))))
+            .collect();
+        assert_eq!(select_rows(&part, &m, &Unlimited).unwrap().into_iter().collect::<Vec<_>>(), want, "{m:?}");
+    }
+    for (i, labels) in all.iter().enumerate() {
+        assert_eq!(part.labels(i as u32).unwrap(), *labels);
+        assert_eq!(part.find(labels).unwrap(), Some(SeriesId(1000 + i as u64 * 3)));
+    }
+    assert_eq!(part.find(&Labels::from_pairs([("a", "b")])).unwrap(), None);
+    let mut seen = Vec::new();
+    part.for_each_labels(&[0, 31, 32, 149].into_iter().collect(), &mut |row, labels| {
+        seen.push((row, labels));
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(seen, [0, 31, 32, 149].map(|r| (r, all[r as usize].clone())));
+}
+
+#[test]
+fn damage_gives_errors_and_never_other_answers() {
+    let (index, blocks) = files();
+    let want = answers(&open(&index, &blocks).unwrap());
+    assert!(want.iter().all(Option::is_some));
+    let check = |part: Result<PartReader, StoreError>, what: String| {
+        let Ok(part) = part else { return };
+        for (i, (got, want)) in answers(&part).iter().zip(&want).enumerate() {
+            assert!(got.is_none() || got == want, "{what}, answer {i}: {got:?} instead of {want:?}");
+        }
+    };
+    // Every byte would take long; a stride without common factors reaches all kinds of places.
+    for at in (0..index.len()).step_by(13) {
+        let mut bad = index.clone();
+        bad[at] ^= 1 << (at % 8);
+        check(open(&bad, &blocks), format!("index byte {at}"));
+    }
+    for at in (0..blocks.len()).step_by(29) {
+        let mut bad = blocks.clone();
+        bad[at] ^= 1 << (at % 8);
+        check(open(&index, &bad), format!("blocks byte {at}"));
+    }
+    for at in (0..index.len()).step_by(97) {
+        check(open(&index[..at], &blocks), format!("index cut at {at}"));
+    }
+    for at in (0..blocks.len()).step_by(97) {
+        check(open(&index, &blocks[..at]), format!("blocks cut at {at}"));
+    }
+}

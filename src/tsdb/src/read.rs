@@ -1,0 +1,460 @@
+//! Queries: series of memtables and parts, brought together; samples of one series, merged by time.
+
+mod merge;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use roaring::RoaringBitmap;
+use rustc_hash::FxHashMap;
+use trefoil_model::{
+    Exemplar, Labels, MetricMetadata, MetricReader, QueryBudget, SampleBuffer, SelectRequest, SelectedSeries,
+    SeriesSource, StoreError, TenantId, TimeRange,
+};
+
+pub(crate) use self::merge::merge_buffers;
+use crate::matching::{LabelIndex, select_rows};
+use crate::memtable::Memtable;
+use crate::store::{Inner, OpenPart, Tsdb, View};
+
+/// Series after which a query looks at its deadline.
+const SERIES_PER_CHECK: usize = 256;
+
+/// Where samples of a series are.
+#[derive(Clone)]
+enum Piece {
+    Part(Arc<OpenPart>, u32),
+    Memtable(Arc<Memtable>, u32),
+}
+
+impl Piece {
+    /// Its place in the order of writing.
+    fn written(&self) -> (bool, u64) {
+        match self {
+            Self::Part(part, _) => (false, part.sequence.1),
+            Self::Memtable(memtable, _) => (true, u64::from(memtable.epoch())),
+        }
+    }
+}
+
+/// A series of a query's answer.
+struct Handle {
+    /// In the order in which their samples were written: of equal times the later piece wins.
+    pieces: Vec<Piece>,
+    /// Retention: nothing before is answered.
+    visible_from_ms: i64,
+}
+
+impl SeriesSource for Handle {
+    fn read(&self, range: TimeRange, out: &mut SampleBuffer) -> Result<(), StoreError> {
+        let range = TimeRange::new(range.start_ms.max(self.visible_from_ms), range.end_ms);
+        if let [Piece::Part(part, row)] = &self.pieces[..] {
+            return part.reader()?.read(*row, range, out);
+        }
+        if let [Piece::Memtable(memtable, row)] = &self.pieces[..] {
+            return read_memtable(memtable, *row, range, out);
+        }
+        let mut sources = Vec::with_capacity(self.pieces.len());
+        for (rank, piece) in self.pieces.iter().enumerate() {
+            match piece {
+                Piece::Part(part, row) => {
+                    let (min_t, max_t) = part.reader()?.bounds(*row)?;
+                    if range.overlaps(min_t, max_t) {
+                        sources.push(Source { min_t, max_t, rank, samples: None, piece });
+                    }
+                }
+                // Memtables change while we look: what is read once counts.
+                Piece::Memtable(memtable, row) => {
+                    let mut samples = SampleBuffer::default();
+                    read_memtable(memtable, *row, range, &mut samples)?;
+                    if let (Some(min_t), Some(max_t)) = (samples.times.first(), samples.times.last()) {
+                        let (min_t, max_t) = (*min_t, *max_t);
+                        sources.push(Source { min_t, max_t, rank, samples: Some(samples), piece });
+                    }
+                }
+            }
+        }
+        sources.sort_by_key(|s| (s.min_t, s.rank));
+        let mut rest = sources.as_mut_slice();
+        while !rest.is_empty() {
+            let mut end = rest[0].max_t;
+            let mut n = 1;
+            while n < rest.len() && rest[n].min_t <= end {
+                end = end.max(rest[n].max_t);
+                n += 1;
+            }
+            let (together, after) = rest.split_at_mut(n);
+            read_together(together, range, out)?;
+            rest = after;
+        }
+        Ok(())
+    }
+}
+
+struct Source<'a> {
+    min_t: i64,
+    max_t: i64,
+    rank: usize,
+    samples: Option<SampleBuffer>,
+    piece: &'a Piece,
+}
+
+/// Reads sources whose times overlap.
+fn read_together(sources: &mut [Source<'_>], range: TimeRange, out: &mut SampleBuffer) -> Result<(), StoreError> {
+    if let [Source { piece: Piece::Part(part, row), .. }] = sources {
+        return part.reader()?.read(*row, range, out);
+    }
+    sources.sort_by_key(|s| s.rank);
+    let mut buffers = Vec::with_capacity(sources.len());
+    for s in sources {
+        buffers.push(match (s.samples.take(), s.piece) {
+            (Some(samples), _) => samples,
+            (None, Piece::Part(part, row)) => {
+                let mut samples = SampleBuffer::default();
+                part.reader()?.read(*row, range, &mut samples)?;
+                samples
+            }
+            (None, Piece::Memtable(..)) => unreachable!("memtables are read before"),
+        });
+    }
+    merge_buffers(&buffers, out);
+    Ok(())
+}
+
+fn read_memtable(memtable: &Memtable, row: u32, range: TimeRange, out: &mut SampleBuffer) -> Result<(), StoreError> {
+    memtable.read(row, range, out).map_err(|e| StoreError::Corrupt(format!("memtable row {row}: {e}")))
+}
+
+impl View {
+    /// Frozen before active: that is the order of writing.
+    fn memtables(&self) -> impl Iterator<Item = &Arc<Memtable>> {
+        self.frozen.iter().map(|f| &f.memtable).chain([&self.active])
+    }
+
+    fn parts_of(&self, tenant: TenantId, range: TimeRange) -> impl Iterator<Item = &Arc<OpenPart>> {
+        self.parts.iter().filter(move |p| p.overlaps(tenant, range))
+    }
+}
+
+/// The rows of a part that match and have samples in the range.
+fn part_rows(part: &OpenPart, request: &SelectRequest, budget: &dyn QueryBudget) -> Result<RoaringBitmap, StoreError> {
+    let reader = part.reader()?;
+    let rows = select_rows(reader, &request.matchers, budget)?;
+    if request.range.contains(part.meta.min_t) && request.range.contains(part.meta.max_t) {
+        return Ok(rows);
+    }
+    let mut inside = RoaringBitmap::new();
+    for row in rows {
+        let (min_t, max_t) = reader.bounds(row)?;
+        if request.range.overlaps(min_t, max_t) {
+            inside.insert(row);
+        }
+    }
+    Ok(inside)
+}
+
+/// The rows of a memtable that match and have samples in the range.
+fn memtable_rows(
+    memtable: &Memtable,
+    request: &SelectRequest,
+    budget: &dyn QueryBudget,
+) -> Result<RoaringBitmap, StoreError> {
+    let Some(index) = memtable.index(request.tenant) else { return Ok(RoaringBitmap::new()) };
+    let rows = {
+        let index = index.read();
+        select_rows(&*index, &request.matchers, budget)? & index.active_rows(request.range)
+    };
+    Ok(rows.into_iter().filter(|row| memtable.with_row(*row, |r| r.overlaps(request.range))).collect())
+}
+
+/// Looks at an index and those of its rows that are asked for; `None` for all.
+type LookAtIndex<'a> = dyn FnMut(&dyn LabelIndex, Option<&RoaringBitmap>) -> Result<(), StoreError> + 'a;
+
+/// A series and where its samples are.
+type Found = (Labels, Vec<Piece>);
+
+#[derive(Default)]
+struct Selection {
+    by_id: FxHashMap<u64, usize>,
+    series: Vec<Found>,
+}
+
+impl Selection {
+    fn add(
+        &mut self,
+        id: u64,
+        piece: Piece,
+        budget: &dyn QueryBudget,
+        labels: impl FnOnce() -> Labels,
+    ) -> Result<(), StoreError> {
+        match self.by_id.get(&id) {
+            Some(at) => self.series[*at].1.push(piece),
+            None => {
+                budget.charge_series(1)?;
+                if self.series.len().is_multiple_of(SERIES_PER_CHECK) {
+                    budget.check()?;
+                }
+                self.by_id.insert(id, self.series.len());
+                self.series.push((labels(), vec![piece]));
+            }
+        }
+        Ok(())
+    }
+
+    fn add_part(
+        &mut self,
+        part: &Arc<OpenPart>,
+        rows: &RoaringBitmap,
+        budget: &dyn QueryBudget,
+    ) -> Result<(), StoreError> {
+        let reader = part.reader()?;
+        let mut unknown = RoaringBitmap::new();
+        for row in rows {
+            match self.by_id.get(&reader.id(row)?.0) {
+                Some(at) => self.series[*at].1.push(Piece::Part(Arc::clone(part), row)),
+                None => {
+                    unknown.insert(row);
+                }
+            }
+        }
+        reader.for_each_labels(&unknown, &mut |row, labels| {
+            self.add(reader.id(row)?.0, Piece::Part(Arc::clone(part), row), budget, || labels)
+        })
+    }
+
+    fn add_memtable(
+        &mut self,
+        memtable: &Arc<Memtable>,
+        rows: &RoaringBitmap,
+        budget: &dyn QueryBudget,
+    ) -> Result<(), StoreError> {
+        for row in rows {
+            let series = memtable.with_row(row, |r| Arc::clone(&r.series));
+            self.add(series.id.0, Piece::Memtable(Arc::clone(memtable), row), budget, || series.labels.clone())?;
+        }
+        Ok(())
+    }
+
+    /// Sorted by labels, each once.
+    fn finish(mut self) -> Vec<Found> {
+        // Stable, because rows of a part come sorted and such runs cost nothing.
+        self.series.sort_by(|a, b| a.0.cmp(&b.0));
+        self.series.dedup_by(|later, first| {
+            let same = later.0 == first.0;
+            if same {
+                // An id was lost with a damaged file and the series got another one.
+                first.1.append(&mut later.1);
+                first.1.sort_by_key(Piece::written);
+            }
+            same
+        });
+        self.series
+    }
+}
+
+impl Inner {
+    fn visible_from_ms(&self) -> i64 {
+        self.retention_start_ms(self.options.clock.now_ms())
+    }
+
+    /// The request, cut to what retention leaves.
+    fn visible(&self, request: &SelectRequest) -> SelectRequest {
+        let mut request = request.clone();
+        request.range.start_ms = request.range.start_ms.max(self.visible_from_ms());
+        request
+    }
+
+    fn select(&self, requests: &[SelectRequest], budget: &dyn QueryBudget) -> Result<Vec<Found>, StoreError> {
+        let view = self.view.load_full();
+        let mut selections = Vec::new();
+        for request in requests {
+            let request = self.visible(request);
+            let mut selection = Selection::default();
+            for part in view.parts_of(request.tenant, request.range) {
+                budget.check()?;
+                selection.add_part(part, &part_rows(part, &request, budget)?, budget)?;
+            }
+            for memtable in view.memtables() {
+                budget.check()?;
+                selection.add_memtable(memtable, &memtable_rows(memtable, &request, budget)?, budget)?;
+            }
+            selections.push(selection.finish());
+        }
+        match selections.len() {
+            1 => Ok(selections.pop().expect("there is one")),
+            _ => {
+                let mut all: Vec<_> = selections.into_iter().flatten().collect();
+                all.sort_by(|a, b| a.0.cmp(&b.0));
+                all.dedup_by(|a, b| a.0 == b.0);
+                Ok(all)
+            }
+        }
+    }
+
+    /// Calls `each` with every index that overlaps and those rows that a request selects; `None` for all rows.
+    fn for_each_index(
+        &self,
+        tenant: TenantId,
+        range: TimeRange,
+        requests: &[SelectRequest],
+        budget: &dyn QueryBudget,
+        each: &mut LookAtIndex<'_>,
+    ) -> Result<(), StoreError> {
+        let view = self.view.load_full();
+        let all = SelectRequest { tenant, matchers: Vec::new(), range };
+        let requests: Vec<SelectRequest> = match requests {
+            [] => vec![self.visible(&all)],
+            some => some.iter().map(|r| self.visible(r)).collect(),
+        };
+        for part in &view.parts {
+            budget.check()?;
+            let overlapping: Vec<_> = requests.iter().filter(|r| part.overlaps(r.tenant, r.range)).collect();
+            if overlapping.is_empty() {
+                continue;
+            }
+            let whole = |r: &&SelectRequest| {
+                r.matchers.is_empty() && r.range.contains(part.meta.min_t) && r.range.contains(part.meta.max_t)
+            };
+            if overlapping.iter().any(whole) {
+                each(part.reader()?, None)?;
+                continue;
+            }
+            let mut rows = RoaringBitmap::new();
+            for r in overlapping {
+                rows |= part_rows(part, r, budget)?;
+            }
+            if !rows.is_empty() {
+                each(part.reader()?, Some(&rows))?;
+            }
+        }
+        for memtable in view.memtables() {
+            budget.check()?;
+            let mut by_tenant: FxHashMap<u32, RoaringBitmap> = FxHashMap::default();
+            for r in &requests {
+                *by_tenant.entry(r.tenant.0).or_default() |= memtable_rows(memtable, r, budget)?;
+            }
+            for r in &requests {
+                let Some(rows) = by_tenant.remove(&r.tenant.0).filter(|rows| !rows.is_empty()) else { continue };
+                if let Some(index) = memtable.index(r.tenant) {
+                    each(&*index.read(), Some(&rows))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The smallest texts of a set that may have more than `limit` (0: no limit).
+struct Smallest {
+    texts: BTreeSet<String>,
+    limit: usize,
+}
+
+impl Smallest {
+    fn new(limit: usize) -> Self {
+        Self { texts: BTreeSet::new(), limit: if limit == 0 { usize::MAX - 1 } else { limit } }
+    }
+
+    fn add(&mut self, text: &str) {
+        let is_full = self.texts.len() > self.limit;
+        if self.texts.contains(text) || (is_full && self.texts.last().is_some_and(|last| text > last.as_str())) {
+            return;
+        }
+        self.texts.insert(text.to_owned());
+        // One more than asked for, so that we know of it.
+        if self.texts.len() > self.limit + 1 {
+            self.texts.pop_last();
+        }
+    }
+
+    fn finish(mut self) -> (Vec<String>, bool) {
+        let cut = self.texts.len() > self.limit;
+        if cut {
+            self.texts.pop_last();
+        }
+        (self.texts.into_iter().collect(), cut)
+    }
+}
+
+impl MetricReader for Tsdb {
+    fn select(&self, request: &SelectRequest, budget: &dyn QueryBudget) -> Result<Vec<SelectedSeries>, StoreError> {
+        let visible_from_ms = self.inner.visible_from_ms();
+        let series = self.inner.select(std::slice::from_ref(request), budget)?;
+        let handle = |(labels, pieces)| SelectedSeries { labels, source: Arc::new(Handle { pieces, visible_from_ms }) };
+        Ok(series.into_iter().map(handle).collect())
+    }
+
+    fn series(
+        &self,
+        requests: &[SelectRequest],
+        limit: usize,
+        budget: &dyn QueryBudget,
+    ) -> Result<(Vec<Labels>, bool), StoreError> {
+        let mut labels: Vec<Labels> = self.inner.select(requests, budget)?.into_iter().map(|(l, _)| l).collect();
+        let cut = limit != 0 && labels.len() > limit;
+        if cut {
+            labels.truncate(limit);
+        }
+        Ok((labels, cut))
+    }
+
+    fn label_names(
+        &self,
+        tenant: TenantId,
+        range: TimeRange,
+        requests: &[SelectRequest],
+        limit: usize,
+        budget: &dyn QueryBudget,
+    ) -> Result<(Vec<String>, bool), StoreError> {
+        let mut names = Smallest::new(limit);
+        self.inner.for_each_index(tenant, range, requests, budget, &mut |index, rows| {
+            index.names(rows, &mut |name| {
+                names.add(name);
+                Ok(())
+            })
+        })?;
+        Ok(names.finish())
+    }
+
+    fn label_values(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        range: TimeRange,
+        requests: &[SelectRequest],
+        limit: usize,
+        budget: &dyn QueryBudget,
+    ) -> Result<(Vec<String>, bool), StoreError> {
+        let mut values = Smallest::new(limit);
+        let mut seen = 0u32;
+        self.inner.for_each_index(tenant, range, requests, budget, &mut |index, rows| {
+            index.values(name, rows, &mut |value| {
+                seen = seen.wrapping_add(1);
+                if seen.is_multiple_of(1024) {
+                    budget.check()?;
+                }
+                values.add(value);
+                Ok(())
+            })
+        })?;
+        Ok(values.finish())
+    }
+
+    fn exemplars(
+        &self,
+        requests: &[SelectRequest],
+        budget: &dyn QueryBudget,
+    ) -> Result<Vec<(Labels, Vec<Exemplar>)>, StoreError> {
+        let requests: Vec<SelectRequest> = requests.iter().map(|r| self.inner.visible(r)).collect();
+        self.inner.exemplars.lock().select(&requests, budget)
+    }
+
+    fn metadata(&self, tenant: TenantId, name: Option<&str>, limit: usize) -> Vec<MetricMetadata> {
+        self.inner.metadata.lock().select(tenant, name, limit)
+    }
+
+    fn active_series(&self) -> u64 {
+        let view = self.inner.view.load();
+        view.memtables().map(|m| m.series()).max().unwrap_or(0)
+    }
+}

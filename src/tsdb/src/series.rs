@@ -1,0 +1,180 @@
+//! The series registry: labels to ids, and back while a series is in use.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+use trefoil_model::{Labels, SeriesId, TenantId};
+
+const SHARDS: usize = 64;
+/// Bytes that an entry takes beside its labels: itself, its two counters, its place in the map.
+const ENTRY_BYTES: usize = size_of::<SeriesEntry>() + 16 + 24;
+
+/// A series that was written lately. Shared by the registry, the memtable and exemplars.
+#[derive(Debug)]
+pub(crate) struct SeriesEntry {
+    pub(crate) id: SeriesId,
+    pub(crate) tenant: TenantId,
+    pub(crate) labels: Labels,
+    /// The journal epoch in which a record with this series' definition became durable. Journal epochs begin at 1
+    /// and change when the journal position that a flush will commit is taken: each epoch's records define all
+    /// series that they name, so that replay needs nothing from before.
+    defined_in: AtomicU32,
+    /// Memtable epoch (high half) and the row that the series has in that memtable (low half).
+    place: AtomicU64,
+}
+
+impl SeriesEntry {
+    pub(crate) fn new(id: SeriesId, tenant: TenantId, labels: Labels) -> Self {
+        Self { id, tenant, labels, defined_in: AtomicU32::new(0), place: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn is_defined_in(&self, journal_epoch: u32) -> bool {
+        self.defined_in.load(Ordering::Acquire) == journal_epoch
+    }
+
+    pub(crate) fn set_defined_in(&self, journal_epoch: u32) {
+        self.defined_in.store(journal_epoch, Ordering::Release);
+    }
+
+    /// The row in the memtable of that epoch, if it has one.
+    pub(crate) fn row_in(&self, memtable_epoch: u32) -> Option<u32> {
+        let place = self.place.load(Ordering::Acquire);
+        ((place >> 32) as u32 == memtable_epoch).then_some(place as u32)
+    }
+
+    pub(crate) fn set_row(&self, memtable_epoch: u32, row: u32) {
+        self.place.store(u64::from(memtable_epoch) << 32 | u64::from(row), Ordering::Release);
+    }
+
+    fn last_epoch(&self) -> u32 {
+        (self.place.load(Ordering::Acquire) >> 32) as u32
+    }
+
+    /// Bytes that this series takes in the registry.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        ENTRY_BYTES + self.labels.heap_bytes()
+    }
+}
+
+/// Keys are hashes already.
+#[derive(Debug, Default)]
+struct PassThrough(u64);
+
+impl Hasher for PassThrough {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only u64 keys are hashed");
+    }
+    fn write_u64(&mut self, v: u64) {
+        self.0 = v;
+    }
+}
+
+type Map<T> = HashMap<u64, T, BuildHasherDefault<PassThrough>>;
+
+#[derive(Debug, Default)]
+struct Shard {
+    by_hash: Map<Arc<SeriesEntry>>,
+    /// Series whose hash another one had first. Practically always empty.
+    collisions: Vec<(u64, Arc<SeriesEntry>)>,
+}
+
+impl Shard {
+    fn get(&self, hash: u64, tenant: TenantId, labels: &Labels) -> Option<&Arc<SeriesEntry>> {
+        let is_it = |e: &Arc<SeriesEntry>| e.tenant == tenant && e.labels == *labels;
+        let first = self.by_hash.get(&hash)?;
+        if is_it(first) {
+            return Some(first);
+        }
+        self.collisions.iter().find(|(h, e)| *h == hash && is_it(e)).map(|(_, e)| e)
+    }
+
+    fn insert(&mut self, hash: u64, entry: Arc<SeriesEntry>) {
+        match self.by_hash.entry(hash) {
+            Entry::Vacant(place) => {
+                place.insert(entry);
+            }
+            Entry::Occupied(_) => self.collisions.push((hash, entry)),
+        }
+    }
+}
+
+/// See the module. One hash lookup finds a series; the hash is that of the labels, mixed with the tenant.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    shards: Vec<RwLock<Shard>>,
+    next_id: AtomicU64,
+}
+
+/// The hash under which the registry and the parts know a label set.
+pub(crate) fn registry_hash(tenant: TenantId, labels: &Labels) -> u64 {
+    labels.stable_hash() ^ u64::from(tenant.0).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+impl Registry {
+    pub(crate) fn new(next_id: u64) -> Self {
+        Self { shards: (0..SHARDS).map(|_| RwLock::default()).collect(), next_id: AtomicU64::new(next_id.max(1)) }
+    }
+
+    fn shard(&self, hash: u64) -> &RwLock<Shard> {
+        // The map inside uses the low and the very highest bits.
+        &self.shards[(hash >> 40) as usize % SHARDS]
+    }
+
+    /// The id that the next new series gets.
+    pub(crate) fn next_id(&self) -> u64 {
+        self.next_id.load(Ordering::Acquire)
+    }
+
+    /// Makes sure that `id` is never given to a new series.
+    pub(crate) fn reserve_through(&self, id: u64) {
+        self.next_id.fetch_max(id.saturating_add(1), Ordering::AcqRel);
+    }
+
+    /// Finds a series.
+    pub(crate) fn get(&self, hash: u64, tenant: TenantId, labels: &Labels) -> Option<Arc<SeriesEntry>> {
+        self.shard(hash).read().get(hash, tenant, labels).cloned()
+    }
+
+    /// Finds a series or makes it; `known_id` looks its id up in the parts. Also says whether it was made.
+    pub(crate) fn get_or_create(
+        &self,
+        hash: u64,
+        tenant: TenantId,
+        labels: &Labels,
+        known_id: impl FnOnce() -> Option<u64>,
+    ) -> (Arc<SeriesEntry>, bool) {
+        let mut shard = self.shard(hash).write();
+        if let Some(entry) = shard.get(hash, tenant, labels) {
+            return (Arc::clone(entry), false);
+        }
+        let id = known_id().unwrap_or_else(|| self.next_id.fetch_add(1, Ordering::AcqRel));
+        let entry = Arc::new(SeriesEntry::new(SeriesId(id), tenant, labels.clone()));
+        shard.insert(hash, Arc::clone(&entry));
+        (entry, true)
+    }
+
+    /// Forgets series that have no row in a memtable of `since` or later; their parts still know them.
+    pub(crate) fn evict_before(&self, since: u32) -> usize {
+        let mut evicted = 0;
+        for shard in &self.shards {
+            let mut shard = shard.write();
+            let before = shard.by_hash.len() + shard.collisions.len();
+            shard.collisions.retain(|(_, e)| e.last_epoch() >= since);
+            // One with collisions behind it stays, because they are found through it.
+            let Shard { by_hash, collisions } = &mut *shard;
+            by_hash.retain(|hash, e| e.last_epoch() >= since || collisions.iter().any(|(h, _)| h == hash));
+            if by_hash.capacity() > 4 * by_hash.len().max(64) {
+                by_hash.shrink_to_fit();
+            }
+            evicted += before - by_hash.len() - collisions.len();
+        }
+        evicted
+    }
+}

@@ -1,0 +1,336 @@
+//! The store as a whole: what it consists of, opening and closing it.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use trefoil_journal::{FileJournal, JournalOptions, JournalStore, Position};
+use trefoil_model::{Labels, StoreError, TenantId, TimeRange, WriteError};
+use trefoil_parts::{PartHandle, PartId, PartMeta, PartSet};
+use trefoil_runtime::{Accountant, DiskGuard, Limits, Pool, Reservation, SharedClock, SharedVfs};
+
+use crate::error::TsdbError;
+use crate::exemplars::Exemplars;
+use crate::memtable::Memtable;
+use crate::metadata::Metadata;
+use crate::metrics;
+use crate::part::PartReader;
+use crate::part::layout::{BLOCKS_FILE, INDEX_FILE};
+use crate::series::Registry;
+
+/// Attribute of commits: the id that the next new series gets.
+pub(crate) const NEXT_SERIES_ID: &str = "next_series_id";
+/// Attribute of commits: the number of the last flush.
+pub(crate) const FLUSH_SEQUENCE: &str = "flush_sequence";
+/// Attributes of parts: the first and the last flush whose samples they hold.
+pub(crate) const SEQUENCE_FIRST: &str = "sequence_first";
+pub(crate) const SEQUENCE_LAST: &str = "sequence_last";
+
+/// How a store works.
+#[derive(Clone)]
+pub struct TsdbOptions {
+    /// Directory of the store; `journal` and `parts` lie in it. Made when absent.
+    pub dir: PathBuf,
+    /// Files.
+    pub vfs: SharedVfs,
+    /// Time.
+    pub clock: SharedClock,
+    /// Memory.
+    pub accountant: Accountant,
+    /// Age after which samples are refused, not answered and dropped by whole days; `None` keeps them for ever.
+    pub retention: Option<Duration>,
+    /// Limits of label sets, sample times, exemplars and metadata.
+    pub limits: Limits,
+    /// Bytes in the memtable that ask for a flush (sooner when the memtable pool is small). Default 256 MiB.
+    pub flush_bytes: u64,
+    /// Age of the memtable's first sample, counted from its arrival, that asks for a flush. Default 1 h.
+    pub flush_interval: Duration,
+    /// Options of the journal. `segment_min` is set by the store.
+    pub journal: JournalOptions,
+}
+
+impl TsdbOptions {
+    /// Defaults without retention and without a memory budget.
+    pub fn new(dir: impl Into<PathBuf>, vfs: SharedVfs, clock: SharedClock) -> Self {
+        Self {
+            dir: dir.into(),
+            vfs,
+            clock,
+            accountant: Accountant::unlimited(),
+            retention: None,
+            limits: Limits::default(),
+            flush_bytes: 256 << 20,
+            flush_interval: Duration::from_secs(3600),
+            journal: JournalOptions::named("metrics"),
+        }
+    }
+}
+
+/// A time-series store. Clones share it.
+#[derive(Clone)]
+pub struct Tsdb {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) options: TsdbOptions,
+    pub(crate) journal: Arc<dyn JournalStore>,
+    pub(crate) parts: PartSet,
+    pub(crate) registry: Registry,
+    /// Held shared from before a record is appended until its samples are in the memtable, and alone while a memtable
+    /// is frozen: the journal's end is then exactly what the memtable holds.
+    pub(crate) gate: Arc<tokio::sync::RwLock<()>>,
+    pub(crate) view: ArcSwap<View>,
+    /// Held while `view` is replaced.
+    pub(crate) publish: Mutex<()>,
+    /// See [`crate::series::SeriesEntry`]. Changes under the gate.
+    pub(crate) journal_epoch: AtomicU32,
+    pub(crate) exemplars: Mutex<Exemplars>,
+    pub(crate) metadata: Mutex<Metadata>,
+    /// One flush at a time.
+    pub(crate) flush_lock: Arc<tokio::sync::Mutex<()>>,
+    /// Parts in which a merge met damage; they are left alone.
+    pub(crate) damaged: Mutex<BTreeSet<PartId>>,
+    /// One merge or retention run at a time.
+    pub(crate) merge_lock: Mutex<()>,
+    pub(crate) flush_wanted: AtomicBool,
+    /// When the active memtable got its first sample (monotonic milliseconds), -1 before.
+    pub(crate) first_write_ms: AtomicI64,
+    pub(crate) closed: AtomicBool,
+    /// Refuses writes while the disk is nearly full.
+    pub(crate) disk: DiskGuard,
+    /// What the memtables hold of the memtable pool.
+    memory: Mutex<Reservation>,
+}
+
+/// What queries read, replaced as a whole.
+pub(crate) struct View {
+    pub(crate) active: Arc<Memtable>,
+    pub(crate) frozen: Option<Arc<Frozen>>,
+    /// In the order in which their samples were written.
+    pub(crate) parts: Vec<Arc<OpenPart>>,
+}
+
+/// A memtable on its way into parts.
+pub(crate) struct Frozen {
+    pub(crate) memtable: Arc<Memtable>,
+    /// End of the journal records that it holds.
+    pub(crate) position: Position,
+    /// Records that must be in the journal behind `position` before that is committed.
+    pub(crate) carried: Vec<Bytes>,
+}
+
+/// A part of the current commit.
+pub(crate) struct OpenPart {
+    pub(crate) meta: Arc<PartMeta>,
+    pub(crate) sequence: (u64, u64),
+    reader: Result<PartReader, String>,
+    /// Keeps the files while a query reads them.
+    _handle: Option<PartHandle>,
+}
+
+impl OpenPart {
+    fn open(parts: &PartSet, meta: &Arc<PartMeta>) -> Self {
+        let handle = parts.hold(meta.id);
+        let place = parts.path(meta, "").display().to_string();
+        let place = place.trim_end_matches('/').to_owned();
+        let map = |file| parts.map(meta, file).map_err(|e| format!("{place}/{file}: {e}"));
+        let reader = map(INDEX_FILE)
+            .and_then(|index| PartReader::open(place.clone(), index, map(BLOCKS_FILE)?).map_err(|e| e.to_string()));
+        let reader = match reader {
+            Ok(r) if r.day() != meta.partition => {
+                Err(format!("{place}/{INDEX_FILE} is of day {}, not {}", r.day(), meta.partition))
+            }
+            other => other,
+        };
+        if let Err(error) = &reader {
+            metrics::BLOCKS_CORRUPT.inc();
+            tracing::error!(part = meta.id.0, tenant = meta.tenant.0, day = meta.partition, %error, "part not readable");
+        }
+        let number = |name| meta.attributes.get(name).and_then(|v| v.parse().ok());
+        let last = number(SEQUENCE_LAST).unwrap_or(meta.id.0);
+        let sequence = (number(SEQUENCE_FIRST).unwrap_or(last), last);
+        Self { meta: Arc::clone(meta), sequence, reader, _handle: handle }
+    }
+
+    /// The reader, or what is wrong with the files.
+    pub(crate) fn reader(&self) -> Result<&PartReader, StoreError> {
+        self.reader.as_ref().map_err(|e| StoreError::Corrupt(e.clone()))
+    }
+
+    /// True when it may have samples of the tenant in the range.
+    pub(crate) fn overlaps(&self, tenant: TenantId, range: TimeRange) -> bool {
+        self.meta.tenant == tenant && range.overlaps(self.meta.min_t, self.meta.max_t)
+    }
+}
+
+impl Tsdb {
+    /// Opens or makes a store and replays its journal. Blocks on the disk; call it from a blocking thread.
+    pub fn open(mut options: TsdbOptions) -> Result<Self, TsdbError> {
+        metrics::register();
+        let parts = PartSet::open(Arc::clone(&options.vfs), &options.dir.join("parts"), "metrics")?;
+        let committed = parts.journal_position();
+        options.journal.segment_min = options.journal.segment_min.max(committed.map_or(1, |(segment, _)| segment + 1));
+        let journal_dir = options.dir.join("journal");
+        let journal = FileJournal::open(Arc::clone(&options.vfs), &journal_dir, options.journal.clone())?;
+        let disk = DiskGuard::new(Arc::clone(&options.vfs), &options.dir, options.limits.disk_free_floor_bytes);
+        let next_id = attribute(&parts, NEXT_SERIES_ID)?.unwrap_or(1);
+        let memory = options.accountant.try_reserve(Pool::Memtable, 0).expect("nothing is always granted");
+        let view = View { active: Arc::new(Memtable::new(1)), frozen: None, parts: Vec::new() };
+        let inner = Inner {
+            journal: Arc::new(journal),
+            registry: Registry::new(next_id),
+            gate: Arc::default(),
+            view: ArcSwap::from_pointee(view),
+            publish: Mutex::default(),
+            journal_epoch: AtomicU32::new(1),
+            exemplars: Mutex::new(Exemplars::new(options.limits.exemplars_max)),
+            metadata: Mutex::new(Metadata::new(options.limits.metadata_families_max)),
+            flush_lock: Arc::default(),
+            damaged: Mutex::default(),
+            merge_lock: Mutex::default(),
+            flush_wanted: AtomicBool::new(false),
+            first_write_ms: AtomicI64::new(-1),
+            closed: AtomicBool::new(false),
+            disk,
+            memory: Mutex::new(memory),
+            parts,
+            options,
+        };
+        inner.publish_parts(|_| {});
+        let from = committed.map_or(Position::default(), |(segment, offset)| Position { segment, offset });
+        inner.replay(from)?;
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Refuses further writes, waits for those under way and closes the journal. What is in the memtable is replayed
+    /// at the next start; call [`Tsdb::flush`] before to make that start quick.
+    pub async fn close(&self) {
+        let _alone = self.inner.gate.write().await;
+        self.inner.closed.store(true, Ordering::Release);
+        self.inner.journal.close().await;
+    }
+
+    /// True when a flush is due: by bytes, by age, or because writes were refused for want of memory.
+    pub fn should_flush(&self) -> bool {
+        self.inner.should_flush()
+    }
+
+    /// Bytes of the journal and of the parts on disk.
+    pub fn disk_bytes(&self) -> u64 {
+        let parts: u64 = self.inner.view.load().parts.iter().map(|p| p.meta.bytes).sum();
+        parts + self.inner.journal.bytes()
+    }
+
+    /// True when writes are refused until a restart because the disk failed.
+    pub fn is_read_only(&self) -> bool {
+        self.inner.journal.is_read_only()
+    }
+}
+
+/// A number that travels with commits.
+pub(crate) fn attribute(parts: &PartSet, name: &'static str) -> Result<Option<u64>, TsdbError> {
+    match parts.attributes().get(name) {
+        None => Ok(None),
+        Some(value) => match value.parse() {
+            Ok(n) => Ok(Some(n)),
+            Err(_) => Err(TsdbError::Attribute { name, value: value.clone() }),
+        },
+    }
+}
+
+impl Inner {
+    pub(crate) fn should_flush(&self) -> bool {
+        let view = self.view.load();
+        if view.frozen.is_some() || self.flush_wanted.load(Ordering::Relaxed) {
+            return true;
+        }
+        if view.active.series() == 0 {
+            return false;
+        }
+        // Two memtables are in memory during a flush, and writes go on.
+        let pool = self.options.accountant.limit(Pool::Memtable);
+        let first = self.first_write_ms.load(Ordering::Relaxed);
+        view.active.bytes() >= self.options.flush_bytes.min(pool / 5 * 2)
+            || (first >= 0 && self.monotonic_ms() - first >= self.options.flush_interval.as_millis() as i64)
+    }
+
+    pub(crate) fn monotonic_ms(&self) -> i64 {
+        self.options.clock.monotonic().as_millis() as i64
+    }
+
+    /// The earliest time that is still kept, if there is a retention.
+    pub(crate) fn retention_start_ms(&self, now_ms: i64) -> i64 {
+        match self.options.retention {
+            Some(age) => now_ms.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)),
+            None => i64::MIN,
+        }
+    }
+
+    /// Opens the parts of the current commit and lets `change` finish the view that queries get from now on.
+    pub(crate) fn publish_parts(&self, change: impl FnOnce(&mut View)) {
+        let _alone = self.publish.lock();
+        let old = self.view.load_full();
+        let known = |id| old.parts.iter().find(|p| p.meta.id == id);
+        let mut parts: Vec<Arc<OpenPart>> = self
+            .parts
+            .parts()
+            .iter()
+            .map(|meta| match known(meta.id) {
+                Some(part) => Arc::clone(part),
+                None => Arc::new(OpenPart::open(&self.parts, meta)),
+            })
+            .collect();
+        parts.sort_by_key(|p| (p.sequence.1, p.meta.id));
+        metrics::PARTS.set(parts.len() as i64);
+        metrics::PARTS_BYTES.set(parts.iter().map(|p| p.meta.bytes as i64).sum());
+        let mut view = View { active: Arc::clone(&old.active), frozen: old.frozen.clone(), parts };
+        change(&mut view);
+        self.view.store(Arc::new(view));
+        self.account_memory();
+    }
+
+    /// Brings the reservation of the memtable pool to what the memtables hold.
+    pub(crate) fn account_memory(&self) {
+        let view = self.view.load();
+        let held = view.active.bytes() + view.frozen.as_ref().map_or(0, |f| f.memtable.bytes());
+        metrics::MEMTABLE_BYTES.set(held as i64);
+        let series = view.active.series().max(view.frozen.as_ref().map_or(0, |f| f.memtable.series()));
+        metrics::SERIES_ACTIVE.set(series as i64);
+        let mut memory = self.memory.lock();
+        let before = memory.bytes();
+        if held < before {
+            memory.shrink(before - held);
+        } else if memory.grow(held - before).is_err() {
+            // What there is, so that the next writers find the pool full.
+            let accountant = &self.options.accountant;
+            let free = accountant.limit(Pool::Memtable).saturating_sub(accountant.used(Pool::Memtable));
+            if memory.grow(free.min(held - before)).is_err() {
+                tracing::debug!("another store took the rest of the memtable pool");
+            }
+            self.flush_wanted.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Room in the memtable pool for a batch, or the answer to its sender.
+    pub(crate) fn reserve(&self, pool: Pool, bytes: u64) -> Result<Reservation, WriteError> {
+        self.options.accountant.try_reserve(pool, bytes).map_err(|e| {
+            if pool == Pool::Memtable {
+                self.flush_wanted.store(true, Ordering::Relaxed);
+            }
+            WriteError::Unavailable { reason: e.to_string(), retry_after: Duration::from_secs(5) }
+        })
+    }
+
+    /// The id under which the parts know a series.
+    pub(crate) fn id_in_parts(&self, tenant: TenantId, labels: &Labels) -> Option<u64> {
+        let view = self.view.load();
+        let of_tenant = view.parts.iter().rev().filter(|p| p.meta.tenant == tenant);
+        of_tenant.filter_map(|p| p.reader().ok()?.find(labels).ok()?).map(|id| id.0).next()
+    }
+}

@@ -1,0 +1,324 @@
+//! The write path: check, resolve series, append to the journal, insert, acknowledge.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use rustc_hash::FxHashSet;
+use trefoil_model::{Labels, MetricBatch, MetricMetadata, MetricWriter, TenantId, WriteError, WriteReport};
+use trefoil_runtime::{Pool, Reservation, limits};
+
+use crate::memtable::{Memtable, Sample, Value};
+use crate::metrics;
+use crate::record::{ExemplarRecord, FloatSample, HistogramSample, Record};
+use crate::series::{SeriesEntry, registry_hash};
+use crate::store::{Inner, Tsdb};
+
+/// Batches with more samples leave the async threads.
+const INLINE_SAMPLES_MAX: usize = 1000;
+/// About what a sample takes in the memtable, for the reservation before its insertion.
+const SAMPLE_BYTES: u64 = 16;
+/// About what a new series takes beside its labels.
+const SERIES_BYTES: u64 = 400;
+/// Times further from 1970 are refused: the arithmetic on days must not overflow (about the year 287,000).
+const TIME_MS_MAX: i64 = 1 << 53;
+
+#[async_trait::async_trait]
+impl MetricWriter for Tsdb {
+    async fn write(&self, batch: MetricBatch) -> Result<WriteReport, WriteError> {
+        let inner = Arc::clone(&self.inner);
+        inner.disk.check()?;
+        // Batch, record and bookkeeping are in memory together for a moment.
+        let _ingest = inner.reserve(Pool::Ingest, batch.heap_bytes() as u64 * 2)?;
+        let gate = Arc::clone(&inner.gate).read_owned().await;
+        if inner.closed.load(Ordering::Acquire) {
+            return Err(WriteError::Closed);
+        }
+        let is_large = batch.sample_count() + batch.series.len() > INLINE_SAMPLES_MAX;
+        // The gate goes where the work goes: a sender that leaves must not open it too early.
+        let (prepared, gate) = if is_large {
+            let inner = Arc::clone(&inner);
+            blocking(move || (inner.prepare(batch), gate)).await?
+        } else {
+            (inner.prepare(batch), gate)
+        };
+        let prepared = prepared?;
+        let Some(record) = prepared.record.clone() else { return Ok(prepared.report) };
+        inner.journal.append(record).await?;
+        let insert = move || {
+            let report = inner.insert(prepared);
+            drop(gate);
+            report
+        };
+        if is_large { blocking(insert).await } else { Ok(insert()) }
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, WriteError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| WriteError::Closed)
+}
+
+/// A batch that is ready for the journal.
+struct Prepared {
+    tenant: TenantId,
+    memtable: Arc<Memtable>,
+    /// Series of the batch, those that samples or exemplars name.
+    series: Vec<Option<Arc<SeriesEntry>>>,
+    batch: MetricBatch,
+    metadata: Vec<MetricMetadata>,
+    /// `None` when nothing is left to write.
+    record: Option<Bytes>,
+    /// Series that the record defines.
+    defined: Vec<Arc<SeriesEntry>>,
+    journal_epoch: u32,
+    report: WriteReport,
+    /// Room for what the batch adds to the memtable, until that is accounted for itself.
+    memory: Reservation,
+}
+
+impl Inner {
+    /// Checks a batch and encodes its record. Under the gate.
+    fn prepare(&self, mut batch: MetricBatch) -> Result<Prepared, WriteError> {
+        let mut report = WriteReport::default();
+        self.check_times(&mut batch, &mut report);
+        let series = self.resolve(&mut batch, &mut report)?;
+        let memtable = Arc::clone(&self.view.load().active);
+        let created = series.iter().flatten().filter(|s| s.row_in(memtable.epoch()).is_none());
+        let series_bytes: u64 = created.map(|s| SERIES_BYTES + s.labels.heap_bytes() as u64).sum();
+        let memory = self.reserve(Pool::Memtable, batch.sample_count() as u64 * SAMPLE_BYTES + series_bytes)?;
+        // A series with a row is not evicted before the memtable is flushed.
+        memtable.rows(batch.tenant, &series);
+
+        let journal_epoch = self.journal_epoch.load(Ordering::Acquire);
+        let metadata = std::mem::take(&mut batch.metadata);
+        let metadata = self.new_metadata(batch.tenant, metadata);
+        let mut record = Record { tenant: batch.tenant, metadata, ..Record::default() };
+        let mut defined = Vec::new();
+        let mut seen = FxHashSet::default();
+        for s in series.iter().flatten() {
+            if !s.is_defined_in(journal_epoch) && seen.insert(s.id.0) {
+                record.series.push((s.id, s.labels.clone()));
+                defined.push(Arc::clone(s));
+            }
+        }
+        let id = |index: u32| series[index as usize].as_ref().expect("samples of refused series are gone").id;
+        record.floats.extend(batch.floats.iter().map(|f| FloatSample {
+            series: id(f.series),
+            t: f.t_ms,
+            start: f.start_ms,
+            value: f.value,
+        }));
+        record.histograms.extend(batch.histograms.iter().map(|h| HistogramSample {
+            series: id(h.series),
+            t: h.t_ms,
+            start: h.start_ms,
+            value: Arc::clone(&h.value),
+        }));
+        record.exemplars.extend(batch.exemplars.iter().map(|e| ExemplarRecord {
+            series: id(e.series),
+            t: e.t_ms,
+            value: e.value,
+            labels: e.labels.clone(),
+        }));
+        let bytes = (!record.is_empty()).then(|| Bytes::from(record.encode()));
+        Ok(Prepared {
+            tenant: batch.tenant,
+            memtable,
+            series,
+            batch,
+            metadata: record.metadata,
+            record: bytes,
+            defined,
+            journal_epoch,
+            report,
+            memory,
+        })
+    }
+
+    /// Takes out samples that name no series or whose time is not acceptable, and histograms that are not sound.
+    fn check_times(&self, batch: &mut MetricBatch, report: &mut WriteReport) {
+        let now = self.options.clock.now_ms();
+        let latest = now.saturating_add(self.options.limits.future_ms_max).min(TIME_MS_MAX);
+        let earliest = self.retention_start_ms(now).max(-TIME_MS_MAX);
+        let count = batch.series.len();
+        let labels = &batch.series;
+        let acceptable = |series: u32, t: i64, report: &mut WriteReport| {
+            if series as usize >= count {
+                metrics::rejected("no_series", 1);
+                report.reject(|| format!("sample names series {series} of {count}"));
+            } else if t > latest {
+                metrics::rejected("future", 1);
+                limits::hit("future_ms_max");
+                report.reject(|| format!("{}: timestamp {t} is too far in the future", labels[series as usize]));
+            } else if t < earliest {
+                metrics::rejected("too_old", 1);
+                report.reject(|| format!("{}: timestamp {t} is before the retention", labels[series as usize]));
+            } else {
+                return true;
+            }
+            false
+        };
+        batch.floats.retain(|f| acceptable(f.series, f.t_ms, report));
+        batch.histograms.retain(|h| acceptable(h.series, h.t_ms, report));
+        batch.exemplars.retain(|e| (e.series as usize) < count && e.t_ms.unsigned_abs() <= TIME_MS_MAX as u64);
+        batch.histograms.retain(|h| match h.value.validate() {
+            Ok(()) => true,
+            Err(reason) => {
+                metrics::rejected("histogram", 1);
+                report.reject(|| format!("{}: {reason}", labels[h.series as usize]));
+                false
+            }
+        });
+    }
+
+    /// Finds or makes the series that the batch's samples and exemplars name; one hash lookup each.
+    fn resolve(
+        &self,
+        batch: &mut MetricBatch,
+        report: &mut WriteReport,
+    ) -> Result<Vec<Option<Arc<SeriesEntry>>>, WriteError> {
+        let mut used = vec![0u32; batch.series.len()];
+        for index in batch.floats.iter().map(|f| f.series).chain(batch.histograms.iter().map(|h| h.series)) {
+            used[index as usize] += 1;
+        }
+        let mut for_exemplars = vec![false; batch.series.len()];
+        for e in &batch.exemplars {
+            for_exemplars[e.series as usize] = true;
+        }
+        let mut refused = false;
+        let mut series = Vec::with_capacity(batch.series.len());
+        for ((labels, used), for_exemplars) in batch.series.iter().zip(used).zip(for_exemplars) {
+            if used == 0 && !for_exemplars {
+                series.push(None);
+                continue;
+            }
+            let hash = registry_hash(batch.tenant, labels);
+            let entry = match self.registry.get(hash, batch.tenant, labels) {
+                Some(entry) => Some(entry),
+                None => match self.check_labels(labels) {
+                    Ok(()) => Some(self.create(hash, batch.tenant, labels)),
+                    Err(reason) => {
+                        metrics::rejected("labels", u64::from(used));
+                        report.reject(|| reason);
+                        report.rejected += u64::from(used.saturating_sub(1));
+                        refused = true;
+                        None
+                    }
+                },
+            };
+            series.push(entry);
+        }
+        if refused {
+            batch.floats.retain(|f| series[f.series as usize].is_some());
+            batch.histograms.retain(|h| series[h.series as usize].is_some());
+            batch.exemplars.retain(|e| series[e.series as usize].is_some());
+        }
+        Ok(series)
+    }
+
+    fn create(&self, hash: u64, tenant: TenantId, labels: &Labels) -> Arc<SeriesEntry> {
+        let mut is_known = false;
+        let known_id = || {
+            let id = self.id_in_parts(tenant, labels);
+            is_known = id.is_some();
+            id
+        };
+        let (entry, is_new) = self.registry.get_or_create(hash, tenant, labels, known_id);
+        if is_new && !is_known {
+            metrics::SERIES_CREATED.inc();
+        }
+        entry
+    }
+
+    /// Label sets are checked when their series is made.
+    fn check_labels(&self, labels: &Labels) -> Result<(), String> {
+        let limits = &self.options.limits;
+        if labels.is_empty() {
+            return Err("series has no labels".to_owned());
+        }
+        if labels.as_packed().len() > limits.labels_bytes_max {
+            limits::hit("labels_bytes_max");
+            let (bytes, max) = (labels.as_packed().len(), limits.labels_bytes_max);
+            return Err(format!("label set of {bytes} bytes is longer than {max}"));
+        }
+        let count = labels.len();
+        if count > limits.labels_per_series_max {
+            limits::hit("labels_per_series_max");
+            return Err(format!("{labels}: {count} labels are more than {}", limits.labels_per_series_max));
+        }
+        for (name, value) in labels {
+            if name.is_empty() {
+                return Err(format!("{labels}: a label has no name"));
+            }
+            if name.len() > limits.label_name_bytes_max {
+                limits::hit("label_name_bytes_max");
+                return Err(format!(
+                    "label name of {} bytes is longer than {}",
+                    name.len(),
+                    limits.label_name_bytes_max
+                ));
+            }
+            if value.len() > limits.label_value_bytes_max {
+                limits::hit("label_value_bytes_max");
+                return Err(format!(
+                    "label {name:?} has a value of {} bytes, longer than {}",
+                    value.len(),
+                    limits.label_value_bytes_max
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn new_metadata(&self, tenant: TenantId, metadata: Vec<MetricMetadata>) -> Vec<MetricMetadata> {
+        if metadata.is_empty() {
+            return metadata;
+        }
+        let bytes_max = self.options.limits.metadata_bytes_max;
+        let known = self.metadata.lock();
+        let fits = |m: &MetricMetadata| m.name.len().max(m.help.len()).max(m.unit.len()) <= bytes_max;
+        metadata.into_iter().filter(|m| fits(m) && !known.knows(tenant, m)).collect()
+    }
+
+    /// Makes a durable batch visible. Under the gate.
+    fn insert(&self, prepared: Prepared) -> WriteReport {
+        let Prepared { tenant, memtable, series, batch, metadata, defined, journal_epoch, mut report, memory, .. } =
+            prepared;
+        for s in defined {
+            s.set_defined_in(journal_epoch);
+        }
+        let rows: Vec<u32> =
+            series.iter().map(|s| s.as_ref().and_then(|s| s.row_in(memtable.epoch())).unwrap_or(0)).collect();
+        report.accepted = batch.sample_count() as u64;
+        let floats = batch
+            .floats
+            .iter()
+            .map(|f| (rows[f.series as usize], Sample { t: f.t_ms, start: f.start_ms, value: Value::Float(f.value) }));
+        let histograms = batch.histograms.iter().map(|h| {
+            let value = Value::Histogram(Arc::clone(&h.value));
+            (rows[h.series as usize], Sample { t: h.t_ms, start: h.start_ms, value })
+        });
+        memtable.insert(tenant, floats.chain(histograms));
+        if !batch.exemplars.is_empty() {
+            let mut exemplars = self.exemplars.lock();
+            for e in batch.exemplars {
+                if let Some(s) = &series[e.series as usize] {
+                    exemplars.push(s, e.t_ms, e.value, e.labels);
+                }
+            }
+        }
+        if !metadata.is_empty() {
+            let mut known = self.metadata.lock();
+            for m in metadata {
+                known.add(tenant, m);
+            }
+        }
+        metrics::SAMPLES_APPENDED.inc_by(report.accepted);
+        if self.first_write_ms.load(Ordering::Relaxed) < 0 {
+            self.first_write_ms.store(self.monotonic_ms(), Ordering::Relaxed);
+        }
+        drop(memory);
+        self.account_memory();
+        report
+    }
+}

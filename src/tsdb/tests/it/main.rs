@@ -1,0 +1,9 @@
+//! The store from outside, on a simulated disk.
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+mod crash;
+mod damage;
+mod fixture;
+mod model;
+mod store;
+mod support;
