@@ -1,0 +1,493 @@
+//! The life of events of one kind: journal, memtables, parts. Logs and traces are two instances.
+//!
+//! A write holds the gate shared from the append to the insertion. A freeze takes it exclusively, so that the end of
+//! the journal is exactly what the frozen memtable reaches, and one commit publishes its parts with that position.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use trefoil_journal::{FileJournal, JournalOptions, JournalStore, Position, ReplayStop};
+use trefoil_model::{TenantId, WriteError};
+use trefoil_parts::{Commit, MergePolicy, PartId, PartMeta, PartSet, PendingPart, retention};
+use trefoil_runtime::{Accountant, DiskGuard, Pool, Reservation, SharedClock, SharedVfs};
+
+use crate::EventsError;
+use crate::metrics;
+use crate::part_file::PartReader;
+use crate::wire::Malformed;
+
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// Batches from this size are encoded off the async threads.
+const ENCODE_INLINE_BYTES_MAX: u64 = 64 << 10;
+/// Bytes that open term indexes may hold per kind; above it all are closed and opened again as needed.
+const INDEX_BYTES_MAX: u64 = 128 << 20;
+/// Store-level value: the next sequence after what is in parts.
+const NEXT_SEQUENCE: &str = "next_sequence";
+
+/// What differs between logs and traces.
+pub(crate) trait Kind: Send + Sync + 'static {
+    /// `logs` or `traces`.
+    const NAME: &'static str;
+    type Batch: Send + 'static;
+    type Memtable: Default + Send + Sync;
+    fn encode(batch: &Self::Batch) -> Vec<u8>;
+    fn decode(record: &[u8]) -> Result<Self::Batch, Malformed>;
+    fn count(batch: &Self::Batch) -> u64;
+    /// Bytes that the batch takes in a memtable.
+    fn memtable_bytes(batch: &Self::Batch) -> u64;
+    fn insert(memtable: &Self::Memtable, batch: Self::Batch, sequence: u64);
+    /// Writes a memtable as parts, one for each tenant and day.
+    fn write(memtable: &Self::Memtable, output: &Output<'_>) -> Result<Vec<PendingPart>, EventsError>;
+    /// Merges parts of one tenant and day.
+    fn merge(parts: &[Arc<PartReader>], output: &Output<'_>, level: u8) -> Result<PendingPart, EventsError>;
+}
+
+/// Where parts are written to.
+pub(crate) struct Output<'a> {
+    pub(crate) set: &'a PartSet,
+    pub(crate) now_ms: i64,
+    /// A block ends after about this many bytes of events.
+    pub(crate) block_bytes: usize,
+    /// A slice ends after about this many bytes of events.
+    pub(crate) slice_bytes: usize,
+}
+
+/// How an engine works.
+pub(crate) struct EngineOptions {
+    pub(crate) dir: PathBuf,
+    pub(crate) vfs: SharedVfs,
+    pub(crate) clock: SharedClock,
+    pub(crate) accountant: Accountant,
+    pub(crate) retention: Option<Duration>,
+    pub(crate) memtable_bytes_max: u64,
+    pub(crate) memtable_age_max: Duration,
+    pub(crate) journal: JournalOptions,
+    pub(crate) merge: MergePolicy,
+    pub(crate) disk_free_floor_bytes: u64,
+    pub(crate) block_bytes: usize,
+    pub(crate) slice_bytes: usize,
+}
+
+/// A memtable with what it reserved.
+pub(crate) struct Memtable<K: Kind> {
+    pub(crate) table: K::Memtable,
+    items: AtomicU64,
+    /// When the first item came, on the monotonic clock in milliseconds; -1 before.
+    first_ms: AtomicI64,
+    reserved: Mutex<Reservation>,
+}
+
+struct Frozen<K: Kind> {
+    memtable: Arc<Memtable<K>>,
+    journal: Position,
+    next_sequence: u64,
+    /// The parts it becomes, set before they are published.
+    parts: Mutex<Vec<PartId>>,
+}
+
+struct View<K: Kind> {
+    active: Arc<Memtable<K>>,
+    frozen: Option<Arc<Frozen<K>>>,
+}
+
+/// What a query reads: memtables and parts that together hold every item once.
+pub(crate) struct Snapshot<K: Kind> {
+    pub(crate) memtables: Vec<Arc<Memtable<K>>>,
+    pub(crate) parts: Vec<Arc<PartReader>>,
+}
+
+/// Journal, memtables and parts of one kind.
+pub(crate) struct Engine<K: Kind> {
+    options: EngineOptions,
+    journal: FileJournal,
+    set: PartSet,
+    disk: DiskGuard,
+    gate: tokio::sync::RwLock<()>,
+    flushing: tokio::sync::Mutex<()>,
+    view: RwLock<Arc<View<K>>>,
+    next_sequence: AtomicU64,
+    /// Held from a commit until the view shows it, so that parts are not replaced in between.
+    publishing: Mutex<()>,
+    merging: Mutex<BTreeSet<PartId>>,
+    /// Parts that cannot be merged because they are damaged.
+    damaged: Mutex<BTreeSet<PartId>>,
+    readers: Mutex<BTreeMap<PartId, Arc<PartReader>>>,
+    is_closed: AtomicBool,
+}
+
+impl<K: Kind> Engine<K> {
+    /// Opens the engine and replays its journal.
+    pub(crate) fn open(options: EngineOptions) -> Result<Self, EventsError> {
+        let parts = |source| EventsError::Parts { kind: K::NAME, source };
+        let journal_error = |source| EventsError::Journal { kind: K::NAME, source };
+        let set = PartSet::open(Arc::clone(&options.vfs), &options.dir, K::NAME).map_err(parts)?;
+        let from =
+            set.journal_position().map_or_else(Position::default, |(segment, offset)| Position { segment, offset });
+        let mut journal_options = options.journal.clone();
+        journal_options.segment_min = from.segment + 1;
+        let journal = FileJournal::open(Arc::clone(&options.vfs), &options.dir.join("journal"), journal_options)
+            .map_err(journal_error)?;
+        let sequence = set.attributes().get(NEXT_SEQUENCE).and_then(|v| v.parse().ok()).unwrap_or(1);
+        let disk = DiskGuard::new(Arc::clone(&options.vfs), &options.dir, options.disk_free_floor_bytes);
+        let active = new_memtable::<K>(&options.accountant);
+        let engine = Self {
+            journal,
+            set,
+            disk,
+            gate: tokio::sync::RwLock::new(()),
+            flushing: tokio::sync::Mutex::new(()),
+            view: RwLock::new(Arc::new(View { active, frozen: None })),
+            next_sequence: AtomicU64::new(sequence),
+            publishing: Mutex::new(()),
+            merging: Mutex::new(BTreeSet::new()),
+            damaged: Mutex::new(BTreeSet::new()),
+            readers: Mutex::new(BTreeMap::new()),
+            is_closed: AtomicBool::new(false),
+            options,
+        };
+        engine.replay(from)?;
+        engine.show();
+        Ok(engine)
+    }
+
+    fn replay(&self, from: Position) -> Result<(), EventsError> {
+        let replayed = metrics::REPLAYED.with_label_values(&[K::NAME]);
+        let memtable = Arc::clone(&self.view.read().active);
+        let mut malformed = None;
+        let report = self
+            .journal
+            .replay(from, &mut |_, record| {
+                let batch = K::decode(record).map_err(|error| {
+                    malformed = Some(error);
+                    ReplayStop::from(error)
+                })?;
+                if let Err(error) = memtable.reserved.lock().grow(K::memtable_bytes(&batch)) {
+                    // It was acknowledged, so it must come in; new writes wait until it is flushed.
+                    tracing::debug!(kind = K::NAME, %error, "replay goes over the memory budget");
+                }
+                self.insert(&memtable, batch);
+                replayed.inc();
+                Ok(())
+            })
+            .map_err(|source| match malformed {
+                Some(source) => EventsError::Record { kind: K::NAME, source },
+                None => EventsError::Journal { kind: K::NAME, source },
+            })?;
+        if report.records > 0 {
+            tracing::info!(kind = K::NAME, records = report.records, bytes = report.bytes, "journal replayed");
+        }
+        if !report.damage.is_empty() {
+            tracing::error!(kind = K::NAME, damage = ?report.damage, "journal is damaged, records are missing");
+        }
+        Ok(())
+    }
+
+    fn insert(&self, memtable: &Memtable<K>, batch: K::Batch) {
+        let count = K::count(&batch);
+        let sequence = self.next_sequence.fetch_add(count, Ordering::Relaxed);
+        K::insert(&memtable.table, batch, sequence);
+        memtable.items.fetch_add(count, Ordering::Relaxed);
+        // A value that is already there stays.
+        let _previous =
+            memtable.first_ms.compare_exchange(-1, self.monotonic_ms(), Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    fn monotonic_ms(&self) -> i64 {
+        i64::try_from(self.options.clock.monotonic().as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// Writes a checked batch. When it returns, the batch is durable and visible.
+    pub(crate) async fn write(&self, batch: K::Batch) -> Result<(), WriteError> {
+        if self.is_closed.load(Ordering::Acquire) {
+            return Err(WriteError::Closed);
+        }
+        let count = K::count(&batch);
+        if count == 0 {
+            return Ok(());
+        }
+        self.disk.check()?;
+        let bytes = K::memtable_bytes(&batch);
+        let over = |error: trefoil_runtime::OverBudget| WriteError::Unavailable {
+            reason: error.to_string(),
+            retry_after: RETRY_AFTER,
+        };
+        let _ingest = self.options.accountant.try_reserve(Pool::Ingest, bytes).map_err(over)?;
+        let (batch, record) = if bytes <= ENCODE_INLINE_BYTES_MAX {
+            let record = K::encode(&batch);
+            (batch, record)
+        } else {
+            tokio::task::spawn_blocking(move || {
+                let record = K::encode(&batch);
+                (batch, record)
+            })
+            .await
+            .map_err(|error| WriteError::Unavailable { reason: error.to_string(), retry_after: RETRY_AFTER })?
+        };
+        let _gate = self.gate.read().await;
+        let memtable = Arc::clone(&self.view.read().active);
+        memtable.reserved.lock().grow(bytes).map_err(over)?;
+        if let Err(error) = self.journal.append(record.into()).await {
+            memtable.reserved.lock().shrink(bytes);
+            return Err(error.into());
+        }
+        self.insert(&memtable, batch);
+        metrics::APPENDED.with_label_values(&[K::NAME]).inc_by(count);
+        metrics::MEMTABLE_BYTES.with_label_values(&[K::NAME]).add(i64::try_from(bytes).unwrap_or(i64::MAX));
+        Ok(())
+    }
+
+    /// Whether the memtable is large or old enough to be written, or one waits since a failed flush.
+    pub(crate) fn should_flush(&self) -> bool {
+        let view = Arc::clone(&self.view.read());
+        if view.frozen.is_some() {
+            return true;
+        }
+        let first_ms = view.active.first_ms.load(Ordering::Relaxed);
+        if first_ms < 0 {
+            return false;
+        }
+        let age_ms = self.monotonic_ms().saturating_sub(first_ms);
+        view.active.reserved.lock().bytes() >= self.options.memtable_bytes_max
+            || u128::try_from(age_ms).unwrap_or(0) >= self.options.memtable_age_max.as_millis()
+    }
+
+    /// Writes everything that was acknowledged before the call as parts.
+    pub(crate) async fn flush(self: &Arc<Self>) -> Result<(), EventsError> {
+        let _flushing = self.flushing.lock().await;
+        if self.view.read().frozen.is_some() {
+            // An earlier flush failed after its freeze.
+            self.write_frozen_off_thread().await?;
+        }
+        {
+            let _gate = self.gate.write().await;
+            let mut view = self.view.write();
+            if view.active.items.load(Ordering::Relaxed) == 0 {
+                return Ok(());
+            }
+            let frozen = Frozen {
+                memtable: Arc::clone(&view.active),
+                journal: self.journal.end(),
+                next_sequence: self.next_sequence.load(Ordering::Relaxed),
+                parts: Mutex::new(Vec::new()),
+            };
+            let active = new_memtable::<K>(&self.options.accountant);
+            *view = Arc::new(View { active, frozen: Some(Arc::new(frozen)) });
+        }
+        self.write_frozen_off_thread().await
+    }
+
+    async fn write_frozen_off_thread(self: &Arc<Self>) -> Result<(), EventsError> {
+        let engine = Arc::clone(self);
+        tokio::task::spawn_blocking(move || engine.write_frozen())
+            .await
+            .map_err(|error| EventsError::Write(std::io::Error::other(error)))?
+    }
+
+    fn write_frozen(&self) -> Result<(), EventsError> {
+        let Some(frozen) = self.view.read().frozen.clone() else { return Ok(()) };
+        let timer = metrics::FLUSH_SECONDS.with_label_values(&[K::NAME]).start_timer();
+        let output = self.output();
+        let add = K::write(&frozen.memtable.table, &output)?;
+        *frozen.parts.lock() = add.iter().map(|pending| pending.meta().id).collect();
+        {
+            let _publishing = self.publishing.lock();
+            self.set
+                .commit(Commit {
+                    add,
+                    journal: Some((frozen.journal.segment, frozen.journal.offset)),
+                    attributes: BTreeMap::from([(NEXT_SEQUENCE.to_owned(), frozen.next_sequence.to_string())]),
+                    ..Commit::default()
+                })
+                .map_err(|source| EventsError::Parts { kind: K::NAME, source })?;
+            let mut view = self.view.write();
+            *view = Arc::new(View { active: Arc::clone(&view.active), frozen: None });
+        }
+        timer.observe_duration();
+        self.show();
+        if let Err(error) = self.journal.truncate_before(frozen.journal) {
+            // The next flush tries again.
+            tracing::warn!(kind = K::NAME, %error, "journal was not truncated");
+        }
+        Ok(())
+    }
+
+    /// What a query over `min_t..=max_t` of a tenant reads. A part whose table is damaged is left out, with an error
+    /// in the log.
+    pub(crate) fn snapshot(&self, tenant: TenantId, wanted: impl Fn(&PartMeta) -> bool) -> Snapshot<K> {
+        let (view, metas) = loop {
+            let view = Arc::clone(&self.view.read());
+            let metas = self.set.parts();
+            // Between the two reads a flush may have ended and its parts may have been merged away.
+            if Arc::ptr_eq(&view, &self.view.read()) {
+                break (view, metas);
+            }
+        };
+        let mut memtables = vec![Arc::clone(&view.active)];
+        if let Some(frozen) = &view.frozen {
+            let parts = frozen.parts.lock();
+            let is_published = metas.iter().any(|meta| parts.contains(&meta.id));
+            if !is_published {
+                memtables.push(Arc::clone(&frozen.memtable));
+            }
+        }
+        self.bound_indexes();
+        let chosen = metas.iter().filter(|meta| meta.tenant == tenant && wanted(meta));
+        let parts = chosen
+            .filter_map(|meta| match self.reader(meta) {
+                Ok(reader) => Some(reader),
+                Err(error) => {
+                    metrics::BLOCKS_CORRUPT.inc();
+                    tracing::error!(kind = K::NAME, part = meta.id.0, %error, "part cannot be read");
+                    None
+                }
+            })
+            .collect();
+        Snapshot { memtables, parts }
+    }
+
+    fn reader(&self, meta: &Arc<PartMeta>) -> Result<Arc<PartReader>, EventsError> {
+        if let Some(reader) = self.readers.lock().get(&meta.id) {
+            return Ok(Arc::clone(reader));
+        }
+        let reader = Arc::new(PartReader::open(&self.set, meta, K::NAME)?);
+        self.readers.lock().insert(meta.id, Arc::clone(&reader));
+        Ok(reader)
+    }
+
+    fn bound_indexes(&self) {
+        let readers = self.readers.lock();
+        if readers.values().map(|reader| reader.index_bytes()).sum::<u64>() > INDEX_BYTES_MAX {
+            readers.values().for_each(|reader| reader.close_index());
+        }
+    }
+
+    /// Merges some parts when that is worth it; returns whether it did. Blocks.
+    pub(crate) fn merge_once(&self) -> Result<bool, EventsError> {
+        let parts = |source| EventsError::Parts { kind: K::NAME, source };
+        let (plan, metas) = {
+            let mut merging = self.merging.lock();
+            let metas = self.set.parts();
+            let mut busy = merging.clone();
+            busy.extend(self.damaged.lock().iter());
+            let Some(plan) = self.options.merge.plan(&metas, &busy) else { return Ok(false) };
+            merging.extend(plan.parts.iter());
+            let metas: Vec<_> = metas.iter().filter(|meta| plan.parts.contains(&meta.id)).map(Arc::clone).collect();
+            (plan, metas)
+        };
+        let _done = Defer(|| {
+            let mut merging = self.merging.lock();
+            plan.parts.iter().for_each(|id| {
+                merging.remove(id);
+            });
+        });
+        let timer = metrics::MERGE_SECONDS.with_label_values(&[K::NAME]).start_timer();
+        let output = self.output();
+        let read = metas.iter().map(|meta| self.reader(meta)).collect::<Result<Vec<_>, _>>();
+        let pending = match read.and_then(|readers| K::merge(&readers, &output, plan.level)) {
+            Ok(pending) => pending,
+            Err(error) => {
+                if matches!(error, EventsError::Corrupt { .. } | EventsError::Read(_)) {
+                    // What is readable in them stays readable; a merge would drop the rest for good.
+                    self.damaged.lock().extend(plan.parts.iter());
+                }
+                return Err(error);
+            }
+        };
+        {
+            let _publishing = self.publishing.lock();
+            // Retention may have removed a part meanwhile; then the commit fails and the next plan is without it.
+            self.set
+                .commit(Commit { add: vec![pending], remove: plan.parts.clone(), ..Commit::default() })
+                .map_err(parts)?;
+        }
+        timer.observe_duration();
+        drop(metas);
+        self.show();
+        Ok(true)
+    }
+
+    /// Removes the parts of days that are past the retention. Blocks.
+    pub(crate) fn apply_retention(&self, now_ms: i64) -> Result<usize, EventsError> {
+        let Some(max_age) = self.options.retention else { return Ok(0) };
+        let remove = retention::expired(&self.set.parts(), now_ms, max_age);
+        if remove.is_empty() {
+            return Ok(0);
+        }
+        let count = remove.len();
+        let _publishing = self.publishing.lock();
+        self.set
+            .commit(Commit { remove, ..Commit::default() })
+            .map_err(|source| EventsError::Parts { kind: K::NAME, source })?;
+        tracing::info!(kind = K::NAME, parts = count, "parts past the retention removed");
+        self.show();
+        Ok(count)
+    }
+
+    /// Refuses further writes, writes the memtable as parts and closes the journal.
+    pub(crate) async fn close(self: &Arc<Self>) -> Result<(), EventsError> {
+        self.is_closed.store(true, Ordering::Release);
+        let flushed = self.flush().await;
+        self.journal.close().await;
+        flushed
+    }
+
+    fn output(&self) -> Output<'_> {
+        let EngineOptions { block_bytes, slice_bytes, .. } = self.options;
+        Output { set: &self.set, now_ms: self.now_ms(), block_bytes, slice_bytes }
+    }
+
+    /// Oldest time that is accepted, in Unix milliseconds.
+    pub(crate) fn oldest_ms(&self) -> i64 {
+        match self.options.retention {
+            Some(age) => self.options.clock.now_ms().saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)),
+            None => i64::MIN,
+        }
+    }
+
+    /// Milliseconds since the Unix epoch.
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.options.clock.now_ms()
+    }
+
+    /// The published parts.
+    pub(crate) fn parts(&self) -> Arc<Vec<Arc<PartMeta>>> {
+        self.set.parts()
+    }
+
+    /// Brings metrics and open readers up to date with the parts.
+    fn show(&self) {
+        let metas = self.set.parts();
+        let ids: BTreeSet<PartId> = metas.iter().map(|meta| meta.id).collect();
+        self.readers.lock().retain(|id, _| ids.contains(id));
+        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        metrics::PARTS.with_label_values(&[K::NAME]).set(number(metas.len() as u64));
+        metrics::PARTS_BYTES.with_label_values(&[K::NAME]).set(number(metas.iter().map(|m| m.bytes).sum()));
+        let view = Arc::clone(&self.view.read());
+        let frozen = view.frozen.as_ref().map_or(0, |frozen| frozen.memtable.reserved.lock().bytes());
+        let bytes = view.active.reserved.lock().bytes() + frozen;
+        metrics::MEMTABLE_BYTES.with_label_values(&[K::NAME]).set(number(bytes));
+        self.set.collect_garbage();
+    }
+}
+
+fn new_memtable<K: Kind>(accountant: &Accountant) -> Arc<Memtable<K>> {
+    Arc::new(Memtable {
+        table: K::Memtable::default(),
+        items: AtomicU64::new(0),
+        first_ms: AtomicI64::new(-1),
+        reserved: Mutex::new(accountant.try_reserve(Pool::Memtable, 0).expect("nothing is always there")),
+    })
+}
+
+/// Calls a function when it is dropped.
+struct Defer<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for Defer<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}

@@ -1,0 +1,169 @@
+//! The term index of a part: one tantivy document per block.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use roaring::RoaringBitmap;
+use tantivy::index::{InvertedIndexReader, SegmentReader};
+use tantivy::postings::TermInfo;
+use tantivy::schema::{Field, IndexRecordOption, Schema, TextFieldIndexing, TextOptions};
+use tantivy::{DocSet, Index, IndexBuilder, SingleSegmentIndexWriter, TERMINATED, TantivyDocument};
+
+use crate::EventsError;
+use crate::bundle::Bundle;
+use crate::tokens::{BlockTerms, Edge, OPAQUE};
+
+/// Arena of the writer in bytes; it sizes the first hash table, not a bound.
+const WRITER_BYTES: usize = 15 << 20;
+/// Dictionaries up to this many terms are scanned for suffixes and infixes.
+const SCAN_TERMS_MAX: usize = 300_000;
+/// When more terms than this have an edge token, it tells too little.
+const EDGE_TERMS_MAX: usize = 2_000;
+
+fn schema() -> (Schema, Field, Field) {
+    let indexing = TextFieldIndexing::default()
+        .set_tokenizer("raw")
+        .set_fieldnorms(false)
+        .set_index_option(IndexRecordOption::Basic);
+    let options = TextOptions::default().set_indexing_options(indexing);
+    let mut schema = Schema::builder();
+    let token = schema.add_text_field("token", options.clone());
+    let term = schema.add_text_field("term", options);
+    (schema.build(), token, term)
+}
+
+/// Builds the index of a part in memory.
+pub(crate) struct IndexWriter {
+    writer: SingleSegmentIndexWriter,
+    bundle: Bundle,
+    token: Field,
+    term: Field,
+}
+
+impl IndexWriter {
+    pub(crate) fn new() -> Result<Self, EventsError> {
+        let (schema, token, term) = schema();
+        let bundle = Bundle::default();
+        let writer = IndexBuilder::default()
+            .schema(schema)
+            .single_segment_index_writer(bundle.clone(), WRITER_BYTES)
+            .map_err(EventsError::Index)?;
+        Ok(Self { writer, bundle, token, term })
+    }
+
+    /// Adds the next block.
+    pub(crate) fn add(&mut self, terms: &BlockTerms) -> Result<(), EventsError> {
+        let mut document = TantivyDocument::default();
+        // The order within a document has no meaning, but files should not depend on a hasher.
+        let mut sorted: Vec<&str> = terms.tokens.iter().map(|t| &**t).collect();
+        sorted.sort_unstable();
+        sorted.iter().for_each(|token| document.add_text(self.token, token));
+        let mut sorted: Vec<&str> = terms.terms.iter().map(|t| &**t).collect();
+        sorted.sort_unstable();
+        sorted.iter().for_each(|term| document.add_text(self.term, term));
+        self.writer.add_document(document).map_err(EventsError::Index)
+    }
+
+    /// Ends the index and returns its bytes.
+    pub(crate) fn finish(self) -> Result<Vec<u8>, EventsError> {
+        self.writer.finalize().map_err(EventsError::Index)?;
+        Ok(self.bundle.to_bytes())
+    }
+}
+
+/// The index of a part, open.
+pub(crate) struct BlockIndex {
+    tokens: Arc<InvertedIndexReader>,
+    terms: Arc<InvertedIndexReader>,
+    /// Bytes of the section.
+    pub(crate) bytes: u64,
+}
+
+impl BlockIndex {
+    /// Opens the index; `section` must have passed its checksum.
+    pub(crate) fn open(section: &Bytes) -> Result<Self, EventsError> {
+        let malformed =
+            |m: crate::wire::Malformed| EventsError::Index(tantivy::TantivyError::InternalError(m.to_string()));
+        let bundle = Bundle::from_bytes(section).map_err(malformed)?;
+        let index = Index::open(bundle).map_err(EventsError::Index)?;
+        let segments = index.searchable_segments().map_err(EventsError::Index)?;
+        let [segment] = segments.as_slice() else {
+            return Err(EventsError::Index(tantivy::TantivyError::InternalError("expected one segment".to_owned())));
+        };
+        let reader = SegmentReader::open(segment).map_err(EventsError::Index)?;
+        let (_, token, term) = schema();
+        Ok(Self {
+            tokens: reader.inverted_index(token).map_err(EventsError::Index)?,
+            terms: reader.inverted_index(term).map_err(EventsError::Index)?,
+            bytes: section.len() as u64,
+        })
+    }
+
+    /// Blocks that have a token.
+    pub(crate) fn token(&self, token: &str) -> Result<RoaringBitmap, EventsError> {
+        lookup(&self.tokens, token)
+    }
+
+    /// Blocks that have a `name=value` term.
+    pub(crate) fn term(&self, term: &str) -> Result<RoaringBitmap, EventsError> {
+        lookup(&self.terms, term)
+    }
+
+    /// Blocks that have a token with `text` at an edge and those that are opaque; `None` when finding out would cost
+    /// more than it saves.
+    pub(crate) fn edge(&self, edge: Edge, text: &str) -> Result<Option<RoaringBitmap>, EventsError> {
+        let dictionary = self.tokens.terms();
+        if edge != Edge::Prefix && dictionary.num_terms() > SCAN_TERMS_MAX {
+            return Ok(None);
+        }
+        let mut found: Vec<TermInfo> = Vec::new();
+        let range = match edge {
+            Edge::Prefix => dictionary.range().ge(text),
+            Edge::Suffix | Edge::Infix => dictionary.range(),
+        };
+        let mut stream = range.into_stream().map_err(io)?;
+        let finder = memchr::memmem::Finder::new(text);
+        while stream.advance() {
+            let key = stream.key();
+            let matches = match edge {
+                Edge::Prefix if !key.starts_with(text.as_bytes()) => break,
+                Edge::Prefix => true,
+                Edge::Suffix => key.ends_with(text.as_bytes()),
+                Edge::Infix => finder.find(key).is_some(),
+            };
+            if matches {
+                found.push(stream.value().clone());
+                if found.len() > EDGE_TERMS_MAX {
+                    return Ok(None);
+                }
+            }
+        }
+        let mut blocks = self.token(OPAQUE)?;
+        for info in found {
+            read(&self.tokens, &info, &mut blocks)?;
+        }
+        Ok(Some(blocks))
+    }
+}
+
+fn io(error: std::io::Error) -> EventsError {
+    EventsError::Index(tantivy::TantivyError::from(error))
+}
+
+fn lookup(reader: &InvertedIndexReader, key: &str) -> Result<RoaringBitmap, EventsError> {
+    let mut blocks = RoaringBitmap::new();
+    if let Some(info) = reader.terms().get(key).map_err(io)? {
+        read(reader, &info, &mut blocks)?;
+    }
+    Ok(blocks)
+}
+
+fn read(reader: &InvertedIndexReader, info: &TermInfo, blocks: &mut RoaringBitmap) -> Result<(), EventsError> {
+    let mut postings = reader.read_postings_from_terminfo(info, IndexRecordOption::Basic).map_err(io)?;
+    let mut document = postings.doc();
+    while document != TERMINATED {
+        blocks.insert(document);
+        document = postings.advance();
+    }
+    Ok(())
+}

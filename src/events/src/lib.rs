@@ -1,0 +1,42 @@
+//! The event store: log records and spans, searchable by any word and any attribute without configuration.
+//!
+//! Reading order: [`store`] ([`EventStore`], the contracts), `engine` (journal, memtables, flush, merge, retention:
+//! the same for both kinds), `check` (what is refused or cut), `wire` and [`record`] (the journal's encoding);
+//! for logs `log_memtable`, `log_block`, `log_part`, `log_scan`; for spans `trace_memtable`, `span_block`,
+//! `span_part`, `trace_read`; for both `part_file`, `table`, `tokens` (what is indexed and what a needle tells),
+//! `filter`, `index` (tantivy) and `bundle`, `metrics`.
+//!
+//! Invariants:
+//! - What a write acknowledged is durable and in every later query once, whatever flushes, merges, crashes.
+//! - Indexes and filters only leave blocks out; the answer is that of a scan over all of them.
+//! - A damaged block is counted and left out of answers; it is never merged away and never a panic.
+//!
+//! It must not know HTTP, wire formats of senders, query languages, nor configuration.
+#![doc = include_str!("../FORMAT.md")]
+
+mod bundle;
+mod check;
+mod engine;
+mod error;
+mod filter;
+mod index;
+mod log_block;
+mod log_memtable;
+mod log_part;
+mod log_scan;
+mod metrics;
+mod part_file;
+pub mod record;
+mod span_block;
+mod span_part;
+pub mod store;
+mod table;
+mod tokens;
+mod trace_memtable;
+mod trace_read;
+mod wire;
+
+pub use check::CUT_ATTRIBUTE;
+pub use error::EventsError;
+pub use store::{EventStore, EventStoreOptions};
+pub use wire::Malformed;

@@ -1,0 +1,295 @@
+//! The event store: two engines behind the contracts of `trefoil_model::event_store`.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use trefoil_journal::JournalOptions;
+use trefoil_model::event_store::ScanStats;
+use trefoil_model::{
+    EventWriter, Labels, LogBatch, LogEntry, LogQuery, LogReader, Matcher, NanoRange, QueryBudget, SpanKind, SpanQuery,
+    StoreError, StoredTrace, TenantId, TraceBatch, TraceId, TraceReader, WriteError, WriteReport,
+};
+use trefoil_parts::{MergePolicy, PartMeta};
+use trefoil_runtime::{Accountant, Limits, SharedClock, SharedVfs};
+
+use crate::EventsError;
+use crate::check::{Window, check_logs, check_spans};
+use crate::engine::{Engine, EngineOptions, Kind};
+use crate::log_part::Logs;
+use crate::log_scan::{Scan, stream_matches};
+use crate::span_part::Traces;
+use crate::trace_read;
+
+/// How the store works.
+#[derive(Clone)]
+pub struct EventStoreOptions {
+    /// Directory; `logs` and `traces` are made below it.
+    pub dir: PathBuf,
+    /// Files.
+    pub vfs: SharedVfs,
+    /// Time.
+    pub clock: SharedClock,
+    /// Memory.
+    pub accountant: Accountant,
+    /// How long log records are kept, to the day; `None` for ever. Older ones are refused. Default 30 days.
+    pub retention_logs: Option<Duration>,
+    /// How long spans are kept, likewise. Default 14 days.
+    pub retention_traces: Option<Duration>,
+    /// Bytes of a memtable after which it is written. Default 64 MiB.
+    pub memtable_bytes_max: u64,
+    /// Age of a memtable after which it is written. Default 60 s.
+    pub memtable_age_max: Duration,
+    /// Limits of records and spans.
+    pub limits: Arc<Limits>,
+    /// Which parts are merged. Default: at most 256 MiB at once.
+    pub merge: MergePolicy,
+    /// Bytes of events after which a block ends: what a query decodes at once. Default 128 KiB.
+    pub block_bytes: usize,
+    /// Bytes of events that are sorted by stream, or by trace, within a part; a query for the newest events opens
+    /// about so much. Default 16 MiB.
+    pub slice_bytes: usize,
+    /// How journals work; the name is set by the store.
+    pub journal: JournalOptions,
+}
+
+impl EventStoreOptions {
+    /// The defaults for a directory.
+    pub fn new(dir: impl Into<PathBuf>, vfs: SharedVfs, clock: SharedClock, accountant: Accountant) -> Self {
+        const DAY: Duration = Duration::from_secs(86_400);
+        Self {
+            dir: dir.into(),
+            vfs,
+            clock,
+            accountant,
+            retention_logs: Some(DAY * 30),
+            retention_traces: Some(DAY * 14),
+            memtable_bytes_max: 64 << 20,
+            memtable_age_max: Duration::from_secs(60),
+            limits: Arc::new(Limits::default()),
+            merge: MergePolicy { bytes_max: 256 << 20, ..MergePolicy::default() },
+            block_bytes: 128 << 10,
+            slice_bytes: 16 << 20,
+            journal: JournalOptions::default(),
+        }
+    }
+
+    fn engine(&self, name: &'static str, journal: &'static str, retention: Option<Duration>) -> EngineOptions {
+        EngineOptions {
+            dir: self.dir.join(name),
+            vfs: Arc::clone(&self.vfs),
+            clock: Arc::clone(&self.clock),
+            accountant: self.accountant.clone(),
+            retention,
+            memtable_bytes_max: self.memtable_bytes_max,
+            memtable_age_max: self.memtable_age_max,
+            journal: JournalOptions { name: journal, ..self.journal.clone() },
+            merge: self.merge.clone(),
+            disk_free_floor_bytes: self.limits.disk_free_floor_bytes,
+            block_bytes: self.block_bytes,
+            slice_bytes: self.slice_bytes,
+        }
+    }
+}
+
+/// The store of log records and spans. Clones share it.
+#[derive(Clone)]
+pub struct EventStore {
+    logs: Arc<Engine<Logs>>,
+    traces: Arc<Engine<Traces>>,
+    limits: Arc<Limits>,
+}
+
+impl EventStore {
+    /// Opens the store: removes what an interrupted write left and replays the journals. Blocks on the disk.
+    pub fn open(options: EventStoreOptions) -> Result<Self, EventsError> {
+        let logs = Engine::open(options.engine("logs", "events_logs", options.retention_logs))?;
+        let traces = Engine::open(options.engine("traces", "events_traces", options.retention_traces))?;
+        Ok(Self { logs: Arc::new(logs), traces: Arc::new(traces), limits: options.limits })
+    }
+
+    /// Whether a memtable is large or old enough to be written. Cheap; ask every second or so.
+    pub fn should_flush(&self) -> bool {
+        self.logs.should_flush() || self.traces.should_flush()
+    }
+
+    /// Writes the memtables as parts. On an error what was acknowledged stays in journal and memory, and the next
+    /// call tries again. Not cancel-safe in time only: the work goes on when the future is dropped.
+    pub async fn flush(&self) -> Result<(), EventsError> {
+        let logs = self.logs.flush().await;
+        self.traces.flush().await?;
+        logs
+    }
+
+    /// Writes only the memtables that [`Self::should_flush`] is about.
+    pub async fn flush_due(&self) -> Result<(), EventsError> {
+        let logs = if self.logs.should_flush() { self.logs.flush().await } else { Ok(()) };
+        if self.traces.should_flush() {
+            self.traces.flush().await?;
+        }
+        logs
+    }
+
+    /// Merges some parts of each kind when that is worth it; returns whether it did, then call it again. Blocks.
+    pub fn merge_once(&self) -> Result<bool, EventsError> {
+        let logs = self.logs.merge_once();
+        let traces = self.traces.merge_once()?;
+        Ok(logs? || traces)
+    }
+
+    /// Removes the days that are past the retention at `now_ms`; returns how many parts. Blocks on the disk.
+    pub fn apply_retention(&self, now_ms: i64) -> Result<usize, EventsError> {
+        let logs = self.logs.apply_retention(now_ms);
+        let traces = self.traces.apply_retention(now_ms)?;
+        Ok(logs? + traces)
+    }
+
+    /// Refuses further writes, writes the memtables as parts and closes the journals.
+    pub async fn close(&self) -> Result<(), EventsError> {
+        let logs = self.logs.close().await;
+        self.traces.close().await?;
+        logs
+    }
+
+    /// The published parts of log records.
+    pub fn log_parts(&self) -> Arc<Vec<Arc<PartMeta>>> {
+        self.logs.parts()
+    }
+
+    /// The published parts of spans.
+    pub fn trace_parts(&self) -> Arc<Vec<Arc<PartMeta>>> {
+        self.traces.parts()
+    }
+
+    fn window<K: Kind>(&self, engine: &Engine<K>) -> Window {
+        Window { oldest_ms: engine.oldest_ms(), newest_ms: engine.now_ms().saturating_add(self.limits.future_ms_max) }
+    }
+}
+
+#[async_trait::async_trait]
+impl EventWriter for EventStore {
+    async fn write_logs(&self, mut batch: LogBatch) -> Result<WriteReport, WriteError> {
+        let report = check_logs(&mut batch, &self.window(&self.logs), &self.limits);
+        self.logs.write(batch).await?;
+        Ok(report)
+    }
+
+    async fn write_spans(&self, mut batch: TraceBatch) -> Result<WriteReport, WriteError> {
+        let report = check_spans(&mut batch, &self.window(&self.traces), &self.limits);
+        self.traces.write(batch).await?;
+        Ok(report)
+    }
+}
+
+impl LogReader for EventStore {
+    fn scan(
+        &self,
+        query: &LogQuery,
+        budget: &dyn QueryBudget,
+        each: &mut dyn FnMut(LogEntry<'_>) -> ControlFlow<()>,
+    ) -> Result<ScanStats, StoreError> {
+        budget.check()?;
+        let range = query.range;
+        let snapshot = self.logs.snapshot(query.tenant, |meta| range.overlaps(meta.min_t, meta.max_t));
+        let mut runs = Vec::new();
+        for memtable in &snapshot.memtables {
+            let mut wanted = |labels: &Labels| stream_matches(labels, &query.matchers);
+            runs.extend(memtable.table.runs(query.tenant, range, &mut wanted));
+        }
+        Scan::new(query, budget, false).run(&snapshot.parts, runs, &mut |stream, stream_ref, log| {
+            each(LogEntry { stream, stream_ref, shared: &log.shared, record: &log.record })
+        })
+    }
+
+    /// As documented in the contract, except that of a block that reaches beyond the range a stream counts when its
+    /// first and last record there surround the range.
+    fn streams(
+        &self,
+        tenant: TenantId,
+        range: NanoRange,
+        matchers: &[Matcher],
+        budget: &dyn QueryBudget,
+    ) -> Result<Vec<Labels>, StoreError> {
+        let snapshot = self.logs.snapshot(tenant, |meta| range.overlaps(meta.min_t, meta.max_t));
+        let mut found: BTreeSet<Labels> = BTreeSet::new();
+        for memtable in &snapshot.memtables {
+            let mut wanted = |labels: &Labels| stream_matches(labels, matchers);
+            for (labels, run) in memtable.table.runs(tenant, range, &mut wanted) {
+                let start = run.partition_point(|log| log.record.time_ns < range.start_ns);
+                if run.get(start).is_some_and(|log| range.contains(log.record.time_ns)) {
+                    found.insert(labels);
+                }
+            }
+        }
+        for part in &snapshot.parts {
+            budget.check()?;
+            let mut is_live = vec![false; part.table.streams.len()];
+            for stream in part.table.blocks.iter().flat_map(|block| &block.streams) {
+                if range.overlaps(stream.min_t, stream.max_t) {
+                    is_live[stream.stream as usize] = true;
+                }
+            }
+            for (labels, is_live) in part.table.streams.iter().zip(is_live) {
+                if is_live && stream_matches(labels, matchers) {
+                    found.insert(labels.clone());
+                }
+            }
+        }
+        Ok(found.into_iter().collect())
+    }
+}
+
+impl TraceReader for EventStore {
+    /// With a range, the whole trace is returned when one of its spans starts in it.
+    fn trace(
+        &self,
+        tenant: TenantId,
+        id: TraceId,
+        range: Option<NanoRange>,
+        budget: &dyn QueryBudget,
+    ) -> Result<Option<StoredTrace>, StoreError> {
+        let snapshot = self.traces.snapshot(tenant, |_| true);
+        let found = trace_read::trace(&snapshot, tenant, id, self.limits.spans_per_trace_max, budget)?;
+        Ok(found.filter(|trace| {
+            let mut starts = trace.groups.iter().flat_map(|g| &g.spans).map(|span| span.start_ns);
+            range.is_none_or(|range| starts.any(|start| range.contains(start)))
+        }))
+    }
+
+    fn find(&self, query: &SpanQuery, budget: &dyn QueryBudget) -> Result<Vec<StoredTrace>, StoreError> {
+        // Traces are returned whole, so the parts outside the range are needed too.
+        let snapshot = self.traces.snapshot(query.tenant, |_| true);
+        let ids = trace_read::find(&snapshot, query, budget)?;
+        let mut traces = Vec::with_capacity(ids.len());
+        for id in ids {
+            let spans_max = self.limits.spans_per_trace_max;
+            traces.extend(trace_read::trace(&snapshot, query.tenant, id, spans_max, budget)?);
+        }
+        Ok(traces)
+    }
+
+    fn services(
+        &self,
+        tenant: TenantId,
+        range: NanoRange,
+        budget: &dyn QueryBudget,
+    ) -> Result<Vec<String>, StoreError> {
+        budget.check()?;
+        let snapshot = self.traces.snapshot(tenant, |meta| range.overlaps(meta.min_t, meta.max_t));
+        Ok(trace_read::services(&snapshot, tenant, range))
+    }
+
+    fn operations(
+        &self,
+        tenant: TenantId,
+        service: &str,
+        range: NanoRange,
+        budget: &dyn QueryBudget,
+    ) -> Result<Vec<(String, SpanKind)>, StoreError> {
+        budget.check()?;
+        let snapshot = self.traces.snapshot(tenant, |meta| range.overlaps(meta.min_t, meta.max_t));
+        Ok(trace_read::operations(&snapshot, tenant, service, range))
+    }
+}

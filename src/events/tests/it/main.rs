@@ -1,0 +1,11 @@
+//! The event store against a naive model, power cuts, damage and a frozen fixture.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod concurrent;
+mod crash;
+mod damage;
+mod fixture;
+mod logs;
+mod record;
+mod support;
+mod traces;

@@ -1,0 +1,653 @@
+//! Binary operators between series, with vector matching.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+use trefoil_model::{FloatHistogram, Labels};
+
+use super::aggregate::note;
+use super::group::Grouper;
+use super::scalar::scalar_op;
+use super::series::without_metadata;
+use super::{ABSENT, AlgebraError, AlgebraOptions, Notes, Point, Points, Series};
+use crate::annotations::NoteKind;
+use crate::histogram;
+
+/// A binary operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BinaryOp {
+    /// `+`
+    Add,
+    /// `-`
+    Sub,
+    /// `*`
+    Mul,
+    /// `/`
+    Div,
+    /// `%`
+    Mod,
+    /// `^`
+    Pow,
+    /// `atan2`
+    Atan2,
+    /// `==`
+    Eq,
+    /// `!=`
+    NotEq,
+    /// `<`
+    Less,
+    /// `<=`
+    LessEq,
+    /// `>`
+    Greater,
+    /// `>=`
+    GreaterEq,
+    /// `and`
+    And,
+    /// `or`
+    Or,
+    /// `unless`
+    Unless,
+    /// `</`: removes a histogram's observations above the scalar.
+    TrimUpper,
+    /// `>/`: removes a histogram's observations below the scalar.
+    TrimLower,
+}
+
+impl BinaryOp {
+    /// The operator as written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Add => "+",
+            Self::Sub => "-",
+            Self::Mul => "*",
+            Self::Div => "/",
+            Self::Mod => "%",
+            Self::Pow => "^",
+            Self::Atan2 => "atan2",
+            Self::Eq => "==",
+            Self::NotEq => "!=",
+            Self::Less => "<",
+            Self::LessEq => "<=",
+            Self::Greater => ">",
+            Self::GreaterEq => ">=",
+            Self::And => "and",
+            Self::Or => "or",
+            Self::Unless => "unless",
+            Self::TrimUpper => "</",
+            Self::TrimLower => ">/",
+        }
+    }
+
+    /// True for `== != < <= > >=`.
+    pub fn is_comparison(self) -> bool {
+        matches!(self, Self::Eq | Self::NotEq | Self::Less | Self::LessEq | Self::Greater | Self::GreaterEq)
+    }
+
+    /// True for `and or unless`.
+    pub fn is_set(self) -> bool {
+        matches!(self, Self::And | Self::Or | Self::Unless)
+    }
+
+    /// True when the result measures something else than the operands, so that their name goes.
+    pub fn changes_meaning(self) -> bool {
+        matches!(self, Self::Add | Self::Sub | Self::Mul | Self::Div | Self::Mod | Self::Pow | Self::Atan2)
+    }
+}
+
+/// How many series of one side may match one of the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Cardinality {
+    /// One each.
+    #[default]
+    OneToOne,
+    /// Many on the left (`group_left`).
+    ManyToOne,
+    /// Many on the right (`group_right`).
+    OneToMany,
+    /// Set operators.
+    ManyToMany,
+}
+
+/// The matching modifiers of a binary operator.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Matching {
+    /// Cardinality.
+    pub cardinality: Cardinality,
+    /// True for `on`, false for `ignoring`.
+    pub on: bool,
+    /// The labels of `on` or `ignoring`.
+    pub labels: Vec<String>,
+    /// The labels of `group_left` or `group_right`, taken from the "one" side.
+    pub include: Vec<String>,
+    /// Stands in for a missing left side.
+    pub fill_left: Option<f64>,
+    /// Stands in for a missing right side.
+    pub fill_right: Option<f64>,
+}
+
+/// The result of an operator on two values: what it gives and whether a comparison holds.
+struct Outcome {
+    point: Option<Point>,
+    holds: bool,
+}
+
+/// Applies `op` to each pair of matching series, step by step.
+///
+/// Errors when matching is ambiguous at some step; the texts are PromQL's.
+#[expect(clippy::too_many_arguments, reason = "the operator's operands and modifiers are what they are")]
+pub fn binary(
+    op: BinaryOp,
+    matching: &Matching,
+    return_bool: bool,
+    lhs: Vec<Series>,
+    rhs: Vec<Series>,
+    steps: usize,
+    options: AlgebraOptions,
+    notes: &mut Notes,
+) -> Result<Vec<Series>, AlgebraError> {
+    if op.is_set() {
+        return Ok(set_op(op, matching, lhs, rhs, steps));
+    }
+    let unfilled = matching.fill_left.is_none() && matching.fill_right.is_none();
+    if (lhs.is_empty() && rhs.is_empty()) || (unfilled && (lhs.is_empty() || rhs.is_empty())) {
+        return Ok(Vec::new());
+    }
+    let swapped = matching.cardinality == Cardinality::OneToMany;
+    let (many, one) = if swapped { (rhs, lhs) } else { (lhs, rhs) };
+    let (fill_many, fill_one) =
+        if swapped { (matching.fill_right, matching.fill_left) } else { (matching.fill_left, matching.fill_right) };
+
+    let mut grouper = Grouper::new(matching.on, &matching.labels);
+    let one_groups: Vec<usize> = one.iter().map(|s| grouper.of(&s.labels)).collect();
+    let many_groups: Vec<usize> = many.iter().map(|s| grouper.of(&s.labels)).collect();
+    let mut join = Join {
+        op,
+        matching,
+        return_bool,
+        swapped,
+        options,
+        steps,
+        notes,
+        out: Vec::new(),
+        by_labels: FxHashMap::default(),
+        seen: FxHashMap::default(),
+        seen_one: vec![Vec::new(); grouper.len()],
+    };
+    // Where one series meets one series nothing can be ambiguous: no bookkeeping by step.
+    let plain = join.plain_pairs(&many, &many_groups, &one, &one_groups, grouper.len());
+    // Per match group and step, the index of the present series of the "one" side plus one.
+    let present = join.index_one_side(&one, &one_groups, &plain, &grouper)?;
+    let mut filler: FxHashMap<usize, Series> = FxHashMap::default();
+    for (series, group) in many.into_iter().zip(many_groups) {
+        match plain[group] {
+            Some(partner) => join.pair_plain(series, &one[partner]),
+            None => join.pair_many(&series, group, &present[group], &one, fill_one, &mut filler, &grouper)?,
+        }
+    }
+    if let Some(fill) = fill_many {
+        for (series, group) in one.iter().zip(&one_groups) {
+            join.pair_unmatched(series, *group, fill, &grouper)?;
+        }
+    }
+    Ok(join.out.into_iter().filter(|s| !s.points.is_void()).collect())
+}
+
+struct Join<'a> {
+    op: BinaryOp,
+    matching: &'a Matching,
+    return_bool: bool,
+    swapped: bool,
+    options: AlgebraOptions,
+    steps: usize,
+    notes: &'a mut Notes,
+    out: Vec<Series>,
+    by_labels: FxHashMap<(Labels, bool), usize>,
+    /// For many-to-one: the steps at which a result of these labels was made in this match group, even one that a
+    /// comparison filtered out.
+    seen: FxHashMap<(usize, Labels), Vec<bool>>,
+    /// For each match group the steps that have been matched.
+    seen_one: Vec<Vec<bool>>,
+}
+
+impl Join<'_> {
+    /// For each match group with one float series on both sides the index of that on the "one" side.
+    fn plain_pairs(
+        &self,
+        many: &[Series],
+        many_groups: &[usize],
+        one: &[Series],
+        one_groups: &[usize],
+        groups: usize,
+    ) -> Vec<Option<usize>> {
+        let filled = self.matching.fill_left.is_some() || self.matching.fill_right.is_some();
+        let trims = matches!(self.op, BinaryOp::TrimLower | BinaryOp::TrimUpper);
+        if self.matching.cardinality != Cardinality::OneToOne || filled || trims {
+            return vec![None; groups];
+        }
+        let mut seen = vec![(0u32, 0u32); groups];
+        let mut partner = vec![None; groups];
+        for (s, g) in many.iter().zip(many_groups) {
+            seen[*g].0 += if s.points.has_histograms() { 2 } else { 1 };
+        }
+        for (i, (s, g)) in one.iter().zip(one_groups).enumerate() {
+            seen[*g].1 += if s.points.has_histograms() { 2 } else { 1 };
+            partner[*g] = Some(i);
+        }
+        partner.into_iter().zip(seen).map(|(p, n)| p.filter(|_| n == (1, 1))).collect()
+    }
+
+    /// Computes all steps of two float series that match nothing else.
+    fn pair_plain(&mut self, many: Series, one: &Series) {
+        let labels = self.result_labels(&many.labels, &one.labels);
+        let mut points = many.points;
+        for (v, other) in points.floats_mut().iter_mut().zip(one.points.floats()) {
+            if trefoil_model::is_stale_nan(*v) || trefoil_model::is_stale_nan(*other) {
+                *v = ABSENT;
+                continue;
+            }
+            let result = scalar_op(self.op, *v, *other);
+            if !self.op.is_comparison() || self.return_bool {
+                *v = result;
+            } else if result == 0.0 {
+                *v = ABSENT;
+            }
+        }
+        let drop_name = self.return_bool && self.options.delayed_name_removal;
+        self.out.push(Series { labels, points, drop_name });
+    }
+
+    fn index_one_side(
+        &self,
+        one: &[Series],
+        groups: &[usize],
+        plain: &[Option<usize>],
+        grouper: &Grouper,
+    ) -> Result<Vec<Vec<u32>>, AlgebraError> {
+        let mut present: Vec<Vec<u32>> = vec![Vec::new(); grouper.len()];
+        for (i, (series, group)) in one.iter().zip(groups).enumerate() {
+            if plain[*group].is_some() {
+                continue;
+            }
+            let slots = &mut present[*group];
+            if slots.is_empty() {
+                slots.resize(self.steps, 0);
+            }
+            for (step, slot) in slots.iter_mut().enumerate() {
+                if !series.points.is_present(step) {
+                    continue;
+                }
+                if *slot != 0 {
+                    return Err(self.duplicate(&one[*slot as usize - 1], series));
+                }
+                *slot = i as u32 + 1;
+            }
+        }
+        Ok(present)
+    }
+
+    fn duplicate(&self, a: &Series, b: &Series) -> AlgebraError {
+        let side = if self.swapped { "left" } else { "right" };
+        let (mut first, mut second) = (a.labels.to_string(), b.labels.to_string());
+        if first > second {
+            std::mem::swap(&mut first, &mut second);
+        }
+        AlgebraError::new(format!(
+            "found duplicate series for the match group {} on the {side} hand-side of the operation: [{first}, {second}];many-to-many matching not allowed: matching labels must be unique on one side",
+            self.match_labels(&b.labels)
+        ))
+    }
+
+    fn match_labels(&self, labels: &Labels) -> Labels {
+        let matching = self.matching;
+        labels.filter(|n| {
+            let listed = matching.labels.iter().any(|l| l == n);
+            if matching.on { listed } else { !listed && n != trefoil_model::labels::METRIC_NAME }
+        })
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one call, private")]
+    fn pair_many(
+        &mut self,
+        series: &Series,
+        group: usize,
+        slots: &[u32],
+        one: &[Series],
+        fill_one: Option<f64>,
+        filler: &mut FxHashMap<usize, Series>,
+        grouper: &Grouper,
+    ) -> Result<(), AlgebraError> {
+        // The partner rarely changes from step to step: keep its result slot.
+        let mut partner = u32::MAX;
+        let mut target = 0;
+        for step in 0..self.steps {
+            if !series.points.is_present(step) {
+                continue;
+            }
+            let slot = slots.get(step).copied().unwrap_or(0);
+            let other: &Series = match (slot, fill_one) {
+                (0, None) => continue,
+                (0, Some(fill)) => filler.entry(group).or_insert_with(|| {
+                    Series::new(grouper.key(group).clone(), Points::from_floats(vec![fill; self.steps]))
+                }),
+                (slot, _) => &one[slot as usize - 1],
+            };
+            if partner != slot {
+                target = self.target(series, &other.labels);
+                partner = slot;
+            }
+            self.apply(series, other, group, step, target)?;
+        }
+        Ok(())
+    }
+
+    fn pair_unmatched(
+        &mut self,
+        series: &Series,
+        group: usize,
+        fill: f64,
+        grouper: &Grouper,
+    ) -> Result<(), AlgebraError> {
+        let stand_in = Series::new(grouper.key(group).clone(), Points::from_floats(vec![fill; self.steps]));
+        let mut target = None;
+        for step in 0..self.steps {
+            if !series.points.is_present(step) || self.seen_one[group].get(step).is_some_and(|s| *s) {
+                continue;
+            }
+            let target = *target.get_or_insert_with(|| self.target(&stand_in, &series.labels));
+            self.apply(&stand_in, series, group, step, target)?;
+        }
+        Ok(())
+    }
+
+    /// Computes one step into the result series `target`. `many` and `one` are sides of the matching.
+    fn apply(
+        &mut self,
+        many: &Series,
+        one: &Series,
+        group: usize,
+        step: usize,
+        target: usize,
+    ) -> Result<(), AlgebraError> {
+        let (l, r) = if self.swapped { (one, many) } else { (many, one) };
+        let outcome = match (l.points.histogram(step), r.points.histogram(step)) {
+            (None, None) => {
+                let (x, y) = (l.points.floats()[step], r.points.floats()[step]);
+                float_pair(self.op, x, y, self.notes)
+            }
+            (x, y) => {
+                let x = x.map_or_else(|| Operand::Float(l.points.floats()[step]), Operand::Histogram);
+                let y = y.map_or_else(|| Operand::Float(r.points.floats()[step]), Operand::Histogram);
+                mixed_pair(self.op, x, y, self.notes)
+            }
+        };
+        let Some(outcome) = outcome else { return Ok(()) };
+        self.check_unique(group, step, target)?;
+        let point = if self.return_bool {
+            Some(Point::Float(f64::from(u8::from(outcome.holds))))
+        } else if outcome.holds {
+            outcome.point
+        } else {
+            None
+        };
+        if let Some(point) = point {
+            self.out[target].points.set(step, Some(point));
+        }
+        Ok(())
+    }
+
+    fn check_unique(&mut self, group: usize, step: usize, target: usize) -> Result<(), AlgebraError> {
+        let matched = &mut self.seen_one[group];
+        if matched.is_empty() {
+            matched.resize(self.steps, false);
+        }
+        if self.matching.cardinality == Cardinality::OneToOne {
+            if std::mem::replace(&mut matched[step], true) {
+                return Err(AlgebraError::new(
+                    "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)",
+                ));
+            }
+            return Ok(());
+        }
+        matched[step] = true;
+        let steps = self.steps;
+        let seen = self.seen.entry((group, self.out[target].labels.clone())).or_insert_with(|| vec![false; steps]);
+        if std::mem::replace(&mut seen[step], true) {
+            return Err(AlgebraError::new("multiple matches for labels: grouping labels must ensure unique matches"));
+        }
+        Ok(())
+    }
+
+    /// The result series of a pair.
+    fn target(&mut self, many: &Series, one: &Labels) -> usize {
+        let drop_name = self.return_bool && self.options.delayed_name_removal;
+        let labels = self.result_labels(&many.labels, one);
+        let out = &mut self.out;
+        let steps = self.steps;
+        *self.by_labels.entry((labels, drop_name)).or_insert_with_key(|(labels, _)| {
+            out.push(Series { labels: labels.clone(), points: Points::absent(steps), drop_name });
+            out.len() - 1
+        })
+    }
+
+    fn result_labels(&self, many: &Labels, one: &Labels) -> Labels {
+        let matching = self.matching;
+        let drop_now = self.op.changes_meaning() || (self.return_bool && !self.options.delayed_name_removal);
+        let base = if drop_now { without_metadata(many) } else { many.clone() };
+        let base = if matching.cardinality == Cardinality::OneToOne {
+            base.filter(|n| matching.labels.iter().any(|l| l == n) == matching.on)
+        } else {
+            base
+        };
+        if matching.include.is_empty() {
+            return base;
+        }
+        let mut builder = base.to_builder();
+        for name in &matching.include {
+            builder.set(name.as_str(), one.get(name).unwrap_or(""));
+        }
+        builder.build()
+    }
+}
+
+fn set_op(op: BinaryOp, matching: &Matching, lhs: Vec<Series>, rhs: Vec<Series>, steps: usize) -> Vec<Series> {
+    let mut grouper = Grouper::new(matching.on, &matching.labels);
+    let (base, other) = if op == BinaryOp::Or { (&rhs, &lhs) } else { (&lhs, &rhs) };
+    let other_groups: Vec<usize> = other.iter().map(|s| grouper.of(&s.labels)).collect();
+    let base_groups: Vec<usize> = base.iter().map(|s| grouper.of(&s.labels)).collect();
+    let mut present: Vec<Vec<bool>> = vec![Vec::new(); grouper.len()];
+    for (s, g) in other.iter().zip(&other_groups) {
+        let slots = &mut present[*g];
+        slots.resize(steps, false);
+        for (step, slot) in slots.iter_mut().enumerate() {
+            *slot |= s.points.is_present(step);
+        }
+    }
+    let keep_when = op == BinaryOp::And;
+    let filter = |mut s: Series, g: usize| -> Option<Series> {
+        for step in 0..steps {
+            if present[g].get(step).copied().unwrap_or(false) != keep_when {
+                s.points.clear(step);
+            }
+        }
+        (!s.points.is_void()).then_some(s)
+    };
+    if op != BinaryOp::Or {
+        return lhs.into_iter().zip(base_groups).filter_map(|(s, g)| filter(s, g)).collect();
+    }
+    // What the left side lacks is taken from the right; equal label sets become one series.
+    let mut index: FxHashMap<(Labels, bool), usize> =
+        lhs.iter().enumerate().map(|(i, s)| ((s.labels.clone(), s.drop_name), i)).collect();
+    let mut out = lhs;
+    for (s, g) in rhs.into_iter().zip(base_groups) {
+        let Some(s) = filter(s, g) else { continue };
+        match index.entry((s.labels.clone(), s.drop_name)) {
+            std::collections::hash_map::Entry::Occupied(e) => {
+                let into = &mut out[*e.get()].points;
+                for (step, point) in s.points.iter() {
+                    into.set(step, Some(point));
+                }
+            }
+            std::collections::hash_map::Entry::Vacant(e) => {
+                e.insert(out.len());
+                out.push(s);
+            }
+        }
+    }
+    out
+}
+
+/// Applies `op` between each series and a scalar a step; series that are left empty are removed.
+pub fn binary_scalar(
+    op: BinaryOp,
+    return_bool: bool,
+    series: Vec<Series>,
+    scalar: &[f64],
+    scalar_on_left: bool,
+    options: AlgebraOptions,
+    notes: &mut Notes,
+) -> Result<Vec<Series>, AlgebraError> {
+    let mut out = Vec::with_capacity(series.len());
+    for mut s in series {
+        if s.points.has_histograms() {
+            histogram_scalar(op, return_bool, &mut s.points, scalar, scalar_on_left, notes);
+        } else {
+            float_scalar(op, return_bool, s.points.floats_mut(), scalar, scalar_on_left, notes);
+        }
+        if op.changes_meaning() || return_bool {
+            s.remove_name(options.delayed_name_removal);
+        }
+        if !s.points.is_void() {
+            out.push(s);
+        }
+    }
+    if !options.delayed_name_removal && (op.changes_meaning() || return_bool) {
+        return super::series::merge_equal(out);
+    }
+    Ok(out)
+}
+
+fn float_scalar(
+    op: BinaryOp,
+    return_bool: bool,
+    values: &mut [f64],
+    scalar: &[f64],
+    scalar_on_left: bool,
+    notes: &mut Notes,
+) {
+    let trim = matches!(op, BinaryOp::TrimLower | BinaryOp::TrimUpper);
+    for (v, s) in values.iter_mut().zip(scalar) {
+        if trefoil_model::is_stale_nan(*v) {
+            continue;
+        }
+        if trim {
+            note(notes, NoteKind::IncompatibleTypes("float", op.as_str(), "float"));
+            *v = ABSENT;
+            continue;
+        }
+        let result = if scalar_on_left { scalar_op(op, *s, *v) } else { scalar_op(op, *v, *s) };
+        if !op.is_comparison() || return_bool {
+            *v = result;
+        } else if result == 0.0 {
+            *v = ABSENT;
+        }
+    }
+}
+
+fn histogram_scalar(
+    op: BinaryOp,
+    return_bool: bool,
+    points: &mut Points,
+    scalar: &[f64],
+    scalar_on_left: bool,
+    notes: &mut Notes,
+) {
+    for (step, s) in scalar.iter().enumerate() {
+        let Some(point) = points.get(step) else { continue };
+        let operand = match &point {
+            Point::Float(v) => Operand::Float(*v),
+            Point::Histogram(h) => Operand::Histogram(h),
+        };
+        let (l, r) = if scalar_on_left { (Operand::Float(*s), operand) } else { (operand, Operand::Float(*s)) };
+        let outcome = match (&l, &r) {
+            (Operand::Float(x), Operand::Float(y)) => float_pair(op, *x, *y, notes),
+            _ => mixed_pair(op, l, r, notes),
+        };
+        let result = match outcome {
+            None => None,
+            Some(o) if return_bool => Some(Point::Float(f64::from(u8::from(o.holds)))),
+            Some(o) if !o.holds => None,
+            Some(_) if op.is_comparison() && scalar_on_left => Some(point),
+            Some(o) => o.point,
+        };
+        points.set(step, result);
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Operand<'a> {
+    Float(f64),
+    Histogram(&'a Arc<FloatHistogram>),
+}
+
+impl Operand<'_> {
+    fn type_name(&self) -> &'static str {
+        match self {
+            Self::Float(_) => "float",
+            Self::Histogram(_) => "histogram",
+        }
+    }
+}
+
+#[inline]
+fn float_pair(op: BinaryOp, l: f64, r: f64, notes: &mut Notes) -> Option<Outcome> {
+    if matches!(op, BinaryOp::TrimLower | BinaryOp::TrimUpper) {
+        note(notes, NoteKind::IncompatibleTypes("float", op.as_str(), "float"));
+        return None;
+    }
+    let result = scalar_op(op, l, r);
+    Some(if op.is_comparison() {
+        Outcome { point: Some(Point::Float(l)), holds: result != 0.0 }
+    } else {
+        Outcome { point: Some(Point::Float(result)), holds: true }
+    })
+}
+
+/// At least one operand is a histogram. `None`: the types do not go together, which is noted.
+fn mixed_pair(op: BinaryOp, l: Operand<'_>, r: Operand<'_>, notes: &mut Notes) -> Option<Outcome> {
+    let gives = |h: FloatHistogram| Some(Outcome { point: Some(Point::Histogram(Arc::new(h))), holds: true });
+    match (l, op, r) {
+        (Operand::Float(f), BinaryOp::Mul, Operand::Histogram(h))
+        | (Operand::Histogram(h), BinaryOp::Mul, Operand::Float(f)) => gives(histogram::scaled(h, f)),
+        (Operand::Histogram(h), BinaryOp::Div, Operand::Float(f)) => gives(histogram::divided(h, f)),
+        (Operand::Histogram(h), BinaryOp::TrimUpper, Operand::Float(f)) => gives(histogram::trimmed(h, f, true)),
+        (Operand::Histogram(h), BinaryOp::TrimLower, Operand::Float(f)) => gives(histogram::trimmed(h, f, false)),
+        (Operand::Histogram(a), BinaryOp::Eq | BinaryOp::NotEq, Operand::Histogram(b)) => {
+            let holds = histogram::equal(a, b) == (op == BinaryOp::Eq);
+            Some(Outcome { point: Some(Point::Histogram(a.clone())), holds })
+        }
+        (Operand::Histogram(a), BinaryOp::Add | BinaryOp::Sub, Operand::Histogram(b)) => {
+            let what = if op == BinaryOp::Add { "addition" } else { "subtraction" };
+            let result = if op == BinaryOp::Add { histogram::sum(a, b) } else { histogram::difference(a, b) };
+            match result {
+                Err(histogram::IncompatibleSchema) => {
+                    note(notes, NoteKind::IncompatibleBucketLayout(op.as_str()));
+                    None
+                }
+                Ok((h, added)) => {
+                    if added.hint_collision {
+                        note(notes, NoteKind::CounterResetCollision(what));
+                    }
+                    if added.bounds_reconciled {
+                        note(notes, NoteKind::MismatchedCustomBuckets(what));
+                    }
+                    gives(h)
+                }
+            }
+        }
+        (l, op, r) => {
+            note(notes, NoteKind::IncompatibleTypes(l.type_name(), op.as_str(), r.type_name()));
+            None
+        }
+    }
+}

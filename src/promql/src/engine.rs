@@ -1,0 +1,345 @@
+//! Evaluates expressions over a [`MetricReader`].
+//!
+//! Every series is read once for each selector and evaluated over all steps before the next one; a grid of steps
+//! ([`Grid`]) stands for an instant query too (one step). Aggregations take chunks of series as they are made.
+//!
+//! Map: [`prepare`] (durations, `@ start()`, what is the same at every step), [`eval`] (the dispatch),
+//! [`select`] (reading), [`window`] and [`range_function`] (range vectors, [`rate`], [`extended`],
+//! [`fast_path`]),
+//! [`instant_function`], [`classic`] (histogram functions), [`info`].
+
+mod classic;
+mod eval;
+mod extended;
+mod fast_path;
+mod info;
+mod instant_function;
+mod metrics;
+mod prepare;
+mod range_function;
+mod rate;
+mod select;
+mod window;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use trefoil_model::{BudgetError, MetricReader, QueryBudget, StoreError, TenantId};
+
+use crate::algebra::{AlgebraError, Notes, Point, Series, cleanup_names};
+use crate::annotations::{Annotations, NoteKind};
+use crate::ast::{Expr, PositionRange, ValueType};
+use crate::parser::{ParseError, ParserOptions};
+use crate::value::{QueryResult, QueryStats, ResultSeries, Sample, SampleValue, Value};
+
+use eval::{Evaluated, Evaluator};
+
+/// Why a query has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The text is not a query.
+    #[error(transparent)]
+    Parse(#[from] ParseError),
+    /// The query cannot be evaluated on this data; the text is the reference's.
+    #[error("{0}")]
+    Execution(String),
+    /// Time, samples, series or memory are used up, or the client left.
+    #[error(transparent)]
+    Budget(#[from] BudgetError),
+    /// The store failed.
+    #[error("expanding series: {0}")]
+    Store(#[source] StoreError),
+}
+
+impl From<StoreError> for EngineError {
+    fn from(e: StoreError) -> Self {
+        match e {
+            StoreError::Budget(b) => Self::Budget(b),
+            other => Self::Store(other),
+        }
+    }
+}
+
+impl From<AlgebraError> for EngineError {
+    fn from(AlgebraError::Execution(text): AlgebraError) -> Self {
+        Self::Execution(text)
+    }
+}
+
+/// Settings that hold for all queries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EngineOptions {
+    /// How far back an instant selector looks, milliseconds. Default 5m.
+    pub lookback_ms: i64,
+    /// Step of subqueries that name none, milliseconds. Default 1m (the global evaluation interval).
+    pub subquery_step_ms: i64,
+    /// Remove names at the end of a query instead of in each operation. Default off, as in the reference.
+    pub delayed_name_removal: bool,
+    /// Use start timestamps in rate-like functions. Default off, as in the reference.
+    pub start_timestamps: bool,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self { lookback_ms: 300_000, subquery_step_ms: 60_000, delayed_name_removal: false, start_timestamps: false }
+    }
+}
+
+/// Settings of one query.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct QueryOptions {
+    /// Instead of [`EngineOptions::lookback_ms`].
+    pub lookback_ms: Option<i64>,
+}
+
+/// Evaluates queries. Cheap to clone; keeps nothing between queries.
+#[derive(Debug, Clone, Default)]
+pub struct Engine {
+    options: EngineOptions,
+    parser: ParserOptions,
+}
+
+/// Most steps of a query or subquery; finer ones are refused before anything is allocated.
+const STEPS_MAX: i64 = 11_000_000;
+/// Times further from 1970 than this (in ms, 36 million years) are refused, so that no sum of times can overflow.
+const TIME_MS_MAX: i64 = 1 << 60;
+
+/// The steps of an evaluation: `start_ms + i * step_ms` for `0 <= i < count`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Grid {
+    pub(crate) start_ms: i64,
+    pub(crate) step_ms: i64,
+    pub(crate) count: usize,
+}
+
+impl Grid {
+    fn instant(t_ms: i64) -> Self {
+        Self { start_ms: t_ms, step_ms: 1, count: 1 }
+    }
+
+    pub(crate) fn time(&self, step: usize) -> i64 {
+        self.start_ms + self.step_ms * step as i64
+    }
+
+    pub(crate) fn end_ms(&self) -> i64 {
+        self.time(self.count.saturating_sub(1))
+    }
+}
+
+/// What all parts of one evaluation share.
+pub(crate) struct Context<'a> {
+    pub(crate) options: EngineOptions,
+    pub(crate) reader: &'a dyn MetricReader,
+    pub(crate) tenant: TenantId,
+    pub(crate) budget: &'a dyn QueryBudget,
+    annotations: Mutex<Annotations>,
+    series: AtomicU64,
+    samples_read: AtomicU64,
+    samples_total: AtomicU64,
+    held: AtomicU64,
+    peak: AtomicU64,
+    select_nanos: AtomicU64,
+}
+
+impl Context<'_> {
+    pub(crate) fn annotate(&self, kind: NoteKind, position: PositionRange) {
+        self.annotations.lock().expect("no thread panics while it adds a remark").add(kind, position);
+    }
+
+    pub(crate) fn annotate_all(&self, notes: Notes, position: PositionRange) {
+        for kind in notes {
+            self.annotate(kind, position);
+        }
+    }
+
+    /// Takes samples from the budget until [`Context::release`] or the end of the query.
+    pub(crate) fn charge(&self, samples: u64) -> Result<(), EngineError> {
+        self.budget.charge_samples(samples)?;
+        let held = self.held.fetch_add(samples, Ordering::Relaxed) + samples;
+        self.peak.fetch_max(held, Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub(crate) fn release(&self, samples: u64) {
+        self.held.fetch_sub(samples, Ordering::Relaxed);
+        self.budget.release_samples(samples);
+    }
+
+    pub(crate) fn count_read(&self, read: u64, total: u64) {
+        self.samples_read.fetch_add(read, Ordering::Relaxed);
+        self.samples_total.fetch_add(total, Ordering::Relaxed);
+    }
+}
+
+impl Engine {
+    /// An engine with these settings. `parser` is what [`Engine::parse`] accepts.
+    pub fn new(options: EngineOptions, parser: ParserOptions) -> Self {
+        Self { options, parser }
+    }
+
+    /// Parses a query with the engine's settings.
+    pub fn parse(&self, query: &str) -> Result<Expr, ParseError> {
+        crate::parser::parse(query, self.parser)
+    }
+
+    /// The engine's settings.
+    pub fn options(&self) -> EngineOptions {
+        self.options
+    }
+
+    /// Evaluates at one time (Unix milliseconds). May take long: not for an async thread.
+    pub fn instant(
+        &self,
+        expr: &Expr,
+        t_ms: i64,
+        options: &QueryOptions,
+        reader: &dyn MetricReader,
+        tenant: TenantId,
+        budget: &dyn QueryBudget,
+    ) -> Result<QueryResult, EngineError> {
+        self.run(expr, Grid::instant(t_ms), 0, options, reader, tenant, budget, true)
+    }
+
+    /// Evaluates from `start_ms` to `end_ms` (both included) every `step_ms` > 0; the value is a matrix. May take long:
+    /// not for an async thread.
+    #[expect(clippy::too_many_arguments, reason = "a range query has that many parts")]
+    pub fn range(
+        &self,
+        expr: &Expr,
+        start_ms: i64,
+        end_ms: i64,
+        step_ms: i64,
+        options: &QueryOptions,
+        reader: &dyn MetricReader,
+        tenant: TenantId,
+        budget: &dyn QueryBudget,
+    ) -> Result<QueryResult, EngineError> {
+        let value_type = expr.value_type();
+        if value_type != ValueType::Vector && value_type != ValueType::Scalar {
+            return Err(EngineError::Execution(format!(
+                "invalid expression type \"{}\" for range query, must be Scalar or instant Vector",
+                value_type.documented()
+            )));
+        }
+        if step_ms <= 0 || end_ms < start_ms {
+            return Err(EngineError::Execution("range query needs a positive step and an end after its start".into()));
+        }
+        let count = end_ms.saturating_sub(start_ms) / step_ms + 1;
+        if count > STEPS_MAX {
+            return Err(EngineError::Budget(BudgetError::Samples));
+        }
+        let count = count as usize;
+        let grid = Grid { start_ms, step_ms, count };
+        self.run(expr, grid, step_ms, options, reader, tenant, budget, false)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "private, gathers what both kinds of query have")]
+    fn run(
+        &self,
+        expr: &Expr,
+        grid: Grid,
+        step_ms: i64,
+        options: &QueryOptions,
+        reader: &dyn MetricReader,
+        tenant: TenantId,
+        budget: &dyn QueryBudget,
+        instant: bool,
+    ) -> Result<QueryResult, EngineError> {
+        let began = Instant::now();
+        if [grid.start_ms, grid.step_ms].iter().any(|t| t.saturating_abs() > TIME_MS_MAX) {
+            return Err(EngineError::Execution("time is out of bounds".to_owned()));
+        }
+        let mut settings = self.options;
+        if let Some(lookback) = options.lookback_ms {
+            settings.lookback_ms = lookback.clamp(0, TIME_MS_MAX);
+        }
+        let context = Context {
+            options: settings,
+            reader,
+            tenant,
+            budget,
+            annotations: Mutex::default(),
+            series: AtomicU64::new(0),
+            samples_read: AtomicU64::new(0),
+            samples_total: AtomicU64::new(0),
+            held: AtomicU64::new(0),
+            peak: AtomicU64::new(0),
+            select_nanos: AtomicU64::new(0),
+        };
+        budget.check()?;
+        let end_ms = grid.end_ms();
+        let prepared = prepare::prepare(expr, grid.start_ms, end_ms, step_ms)?;
+        let evaluator = Evaluator::new(&context, grid);
+        let value = if instant {
+            instant_value(&evaluator, &prepared)
+        } else {
+            evaluator.eval(&prepared).and_then(|v| matrix_value(v, grid))
+        };
+        metrics::SAMPLES_READ.inc_by(context.samples_read.load(Ordering::Relaxed));
+        metrics::QUERIES.with_label_values(&[if value.is_ok() { "ok" } else { "error" }]).inc();
+        metrics::QUERY_SECONDS.observe(began.elapsed().as_secs_f64());
+        let held = context.held.load(Ordering::Relaxed);
+        if held > 0 {
+            budget.release_samples(held);
+        }
+        let stats = QueryStats {
+            series: context.series.load(Ordering::Relaxed),
+            samples_read: context.samples_read.load(Ordering::Relaxed),
+            samples_total: context.samples_total.load(Ordering::Relaxed),
+            samples_peak: context.peak.load(Ordering::Relaxed),
+            select_time: std::time::Duration::from_nanos(context.select_nanos.load(Ordering::Relaxed)),
+            total_time: began.elapsed(),
+        };
+        let annotations = context.annotations.into_inner().expect("no thread panics while it adds a remark");
+        Ok(QueryResult { value: value?, annotations, stats })
+    }
+}
+
+fn instant_value(evaluator: &Evaluator<'_>, expr: &Expr) -> Result<Value, EngineError> {
+    let t_ms = evaluator.grid.start_ms;
+    if expr.value_type() == ValueType::Matrix {
+        return Ok(Value::Matrix(evaluator.raw_matrix(expr)?));
+    }
+    Ok(match evaluator.eval(expr)? {
+        Evaluated::Scalar(column) => Value::Scalar(t_ms, column[0]),
+        Evaluated::Text(text) => Value::String(t_ms, text),
+        Evaluated::Series(series) => {
+            let series = cleanup_names(series)?;
+            let samples = series.into_iter().filter_map(|s| {
+                let value = sample_value(s.points.get(0)?);
+                Some(Sample { labels: s.labels, t_ms, value })
+            });
+            Value::Vector(samples.collect())
+        }
+    })
+}
+
+fn matrix_value(value: Evaluated, grid: Grid) -> Result<Value, EngineError> {
+    let series = match value {
+        Evaluated::Scalar(column) => {
+            vec![Series::new(trefoil_model::Labels::empty(), crate::algebra::Points::from_floats(column))]
+        }
+        Evaluated::Text(_) => Vec::new(),
+        Evaluated::Series(series) => cleanup_names(series)?,
+    };
+    let mut out: Vec<ResultSeries> = series
+        .into_iter()
+        .map(|s| ResultSeries {
+            samples: s.points.iter().map(|(i, p)| (grid.time(i), sample_value(p))).collect(),
+            labels: s.labels,
+        })
+        .collect();
+    out.sort_by(|a, b| a.labels.cmp(&b.labels));
+    Ok(Value::Matrix(out))
+}
+
+pub(crate) fn sample_value(point: Point) -> SampleValue {
+    match point {
+        Point::Float(v) => SampleValue::Float(v),
+        Point::Histogram(h) => SampleValue::Histogram(h),
+    }
+}
+
+#[cfg(test)]
+mod tests;

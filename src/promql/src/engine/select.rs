@@ -1,0 +1,236 @@
+//! Reading series: selection, the instant selector, and work over many series on all cores.
+
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use rayon::prelude::*;
+use trefoil_model::{SampleBuffer, SelectRequest, SelectedSeries, TimeRange, is_stale_nan};
+
+use super::eval::Evaluator;
+use super::window::Samples;
+use super::{Context, EngineError};
+use crate::algebra::{Aggregator, AlgebraError, Points, Series};
+use crate::annotations::Annotations;
+use crate::ast::{At, VectorSelector};
+
+/// From this many series on, work is spread over cores.
+const PARALLEL_SERIES_MIN: usize = 64;
+/// Series handed to a core at once.
+const CHUNK_SERIES: usize = 32;
+/// Into how many parts an aggregation over many series is split.
+const AGGREGATE_PARTS: usize = 16;
+/// Series evaluated before an aggregation takes them up.
+pub(super) const STREAM_SERIES: usize = 1024;
+
+/// Buffers that one thread reuses from series to series.
+#[derive(Default)]
+pub(super) struct Scratch {
+    pub(super) buffer: SampleBuffer,
+    pub(super) samples: Samples,
+    pub(super) annotations: Annotations,
+}
+
+/// Evaluates one series; `None` leaves it out.
+pub(super) type SeriesFn<'f> = dyn Fn(&SelectedSeries, &mut Scratch) -> Result<Option<Series>, EngineError> + Sync + 'f;
+
+impl Context<'_> {
+    /// The series of a selector with samples in `range`.
+    pub(super) fn select(
+        &self,
+        selector: &VectorSelector,
+        range: TimeRange,
+    ) -> Result<Vec<SelectedSeries>, EngineError> {
+        let began = Instant::now();
+        self.budget.check()?;
+        let request = SelectRequest { tenant: self.tenant, matchers: selector.matchers.clone(), range };
+        let selected = self.reader.select(&request, self.budget)?;
+        self.series.fetch_add(selected.len() as u64, Ordering::Relaxed);
+        let nanos = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.select_nanos.fetch_add(nanos, Ordering::Relaxed);
+        Ok(selected)
+    }
+
+    /// Applies `f` to each series, in order, on as many cores as pay. What comes out is charged to the budget.
+    pub(super) fn map_series(&self, selected: &[SelectedSeries], f: &SeriesFn<'_>) -> Result<Vec<Series>, EngineError> {
+        let run = |part: &[SelectedSeries]| -> Result<Vec<Series>, EngineError> {
+            let mut scratch = Scratch::default();
+            let mut out = Vec::with_capacity(part.len());
+            for series in part {
+                self.budget.check()?;
+                if let Some(s) = f(series, &mut scratch)? {
+                    self.charge(s.points.sample_weight())?;
+                    out.push(s);
+                }
+            }
+            if !scratch.annotations.is_empty() {
+                self.annotations.lock().expect("no thread panics while it adds a remark").extend(scratch.annotations);
+            }
+            Ok(out)
+        };
+        if selected.len() < PARALLEL_SERIES_MIN {
+            return run(selected);
+        }
+        let parts: Vec<Vec<Series>> = selected.par_chunks(CHUNK_SERIES).map(run).collect::<Result<_, _>>()?;
+        Ok(parts.into_iter().flatten().collect())
+    }
+
+    fn each_series(
+        &self,
+        part: &[SelectedSeries],
+        f: &SeriesFn<'_>,
+        mut take: impl FnMut(Series) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        let mut scratch = Scratch::default();
+        for series in part {
+            self.budget.check()?;
+            if let Some(s) = f(series, &mut scratch)? {
+                take(s)?;
+            }
+        }
+        if !scratch.annotations.is_empty() {
+            self.annotations.lock().expect("no thread panics while it adds a remark").extend(scratch.annotations);
+        }
+        Ok(())
+    }
+
+    /// Makes and aggregates series on all cores. The parts do not depend on the number of cores, so that sums come
+    /// out the same everywhere.
+    pub(super) fn aggregate_parts(
+        &self,
+        selected: &[SelectedSeries],
+        f: &SeriesFn<'_>,
+        aggregator: &(dyn Fn() -> Result<Aggregator, AlgebraError> + Sync),
+        into: &mut Aggregator,
+    ) -> Result<(), EngineError> {
+        let length = selected.len().div_ceil(AGGREGATE_PARTS);
+        let parts: Vec<Aggregator> = selected
+            .par_chunks(length)
+            .map(|part| {
+                let mut own = aggregator()?;
+                self.each_series(part, f, |s| {
+                    own.push(s);
+                    Ok(())
+                })?;
+                Ok(own)
+            })
+            .collect::<Result<_, EngineError>>()?;
+        for part in parts {
+            into.merge(part);
+        }
+        Ok(())
+    }
+}
+
+/// The half-open range of the samples with `after < t <= until`.
+pub(super) fn read_range(after: i64, until: i64) -> TimeRange {
+    TimeRange::new(after.saturating_add(1), until.saturating_add(1))
+}
+
+impl Evaluator<'_> {
+    /// First and last time at which a selector is evaluated, `@` and offset applied.
+    pub(super) fn selector_times(&self, at: Option<At>, offset_ms: i64) -> (i64, i64) {
+        match at {
+            Some(At::Time(t)) => (t - offset_ms, t - offset_ms),
+            _ => (self.grid.start_ms - offset_ms, self.grid.end_ms() - offset_ms),
+        }
+    }
+
+    /// The series of an instant selector and what makes a series of each.
+    pub(super) fn vector_plan<'f>(
+        &'f self,
+        v: &'f VectorSelector,
+    ) -> Result<(Vec<SelectedSeries>, Box<SeriesFn<'f>>), EngineError> {
+        let lookback = self.context.options.lookback_ms;
+        let (first, last) = self.selector_times(v.at, v.offset.ms());
+        let range = read_range(first.saturating_sub(lookback), last);
+        let selected = self.context.select(v, range)?;
+        let f = move |series: &SelectedSeries, scratch: &mut Scratch| {
+            scratch.buffer.clear();
+            series.source.read(range, &mut scratch.buffer)?;
+            let buffer = &scratch.buffer;
+            self.context.count_read(buffer.len() as u64, 0);
+            if buffer.is_empty() {
+                return Ok(None);
+            }
+            self.context.charge(buffer.len() as u64)?;
+            let points = if v.at.is_some() {
+                self.instant_points(buffer, first, 1, lookback).broadcast(self.grid.count)
+            } else {
+                self.instant_points(buffer, first, self.grid.count, lookback)
+            };
+            self.context.release(buffer.len() as u64);
+            Ok((!points.is_void()).then(|| Series::new(series.labels.clone(), points)))
+        };
+        Ok((selected, Box::new(f)))
+    }
+
+    /// At each step the last sample not older than `lookback`, unless it is a stale marker.
+    fn instant_points(&self, buffer: &SampleBuffer, first_ms: i64, count: usize, lookback: i64) -> Points {
+        let mut points = Points::absent(count);
+        let mut total = 0;
+        each_instant(buffer, first_ms, self.grid.step_ms, count, lookback, |step, at, histogram| {
+            total += 1;
+            match histogram {
+                Some(h) => points.set_histogram(step, buffer.histograms[h].1.clone()),
+                None => points.floats_mut()[step] = buffer.values[at],
+            }
+        });
+        self.context.count_read(0, total);
+        points
+    }
+
+    /// The times in seconds (with `starts` the start timestamps) of the samples that an instant selector sees.
+    pub(super) fn sample_times(&self, v: &VectorSelector, starts: bool) -> Result<Vec<Series>, EngineError> {
+        let lookback = self.context.options.lookback_ms;
+        let (first, last) = self.selector_times(v.at, v.offset.ms());
+        let range = read_range(first.saturating_sub(lookback), last);
+        let selected = self.context.select(v, range)?;
+        let f = |series: &SelectedSeries, scratch: &mut Scratch| {
+            scratch.buffer.clear();
+            series.source.read(range, &mut scratch.buffer)?;
+            let buffer = &scratch.buffer;
+            let count = if v.at.is_some() { 1 } else { self.grid.count };
+            let mut points = Points::absent(count);
+            each_instant(buffer, first, self.grid.step_ms, count, lookback, |step, at, _| {
+                let t = if starts { buffer.starts.get(at).copied().unwrap_or(0) } else { buffer.times[at] };
+                points.set_float(step, t as f64 / 1000.0);
+            });
+            let points = if v.at.is_some() { points.broadcast(self.grid.count) } else { points };
+            Ok((!points.is_void()).then(|| Series::new(series.labels.clone(), points)))
+        };
+        self.context.map_series(&selected, &f)
+    }
+}
+
+/// Calls `f(step, index of the sample, index of its histogram)` for each step that sees a sample.
+fn each_instant(
+    buffer: &SampleBuffer,
+    first_ms: i64,
+    step_ms: i64,
+    count: usize,
+    lookback: i64,
+    mut f: impl FnMut(usize, usize, Option<usize>),
+) {
+    let times = &buffer.times;
+    let mut next = 0;
+    let mut next_histogram = 0;
+    for step in 0..count {
+        let t = first_ms + step_ms * step as i64;
+        while next < times.len() && times[next] <= t {
+            next += 1;
+        }
+        let Some(at) = next.checked_sub(1) else { continue };
+        if times[at] <= t.saturating_sub(lookback) || is_stale_nan(buffer.values[at]) {
+            continue;
+        }
+        let histogram = if buffer.histograms.is_empty() {
+            None
+        } else {
+            while buffer.histograms.get(next_histogram).is_some_and(|h| (h.0 as usize) < at) {
+                next_histogram += 1;
+            }
+            buffer.histograms.get(next_histogram).filter(|h| h.0 as usize == at).map(|_| next_histogram)
+        };
+        f(step, at, histogram);
+    }
+}

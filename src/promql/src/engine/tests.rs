@@ -1,0 +1,195 @@
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use trefoil_model::{BudgetError, Labels, QueryBudget, Unlimited};
+
+use super::*;
+use crate::testing::MemoryReader;
+
+fn store() -> MemoryReader {
+    let mut store = MemoryReader::new();
+    for i in 0..3 {
+        let labels = Labels::from_pairs([("__name__", "requests_total"), ("instance", ["a", "b", "c"][i])]);
+        for k in 0..20 {
+            store.push_float(&labels, k * 15_000, (k * (i as i64 + 1)) as f64);
+        }
+    }
+    store
+}
+
+fn instant(query: &str) -> Vec<(String, f64)> {
+    let engine = Engine::default();
+    let expr = engine.parse(query).unwrap();
+    let result =
+        engine.instant(&expr, 285_000, &QueryOptions::default(), &store(), TenantId::default(), &Unlimited).unwrap();
+    match result.value {
+        Value::Vector(samples) => samples
+            .into_iter()
+            .map(|s| match s.value {
+                SampleValue::Float(v) => (s.labels.to_string(), v),
+                SampleValue::Histogram(_) => panic!("no histograms here"),
+            })
+            .collect(),
+        Value::Scalar(_, v) => vec![(String::new(), v)],
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn names_go_at_once_by_default() {
+    assert_eq!(instant("requests_total{instance=\"a\"} * 2"), [("{instance=\"a\"}".to_owned(), 38.0)]);
+    assert_eq!(instant("sum(increase(requests_total[1m]))"), [("{}".to_owned(), 24.0)]);
+    assert_eq!(instant("1 + 2 * 3")[0].1, 7.0);
+    assert_eq!(instant("topk(1, requests_total)")[0].1, 57.0);
+}
+
+#[test]
+fn ranges_come_sorted() {
+    let engine = Engine::default();
+    let expr = engine.parse("sum by (instance) (requests_total)").unwrap();
+    let result = engine
+        .range(&expr, 0, 60_000, 30_000, &QueryOptions::default(), &store(), TenantId::default(), &Unlimited)
+        .unwrap();
+    let Value::Matrix(matrix) = result.value else { panic!("a range query gives a matrix") };
+    assert_eq!(matrix.len(), 3);
+    assert_eq!(matrix[2].samples.last(), Some(&(60_000, SampleValue::Float(12.0))));
+    assert_eq!(result.stats.series, 3);
+}
+
+#[test]
+fn budgets_are_given_back() {
+    struct Held(AtomicI64);
+    impl QueryBudget for Held {
+        fn check(&self) -> Result<(), BudgetError> {
+            Ok(())
+        }
+        fn charge_samples(&self, n: u64) -> Result<(), BudgetError> {
+            self.0.fetch_add(n as i64, Ordering::Relaxed);
+            Ok(())
+        }
+        fn release_samples(&self, n: u64) {
+            assert!(self.0.fetch_sub(n as i64, Ordering::Relaxed) >= n as i64, "more given back than taken");
+        }
+        fn charge_series(&self, _: u64) -> Result<(), BudgetError> {
+            Ok(())
+        }
+        fn charge_bytes(&self, _: u64) -> Result<(), BudgetError> {
+            Ok(())
+        }
+    }
+    let engine = Engine::default();
+    for query in [
+        "sum(vector(1))",
+        "sum(requests_total * 2)",
+        "sum(rate(requests_total[1m])) / count(requests_total)",
+        "topk(2, requests_total) or absent(nothing)",
+        "quantile(0.5, requests_total @ 60)",
+        "max(max_over_time(rate(requests_total[1m])[2m:15s]))",
+    ] {
+        let expr = engine.parse(query).unwrap();
+        let held = Held(AtomicI64::new(0));
+        let tenant = TenantId::default();
+        engine.range(&expr, 0, 285_000, 15_000, &QueryOptions::default(), &store(), tenant, &held).unwrap();
+        assert_eq!(held.0.into_inner(), 0, "{query}");
+    }
+}
+
+#[test]
+fn budgets_end_queries() {
+    struct Few(AtomicI64);
+    impl QueryBudget for Few {
+        fn check(&self) -> Result<(), BudgetError> {
+            Ok(())
+        }
+        fn charge_samples(&self, n: u64) -> Result<(), BudgetError> {
+            if self.0.fetch_sub(n as i64, Ordering::Relaxed) < n as i64 { Err(BudgetError::Samples) } else { Ok(()) }
+        }
+        fn release_samples(&self, n: u64) {
+            self.0.fetch_add(n as i64, Ordering::Relaxed);
+        }
+        fn charge_series(&self, _: u64) -> Result<(), BudgetError> {
+            Ok(())
+        }
+        fn charge_bytes(&self, _: u64) -> Result<(), BudgetError> {
+            Ok(())
+        }
+    }
+    let engine = Engine::default();
+    for query in ["rate(requests_total[5m])", "max_over_time(requests_total[1h:1ms])", "vector(1)[100000d:1ms]"] {
+        let expr = engine.parse(query).unwrap();
+        let few = Few(AtomicI64::new(10));
+        let result = engine.instant(&expr, 285_000, &QueryOptions::default(), &store(), TenantId::default(), &few);
+        assert!(matches!(result, Err(EngineError::Budget(BudgetError::Samples))), "{query}");
+    }
+}
+
+fn range_floats(engine: &Engine, query: &str, store: &MemoryReader, end: i64) -> Vec<(i64, u64)> {
+    let expr = engine.parse(query).unwrap();
+    let tenant = TenantId::default();
+    let result = engine.range(&expr, 0, end, 7_000, &QueryOptions::default(), store, tenant, &Unlimited).unwrap();
+    let Value::Matrix(matrix) = result.value else { panic!("a range query gives a matrix") };
+    let samples = matrix.into_iter().flat_map(|s| s.samples);
+    samples.map(|(t, v)| if let SampleValue::Float(v) = v { (t, v.to_bits()) } else { panic!("no floats") }).collect()
+}
+
+/// Windows that slide give what a window alone gives.
+#[test]
+fn sliding_windows_match_single_ones() {
+    let labels = Labels::from_pairs([("__name__", "x_total")]);
+    let mut seed = 7u64;
+    let mut random = |n: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (seed >> 33) % n
+    };
+    let mut store = MemoryReader::new();
+    for i in 0..200 {
+        let value = match random(12) {
+            0 => f64::NAN,
+            1 => continue,
+            2 => trefoil_model::STALE_NAN,
+            _ => random(100) as f64,
+        };
+        store.push_float(&labels, i * 5_000 + random(4_000) as i64, value);
+    }
+    let engine = Engine::default();
+    for function in ["rate", "increase", "max_over_time", "min_over_time", "sum_over_time", "changes", "last_over_time"]
+    {
+        let query = format!("{function}(x_total[41s])");
+        let expr = engine.parse(&query).unwrap();
+        let sliding = range_floats(&engine, &query, &store, 1_000_000);
+        let mut single = Vec::new();
+        for t in (0..=1_000_000).step_by(7_000) {
+            let options = QueryOptions::default();
+            let result = engine.instant(&expr, t, &options, &store, TenantId::default(), &Unlimited).unwrap();
+            let Value::Vector(samples) = result.value else { panic!("an instant query gives a vector") };
+            for s in samples {
+                let SampleValue::Float(v) = s.value else { panic!("no floats") };
+                single.push((t, v.to_bits()));
+            }
+        }
+        assert_eq!(sliding, single, "{query}");
+        assert!(sliding.len() > 100);
+    }
+}
+
+/// Over many series, aggregations work in parts; nothing is lost between them.
+#[test]
+fn parts_of_an_aggregation_add_up() {
+    let mut store = MemoryReader::new();
+    for i in 0..3000u32 {
+        let job = format!("j{}", i % 3);
+        let labels = Labels::from_pairs([("__name__", "x_total"), ("job", job.as_str()), ("i", &i.to_string())]);
+        store.push_float(&labels, 0, f64::from(i));
+        store.push_float(&labels, 7_000, f64::from(i) + 7.0);
+    }
+    let engine = Engine::default();
+    let last = |query: &str| -> Vec<f64> {
+        let all = range_floats(&engine, query, &store, 7_000);
+        all.into_iter().filter(|(t, _)| *t == 7_000).map(|(_, bits)| f64::from_bits(bits)).collect()
+    };
+    assert_eq!(last("sum(x_total)"), [(0..3000).map(|i| f64::from(i) + 7.0).sum::<f64>()]);
+    assert_eq!(last("count by (job) (x_total)"), [1000.0; 3]);
+    assert_eq!(last("max(x_total)"), [3006.0]);
+    assert_eq!(last("min by (job) (x_total)"), [7.0, 8.0, 9.0]);
+    assert_eq!(last("sum(increase(x_total[14s]))"), last("sum(increase(x_total[14s]) + 0)"));
+    assert_eq!(last("avg(x_total - x_total)"), [0.0]);
+}
