@@ -1,0 +1,346 @@
+//! Who comes in: users with bcrypt hashes, bearer tokens with scopes, or everybody.
+//!
+//! Credentials are compared as HMACs under a key that lives as long as the process, in constant time; a password that
+//! passed bcrypt once is remembered that way, so that bcrypt is not the price of every request.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use parking_lot::Mutex;
+use prometheus::{IntCounterVec, register_int_counter_vec};
+use ring::hmac;
+use tokio::sync::Semaphore;
+use trefoil_config::LoadedConfig;
+use trefoil_config::trefoil::Scope;
+
+use crate::connection::Peer;
+use crate::routes::Access;
+use crate::state::AppState;
+
+static ATTEMPTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    register_int_counter_vec!("trefoil_auth_attempts_total", "Requests with credentials by outcome.", &["outcome"])
+        .expect("unique metric name")
+});
+
+/// bcrypt is slow on purpose: so many at once, the others wait.
+static BCRYPT: Semaphore = Semaphore::const_new(2);
+/// How long a request waits for its bcrypt.
+const BCRYPT_WAIT: Duration = Duration::from_secs(10);
+/// Longest accepted credential.
+const CREDENTIAL_BYTES_MAX: usize = 4096 + 64;
+/// Passwords that are remembered as good.
+const REMEMBERED_MAX: usize = 1024;
+/// Failed tries of an address in [`FAILURES_WINDOW`].
+const FAILURES_MAX: u32 = 20;
+const FAILURES_WINDOW: Duration = Duration::from_secs(60);
+/// Addresses whose failures are counted.
+const ADDRESSES_MAX: usize = 10_000;
+type Tag = [u8; 32];
+
+/// Who a request comes from; in the extensions of admitted requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Name of the user or token; empty for anonymous.
+    pub name: String,
+}
+
+struct Token {
+    name: String,
+    tag: Tag,
+    scopes: Vec<Scope>,
+}
+
+/// Who may come in; made anew at each reload.
+pub struct Auth {
+    users: BTreeMap<String, String>,
+    tokens: Vec<Token>,
+    key: hmac::Key,
+    /// HMAC of `user:password` that passed, with the user.
+    remembered: Mutex<Vec<(Tag, String)>>,
+    failures: Arc<Failures>,
+}
+
+/// Failed tries by address.
+#[derive(Default)]
+struct Failures(Mutex<HashMap<IpAddr, (Duration, u32)>>);
+
+/// Why a request is not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    Unknown,
+    Scope,
+    TooManyTries,
+    Busy,
+}
+
+impl Auth {
+    /// Reads users and tokens of `trefoil.auth` and the users of the web configuration file.
+    ///
+    /// Errors when the file of a token cannot be read.
+    pub fn from_config(config: &LoadedConfig) -> std::io::Result<Self> {
+        let auth = &config.config.trefoil.auth;
+        let web = config.web.iter().flat_map(|w| &w.basic_auth_users);
+        let users = auth.basic_auth_users.iter().chain(web).map(|(n, h)| (n.clone(), h.expose().to_owned())).collect();
+        let key = hmac::Key::generate(hmac::HMAC_SHA256, &ring::rand::SystemRandom::new())
+            .map_err(|_| std::io::Error::other("the system gives no random bytes"))?;
+        let mut tokens = Vec::new();
+        for token in &auth.bearer_tokens {
+            let secret = token.read()?;
+            let tag = tag(&key, b"token", secret.expose().as_bytes());
+            tokens.push(Token { name: token.name.clone(), tag, scopes: token.scopes.clone() });
+        }
+        Ok(Self { users, tokens, key, remembered: Mutex::default(), failures: Arc::default() })
+    }
+
+    /// Reads a new configuration; failed tries go on being counted.
+    ///
+    /// Errors as [`Auth::from_config`].
+    pub fn renewed(&self, config: &LoadedConfig) -> std::io::Result<Self> {
+        Ok(Self { failures: Arc::clone(&self.failures), ..Self::from_config(config)? })
+    }
+
+    /// True when nobody needs to say who they are.
+    pub fn is_open(&self) -> bool {
+        self.users.is_empty() && self.tokens.is_empty()
+    }
+
+    async fn identify(
+        &self,
+        headers: &HeaderMap,
+        scope: Scope,
+        peer: Option<IpAddr>,
+        now: Duration,
+    ) -> Result<Identity, Refusal> {
+        let Some(header) = headers.get(AUTHORIZATION) else { return Err(Refusal::Unknown) };
+        let credential = header.to_str().ok().filter(|h| h.len() <= CREDENTIAL_BYTES_MAX);
+        let (scheme, rest) = credential.and_then(|h| h.trim().split_once(' ')).unwrap_or_default();
+        let known = if scheme.eq_ignore_ascii_case("bearer") {
+            self.bearer(rest.trim(), scope)
+        } else if scheme.eq_ignore_ascii_case("basic") {
+            self.basic(rest.trim(), peer, now).await
+        } else {
+            Err(Refusal::Unknown)
+        };
+        let outcome = match &known {
+            Ok(_) => "ok",
+            Err(Refusal::Scope) => "scope",
+            Err(Refusal::Unknown) => "wrong",
+            Err(Refusal::TooManyTries) => "limited",
+            Err(Refusal::Busy) => "busy",
+        };
+        ATTEMPTS.with_label_values(&[outcome]).inc();
+        if known == Err(Refusal::Unknown)
+            && let Some(peer) = peer
+            && !self.failures.count(peer, now)
+        {
+            return Err(Refusal::TooManyTries);
+        }
+        known
+    }
+
+    fn bearer(&self, token: &str, scope: Scope) -> Result<Identity, Refusal> {
+        let tag = tag(&self.key, b"token", token.as_bytes());
+        let found = self.tokens.iter().find(|t| same(&t.tag, &tag)).ok_or(Refusal::Unknown)?;
+        if found.scopes.iter().any(|s| *s == scope || *s == Scope::Admin) {
+            Ok(Identity { name: found.name.clone() })
+        } else {
+            Err(Refusal::Scope)
+        }
+    }
+
+    async fn basic(&self, encoded: &str, peer: Option<IpAddr>, now: Duration) -> Result<Identity, Refusal> {
+        let decoded = STANDARD.decode(encoded).ok().and_then(|b| String::from_utf8(b).ok()).ok_or(Refusal::Unknown)?;
+        let (user, password) = decoded.split_once(':').ok_or(Refusal::Unknown)?;
+        let tag = tag(&self.key, b"basic", decoded.as_bytes());
+        let known = self.remembered.lock().iter().find(|(t, _)| same(t, &tag)).map(|(_, user)| user.clone());
+        if let Some(name) = known {
+            return Ok(Identity { name });
+        }
+        // Only what is not known yet is limited: a good client goes on while somebody else guesses.
+        if peer.is_some_and(|ip| self.failures.exhausted(ip, now)) {
+            return Err(Refusal::TooManyTries);
+        }
+        let own = self.users.get(user);
+        let is_user = own.is_some();
+        // An unknown user costs as much time as a known one.
+        let Some(hash) = own.or_else(|| self.users.values().next()).cloned() else { return Err(Refusal::Unknown) };
+        let password = password.to_owned();
+        let permit = tokio::time::timeout(BCRYPT_WAIT, BCRYPT.acquire()).await;
+        let Ok(Ok(_permit)) = permit else { return Err(Refusal::Busy) };
+        let checked = tokio::task::spawn_blocking(move || bcrypt::verify(password, &hash).unwrap_or(false)).await;
+        if !is_user || !checked.unwrap_or(false) {
+            return Err(Refusal::Unknown);
+        }
+        let mut remembered = self.remembered.lock();
+        if remembered.len() >= REMEMBERED_MAX {
+            remembered.clear();
+        }
+        remembered.push((tag, user.to_owned()));
+        Ok(Identity { name: user.to_owned() })
+    }
+
+    fn challenge(&self) -> &'static str {
+        if self.users.is_empty() { "Bearer realm=\"trefoil\"" } else { "Basic realm=\"trefoil\"" }
+    }
+}
+
+impl Failures {
+    /// Counts a failed try; false when it was one too many.
+    fn count(&self, ip: IpAddr, now: Duration) -> bool {
+        let mut by_address = self.0.lock();
+        if by_address.len() >= ADDRESSES_MAX && !by_address.contains_key(&ip) {
+            by_address.retain(|_, (since, _)| now.saturating_sub(*since) < FAILURES_WINDOW);
+            if by_address.len() >= ADDRESSES_MAX {
+                by_address.clear();
+            }
+        }
+        let entry = by_address.entry(ip).or_insert((now, 0));
+        if now.saturating_sub(entry.0) >= FAILURES_WINDOW {
+            *entry = (now, 0);
+        }
+        entry.1 += 1;
+        entry.1 <= FAILURES_MAX
+    }
+
+    fn exhausted(&self, ip: IpAddr, now: Duration) -> bool {
+        let by_address = self.0.lock();
+        by_address.get(&ip).is_some_and(|(since, n)| *n >= FAILURES_MAX && now.saturating_sub(*since) < FAILURES_WINDOW)
+    }
+}
+
+fn tag(key: &hmac::Key, kind: &[u8], text: &[u8]) -> Tag {
+    let mut context = hmac::Context::with_key(key);
+    context.update(kind);
+    context.update(&[0]);
+    context.update(text);
+    let mut out = [0; 32];
+    out.copy_from_slice(context.sign().as_ref());
+    out
+}
+
+/// Compares in time that does not depend on where the two differ.
+fn same(a: &Tag, b: &Tag) -> bool {
+    a.iter().zip(b).fold(0, |acc, (x, y)| acc | (x ^ y)) == 0
+}
+
+/// True when a page of another origin makes a browser send the request. Requests without these headers come from no
+/// browser.
+fn is_cross_site(headers: &HeaderMap) -> bool {
+    if headers.get("sec-fetch-site").is_some_and(|v| v == "cross-site" || v == "same-site") {
+        return true;
+    }
+    let Some(origin) = headers.get(ORIGIN) else { return false };
+    let Some(host) = headers.get(HOST) else { return headers.get("sec-fetch-site").is_none() };
+    let of = |text: &HeaderValue| text.to_str().unwrap_or("").to_ascii_lowercase();
+    let origin = of(origin);
+    origin.split_once("://").is_none_or(|(_, at)| at != of(host))
+}
+
+/// Lets a request in, with its [`Identity`] in the extensions, or answers it.
+pub(crate) async fn admit(state: &AppState, access: Access, mut request: Request) -> Result<Request, Response> {
+    let Some(scope) = access.scope() else { return Ok(request) };
+    if access == Access::Admin && is_cross_site(request.headers()) {
+        return Err((StatusCode::FORBIDDEN, "request comes from a page of another origin\n").into_response());
+    }
+    let auth = state.auth();
+    if auth.is_open() {
+        request.extensions_mut().insert(Identity { name: String::new() });
+        return Ok(request);
+    }
+    let peer = request.extensions().get::<Peer>().map(|p| p.address.ip());
+    match auth.identify(request.headers(), scope, peer, state.clock.monotonic()).await {
+        Ok(identity) => {
+            request.extensions_mut().insert(identity);
+            Ok(request)
+        }
+        Err(refusal) => Err(refuse(refusal, scope, auth.challenge(), request.headers())),
+    }
+}
+
+fn refuse(refusal: Refusal, scope: Scope, challenge: &'static str, headers: &HeaderMap) -> Response {
+    let (status, code, text) = match refusal {
+        Refusal::Unknown => (StatusCode::UNAUTHORIZED, tonic::Code::Unauthenticated, "unauthorized".to_owned()),
+        Refusal::Scope => {
+            (StatusCode::FORBIDDEN, tonic::Code::PermissionDenied, format!("token lacks the scope {}", scope.as_str()))
+        }
+        Refusal::TooManyTries => (
+            StatusCode::TOO_MANY_REQUESTS,
+            tonic::Code::ResourceExhausted,
+            "too many failed tries from this address".to_owned(),
+        ),
+        Refusal::Busy => {
+            (StatusCode::SERVICE_UNAVAILABLE, tonic::Code::Unavailable, "passwords cannot be checked now".to_owned())
+        }
+    };
+    if is_grpc(headers) {
+        return tonic::Status::new(code, text).into_http::<Body>();
+    }
+    let mut response = (status, format!("{text}\n")).into_response();
+    let out = response.headers_mut();
+    out.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    match refusal {
+        Refusal::Unknown => {
+            out.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+        Refusal::TooManyTries => {
+            out.insert(RETRY_AFTER, HeaderValue::from(FAILURES_WINDOW.as_secs()));
+        }
+        Refusal::Busy => {
+            out.insert(RETRY_AFTER, HeaderValue::from(5));
+        }
+        Refusal::Scope => {}
+    }
+    response
+}
+
+/// True for a gRPC request.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_origins_are_told_apart() {
+        for (headers, want) in [
+            (&[][..], false),
+            (&[("origin", "http://h:9090"), ("host", "h:9090")], false),
+            (&[("origin", "http://evil"), ("host", "h:9090")], true),
+            (&[("origin", "null"), ("host", "h:9090")], true),
+            (&[("sec-fetch-site", "cross-site"), ("host", "h")], true),
+            (&[("sec-fetch-site", "same-origin"), ("host", "h")], false),
+        ] {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                map.insert(*name, HeaderValue::from_static(value));
+            }
+            assert_eq!(is_cross_site(&map), want, "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn failures_are_counted_by_address_and_time() {
+        let failures = Failures::default();
+        let (a, b) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
+        let now = Duration::from_secs(5);
+        for _ in 0..FAILURES_MAX {
+            assert!(failures.count(a, now));
+        }
+        assert!(!failures.count(a, now));
+        assert!(failures.exhausted(a, now) && !failures.exhausted(b, now));
+        assert!(failures.count(b, now));
+        assert!(!failures.exhausted(a, now + FAILURES_WINDOW));
+        assert!(failures.count(a, now + FAILURES_WINDOW));
+    }
+}

@@ -1,0 +1,35 @@
+//! The HTTP edge: listeners, who comes in, and the dialects that are spoken.
+//!
+//! Promises: a client that speaks to Prometheus, Loki, Tempo or Jaeger, or sends OTLP, is answered as it expects; what
+//! is refused is refused with the status, the text and the `Retry-After` that its protocol defines; no request holds
+//! more than its limits allow; nobody passes a route without the scope that the table of routes asks for.
+//!
+//! Reading order: [`state`] (what handlers share), [`routes`] (the table), [`auth`], [`gate`] (queries), [`error`],
+//! [`params`]; then the listeners: [`server`], [`connection`], [`tls`]; then the dialects: [`prometheus`],
+//! [`loki`], [`tempo`], [`jaeger`], [`ingest_routes`]; and [`page`] with [`dashboards`].
+//!
+//! Invariants: this crate reaches stores through the contracts of `trefoil-model` only; it knows no files but
+//! certificates and keys, and makes no decisions that belong to engines or stores.
+
+pub mod auth;
+mod connection;
+pub mod dashboards;
+pub mod error;
+pub mod gate;
+pub mod ingest_routes;
+pub mod jaeger;
+pub mod loki;
+pub mod page;
+pub mod params;
+pub mod prometheus;
+pub mod routes;
+pub mod server;
+pub mod state;
+pub mod tempo;
+pub mod tls;
+
+pub use error::{ApiError, ErrorKind};
+pub use prometheus::evaluate::PromqlEvaluate;
+pub use routes::{Access, Route};
+pub use server::{BindError, Listener, Servers};
+pub use state::{App, AppState, BuildInfo, QuitFn, ReloadFn, Setup, run_query};

@@ -1,0 +1,240 @@
+//! Loki's read API: queries, labels, series, statistics and live tail, as Grafana's data source calls them.
+//!
+//! Errors are plain text with Loki's status: 400 for what the client can mend, limits included, 499, 500, 503, 504.
+
+mod index;
+mod labels;
+mod params;
+mod render;
+mod tail;
+pub(crate) mod time;
+
+use axum::extract::{Path, Request, State};
+use axum::response::{IntoResponse, Response};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde_json::json;
+use trefoil_logql::{Engine, InstantQuery, QueryKind, RangeQuery};
+use trefoil_runtime::limits;
+
+use crate::error::{ApiError, ErrorKind};
+use crate::params::Params;
+use crate::routes::{Access, Route};
+use crate::state::AppState;
+
+/// The version of Loki whose API is spoken; clients switch features on it.
+pub const LOKI_VERSION: &str = "3.7.0";
+/// Header by which a client asks for an encoding of lines; names apart by commas.
+const ENCODING_FLAGS: &str = "x-loki-response-encoding-flags";
+
+/// The routes of Loki's API.
+pub(crate) fn routes() -> Vec<Route> {
+    vec![
+        Route::get_post("/loki/api/v1/query_range", Access::Read, query_range),
+        Route::get_post("/loki/api/v1/query", Access::Read, query),
+        Route::get_post("/loki/api/v1/labels", Access::Read, label_names),
+        Route::get_post("/loki/api/v1/label", Access::Read, label_names),
+        Route::get_post("/loki/api/v1/label/{name}/values", Access::Read, label_values),
+        Route::get_post("/loki/api/v1/series", Access::Read, series),
+        Route::get_post("/loki/api/v1/index/stats", Access::Read, index_stats),
+        Route::get_post("/loki/api/v1/index/volume", Access::Read, index_volume),
+        Route::get_post("/loki/api/v1/detected_labels", Access::Read, detected_labels),
+        Route::get_post("/loki/api/v1/format_query", Access::Read, format_query),
+        Route::get("/loki/api/v1/tail", Access::Read, tail::tail),
+        Route::get("/loki/api/v1/status/buildinfo", Access::Read, build_info),
+        Route::get("/ready", Access::Public, ready),
+    ]
+}
+
+/// An error with Loki's status: what is 422 elsewhere is 400 here.
+fn refuse(mut error: ApiError) -> Response {
+    if error.kind == ErrorKind::Execution {
+        error.kind = ErrorKind::BadData;
+    }
+    error.into_text()
+}
+
+fn answer(result: Result<Vec<u8>, ApiError>) -> Response {
+    match result {
+        Ok(body) => json_response(body),
+        Err(error) => refuse(error),
+    }
+}
+
+fn json_response(body: Vec<u8>) -> Response {
+    let mut response = body.into_response();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=UTF-8"));
+    response
+}
+
+fn json_value(value: &serde_json::Value) -> Response {
+    json_response(value.to_string().into_bytes())
+}
+
+/// Turns an engine's error into ours, with the status that the engine names.
+fn logql_error(error: trefoil_logql::Error) -> ApiError {
+    let kind = match error.status() {
+        499 => ErrorKind::Canceled,
+        504 => ErrorKind::Timeout,
+        500 => ErrorKind::Internal,
+        _ => ErrorKind::BadData,
+    };
+    match error {
+        trefoil_logql::Error::Store(store) => {
+            let from_store = ApiError::from(store);
+            ApiError { kind, ..from_store }
+        }
+        other => ApiError::new(kind, other.to_string()),
+    }
+}
+
+/// The text of a query within `query_bytes_max`.
+fn query_text(state: &AppState, params: &Params) -> Result<String, ApiError> {
+    let text = params.get("query");
+    if text.len() > state.limits.query_bytes_max {
+        limits::hit("query_bytes_max");
+        let (is, max) = (text.len(), state.limits.query_bytes_max);
+        return Err(ApiError::bad_data(format!("query has {is} bytes, more than {max} (limit query_bytes_max)")));
+    }
+    Ok(text.to_owned())
+}
+
+/// Whether the client asks for labels by category.
+fn wants_categories(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(ENCODING_FLAGS)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .any(|flag| flag.trim() == render::CATEGORIZE_LABELS)
+}
+
+/// Refuses more lines than `log_entries_max`.
+fn check_limit(state: &AppState, limit: usize) -> Result<(), ApiError> {
+    let max = state.limits.log_entries_max;
+    if limit <= max {
+        return Ok(());
+    }
+    limits::hit("log_entries_max");
+    Err(ApiError::bad_data(format!("max entries limit per query exceeded, limit > log_entries_max ({limit} > {max})")))
+}
+
+fn within(body: Vec<u8>, max: u64) -> Result<Vec<u8>, ApiError> {
+    if body.len() as u64 > max { Err(ApiError::response_too_large(max)) } else { Ok(body) }
+}
+
+fn unwritable(error: serde_json::Error) -> ApiError {
+    tracing::error!(%error, "answer could not be written");
+    ApiError::internal("answer could not be written")
+}
+
+async fn query_range(State(state): State<AppState>, request: Request) -> Response {
+    answer(query_range_answer(&state, request).await)
+}
+
+async fn query_range_answer(state: &AppState, request: Request) -> Result<Vec<u8>, ApiError> {
+    let categorize = wants_categories(request.headers());
+    let params = Params::read(state, request).await?;
+    let text = query_text(state, &params)?;
+    let mut range = params::range(&params, state.clock.now_ns())?;
+    let (logs, tenant, clock, max) =
+        (state.logs.clone(), state.tenant, state.clock.clone(), state.limits.response_bytes_max);
+    let held = state.clone();
+    let work = move |context: &trefoil_runtime::QueryContext| {
+        let began = clock.monotonic();
+        match Engine::check(&text).map_err(logql_error)? {
+            QueryKind::Log => check_limit(&held, range.limit)?,
+            QueryKind::Metric => range.align(),
+        }
+        let query = RangeQuery {
+            query: &text,
+            start_ns: range.start_ns,
+            end_ns: range.end_ns,
+            step_ns: range.step_ns,
+            direction: range.direction,
+            limit: range.limit,
+            tenant,
+        };
+        let answer = Engine::range(&query, logs.as_ref(), context).map_err(logql_error)?;
+        let took = clock.monotonic().saturating_sub(began).as_secs_f64();
+        within(render::answer(&answer, categorize, took).map_err(unwritable)?, max)
+    };
+    state.gate.run(state, None, work).await
+}
+
+async fn query(State(state): State<AppState>, request: Request) -> Response {
+    answer(query_answer(&state, request).await)
+}
+
+async fn query_answer(state: &AppState, request: Request) -> Result<Vec<u8>, ApiError> {
+    let categorize = wants_categories(request.headers());
+    let params = Params::read(state, request).await?;
+    let text = query_text(state, &params)?;
+    let time_ns = params::time(&params, "time")?.unwrap_or_else(|| state.clock.now_ns());
+    params::limit(&params)?;
+    params::direction(&params)?;
+    let (logs, tenant, clock, max) =
+        (state.logs.clone(), state.tenant, state.clock.clone(), state.limits.response_bytes_max);
+    let work = move |context: &trefoil_runtime::QueryContext| {
+        let began = clock.monotonic();
+        let query = InstantQuery { query: &text, time_ns, tenant };
+        let answer = Engine::instant(&query, logs.as_ref(), context).map_err(logql_error)?;
+        let took = clock.monotonic().saturating_sub(began).as_secs_f64();
+        within(render::answer(&answer, categorize, took).map_err(unwritable)?, max)
+    };
+    state.gate.run(state, None, work).await
+}
+
+async fn label_names(State(state): State<AppState>, request: Request) -> Response {
+    answer(labels::names(&state, request).await)
+}
+
+async fn label_values(State(state): State<AppState>, Path(name): Path<String>, request: Request) -> Response {
+    answer(labels::values(&state, name, request).await)
+}
+
+async fn detected_labels(State(state): State<AppState>, request: Request) -> Response {
+    answer(labels::detected(&state, request).await)
+}
+
+async fn series(State(state): State<AppState>, request: Request) -> Response {
+    answer(labels::series(&state, request).await)
+}
+
+async fn index_stats(State(state): State<AppState>, request: Request) -> Response {
+    answer(index::stats(&state, request).await)
+}
+
+async fn index_volume(State(state): State<AppState>, request: Request) -> Response {
+    answer(index::volume(&state, request).await)
+}
+
+async fn format_query(State(state): State<AppState>, request: Request) -> Response {
+    let formatted = async {
+        let params = Params::read(&state, request).await?;
+        trefoil_logql::format_query(&query_text(&state, &params)?).map_err(logql_error)
+    };
+    match formatted.await {
+        Ok(text) => json_value(&json!({ "status": "success", "data": text })),
+        Err(error) => refuse(error),
+    }
+}
+
+async fn build_info(State(state): State<AppState>) -> Response {
+    json_value(&json!({
+        "version": LOKI_VERSION,
+        "revision": state.build.revision,
+        "branch": "",
+        "buildUser": "",
+        "buildDate": state.build.build_date,
+        "goVersion": "",
+    }))
+}
+
+async fn ready(State(state): State<AppState>) -> Response {
+    if state.is_ready() {
+        "ready\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
+    }
+}

@@ -1,0 +1,129 @@
+//! `/api/v1/format_query` and `/api/v1/parse_query`.
+
+use axum::extract::{Request, State};
+use serde_json::{Value, json};
+use trefoil_model::Matcher;
+use trefoil_promql::algebra::Cardinality;
+use trefoil_promql::ast::{At, ExprKind, RangeMode, VectorSelector};
+use trefoil_promql::{Expr, ValueType, format_value, pretty};
+
+use super::answer::{PromResult, success};
+use super::query::parse_query;
+use crate::params::Params;
+use crate::state::AppState;
+
+/// `GET`, `POST /api/v1/format_query`
+pub(super) async fn format(State(state): State<AppState>, request: Request) -> PromResult {
+    let params = Params::read(&state, request).await?;
+    let expr = parse_query(&state, params.get("query"))?;
+    Ok(success(&Value::from(pretty(&expr))))
+}
+
+/// `GET`, `POST /api/v1/parse_query`
+pub(super) async fn parse(State(state): State<AppState>, request: Request) -> PromResult {
+    let params = Params::read(&state, request).await?;
+    let expr = parse_query(&state, params.get("query"))?;
+    Ok(success(&tree(&expr)))
+}
+
+/// The tree as the reference's page gets it.
+fn tree(expr: &Expr) -> Value {
+    match &expr.kind {
+        ExprKind::Number { value, .. } => json!({ "type": "numberLiteral", "val": format_value(*value) }),
+        ExprKind::String(text) => json!({ "type": "stringLiteral", "val": text }),
+        ExprKind::Paren(inner) => json!({ "type": "parenExpr", "expr": tree(inner) }),
+        ExprKind::StepInvariant(inner) => tree(inner),
+        ExprKind::Unary { negative, expr } => {
+            json!({ "type": "unaryExpr", "op": if *negative { "-" } else { "+" }, "expr": tree(expr) })
+        }
+        ExprKind::Binary(b) => {
+            let vectors = b.lhs.value_type() == ValueType::Vector && b.rhs.value_type() == ValueType::Vector;
+            let card = match b.matching.cardinality {
+                Cardinality::OneToOne => "one-to-one",
+                Cardinality::ManyToOne => "many-to-one",
+                Cardinality::OneToMany => "one-to-many",
+                Cardinality::ManyToMany => "many-to-many",
+            };
+            let matching = vectors.then(|| {
+                json!({
+                    "card": card,
+                    "labels": b.matching.labels,
+                    "on": b.matching.on,
+                    "include": b.matching.include,
+                    "fillValues": { "lhs": b.matching.fill_left, "rhs": b.matching.fill_right },
+                })
+            });
+            json!({
+                "type": "binaryExpr",
+                "op": b.op.as_str(),
+                "lhs": tree(&b.lhs),
+                "rhs": tree(&b.rhs),
+                "matching": matching,
+                "bool": b.return_bool,
+            })
+        }
+        ExprKind::Aggregate(a) => json!({
+            "type": "aggregation",
+            "op": a.op.as_str(),
+            "expr": tree(&a.expr),
+            "param": a.param.as_ref().map(tree),
+            "grouping": a.grouping.labels,
+            "without": a.grouping.without,
+        }),
+        ExprKind::Call { function, args } => json!({
+            "type": "call",
+            "func": {
+                "name": function.name,
+                "argTypes": function.args.iter().map(|a| a.as_str()).collect::<Vec<_>>(),
+                "variadic": function.variadic,
+                "returnType": function.returns.as_str(),
+            },
+            "args": args.iter().map(tree).collect::<Vec<_>>(),
+        }),
+        ExprKind::Vector(v) => selector("vectorSelector", v, None),
+        ExprKind::Matrix(m) => selector("matrixSelector", &m.selector, Some(m.range.ms())),
+        ExprKind::Subquery(s) => {
+            let (timestamp, edge) = at(s.at);
+            json!({
+                "type": "subquery",
+                "expr": tree(&s.expr),
+                "range": s.range.ms(),
+                "offset": s.offset.ms(),
+                "step": s.step.as_ref().map_or(0, |d| d.ms()),
+                "timestamp": timestamp,
+                "startOrEnd": edge,
+            })
+        }
+    }
+}
+
+fn selector(kind: &str, v: &VectorSelector, range: Option<i64>) -> Value {
+    let (timestamp, edge) = at(v.at);
+    let mut out = json!({
+        "type": kind,
+        "name": v.name.as_deref().unwrap_or(""),
+        "offset": v.offset.ms(),
+        "matchers": v.matchers.iter().map(matcher).collect::<Vec<_>>(),
+        "timestamp": timestamp,
+        "startOrEnd": edge,
+        "anchored": v.mode == RangeMode::Anchored,
+        "smoothed": v.mode == RangeMode::Smoothed,
+    });
+    if let (Some(range), Some(fields)) = (range, out.as_object_mut()) {
+        fields.insert("range".to_owned(), Value::from(range));
+    }
+    out
+}
+
+fn matcher(m: &Matcher) -> Value {
+    json!({ "name": m.name, "value": m.value, "type": m.op.as_str() })
+}
+
+fn at(at: Option<At>) -> (Option<i64>, Option<&'static str>) {
+    match at {
+        None => (None, None),
+        Some(At::Time(ms)) => (Some(ms), None),
+        Some(At::Start) => (None, Some("start")),
+        Some(At::End) => (None, Some("end")),
+    }
+}

@@ -1,0 +1,11 @@
+//! Integration tests of the HTTP edge.
+
+mod auth;
+mod jaeger;
+mod listeners;
+mod loki;
+mod memory_events;
+mod page;
+mod prometheus;
+mod support;
+mod tempo;

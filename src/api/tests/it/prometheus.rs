@@ -1,0 +1,262 @@
+//! Shapes of Prometheus' API.
+
+use serde_json::{Value, json};
+
+use crate::support::TestServer;
+
+fn parsed(body: &str) -> Value {
+    serde_json::from_str(body).unwrap_or_else(|e| panic!("{e}: {body}"))
+}
+
+#[tokio::test]
+async fn queries_have_the_reference_form() {
+    let server = TestServer::start("").await;
+    for (path, want) in [
+        ("query?query=1%2B1&time=4", json!({"resultType": "scalar", "result": [4, "2"]})),
+        ("query?query=%22x%22&time=4.5", json!({"resultType": "string", "result": [4.5, "x"]})),
+        (
+            "query?query=vector(1)&time=4",
+            json!({"resultType": "vector", "result": [{"metric": {}, "value": [4, "1"]}]}),
+        ),
+        ("query?query=nothing&time=4", json!({"resultType": "vector", "result": []})),
+        (
+            "query?query=sum%20by(job)(http_requests_total)&time=1150&limit=1",
+            json!({"resultType": "vector", "result": [{"metric": {"job": "api"}, "value": [1150, "30"]}]}),
+        ),
+        (
+            "query_range?query=http_requests_total{job=%22db%22,instance=%220%22}&start=1000&end=1030.5&step=15s",
+            json!({"resultType": "matrix", "result": [{
+                "metric": {"__name__": "http_requests_total", "instance": "0", "job": "db"},
+                "values": [[1000, "0"], [1015, "3"], [1030, "6"]],
+            }]}),
+        ),
+    ] {
+        let (status, body) = server.get(&format!("/api/v1/{path}")).await;
+        assert_eq!(status, 200, "{path}: {body}");
+        let answer = parsed(&body);
+        assert_eq!((&answer["status"], &answer["data"]), (&json!("success"), &want), "{path}");
+        if path.contains("limit=1") {
+            assert_eq!(answer["warnings"], json!(["results truncated due to limit"]));
+        }
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn forms_and_urls_are_merged() {
+    let server = TestServer::start("").await;
+    let (status, body) = server.post("/api/v1/query?time=4&query=2", &[("query", "1")]).await;
+    assert_eq!((status, &parsed(&body)["data"]["result"]), (200, &json!([4, "1"])));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn errors_have_the_reference_words() {
+    let server = TestServer::start("").await;
+    let range = "query_range?query=up";
+    for (path, code, kind, text) in [
+        (
+            "query?query=sum(",
+            400,
+            "bad_data",
+            "invalid parameter \"query\": 1:5: parse error: unclosed left parenthesis",
+        ),
+        (
+            "query?query=",
+            400,
+            "bad_data",
+            "invalid parameter \"query\": unknown position: parse error: no expression found in input",
+        ),
+        (
+            "query?query=up&time=x",
+            400,
+            "bad_data",
+            "invalid parameter \"time\": cannot parse \"x\" to a valid timestamp",
+        ),
+        ("query?query=up&limit=-1", 400, "bad_data", "invalid parameter \"limit\": limit must be non-negative"),
+        (
+            &format!("{range}&start=2&end=1&step=1"),
+            400,
+            "bad_data",
+            "invalid parameter \"end\": end timestamp must not be before start time",
+        ),
+        (
+            &format!("{range}&start=1&end=2&step=0"),
+            400,
+            "bad_data",
+            "invalid parameter \"step\": zero or negative query resolution step widths are not accepted. Try a positive integer",
+        ),
+        (
+            &format!("{range}&start=0&end=11001&step=1"),
+            400,
+            "bad_data",
+            "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)",
+        ),
+        (
+            &format!("{range}[5m]&start=0&end=1&step=1"),
+            400,
+            "bad_data",
+            "invalid parameter \"query\": invalid expression type \"range vector\" for range query, must be Scalar or instant Vector",
+        ),
+        ("series", 400, "bad_data", "no match[] parameter provided"),
+        (
+            "series?match[]={}",
+            400,
+            "bad_data",
+            "invalid parameter \"match[]\": 1:1: parse error: vector selector must contain at least one non-empty matcher",
+        ),
+        ("rules?type=x", 400, "bad_data", "invalid parameter \"type\": not supported value \"x\""),
+    ] {
+        let (status, body) = server.get(&format!("/api/v1/{path}")).await;
+        assert_eq!(
+            (status, parsed(&body)),
+            (code, json!({"status": "error", "errorType": kind, "error": text})),
+            "{path}"
+        );
+    }
+    let (status, body) =
+        server.get("/api/v1/query?time=1100&query=http_requests_total%20%2B%20on(job)%20http_requests_total").await;
+    assert_eq!((status, &parsed(&body)["errorType"]), (422, &json!("execution")), "{body}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn limits_are_named() {
+    let server = TestServer::start("  limits: {query_series_max: 3, response_bytes_max: 4000}\n").await;
+    let (status, body) = server.get("/api/v1/query?time=1100&query=http_requests_total").await;
+    assert_eq!(status, 422);
+    assert!(body.contains("query_series_max"), "{body}");
+    let (status, body) = server.get("/api/v1/query_range?start=0&end=1000&step=1&query=vector(1)").await;
+    assert_eq!(status, 422);
+    assert!(body.contains("response_bytes_max"), "{body}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn names_values_and_series() {
+    let server = TestServer::start("").await;
+    for (path, want) in [
+        ("labels", json!(["__name__", "instance", "job"])),
+        ("label/job/values", json!(["api", "db"])),
+        ("label/U__job/values?match[]={instance=%221%22,job!=%22db%22}", json!(["api"])),
+        ("label/job/values?match[]=nothing", json!([])),
+        ("label/__name__/values?limit=40000&end=2000&match[]={__name__!=%22%22}", json!(["http_requests_total"])),
+        (
+            "series?match[]=http_requests_total{job=%22api%22,instance=%220%22}",
+            json!([{"__name__": "http_requests_total", "instance": "0", "job": "api"}]),
+        ),
+        (
+            "metadata?metric=http_requests_total",
+            json!({"http_requests_total": [{"type": "counter", "help": "Requests.", "unit": ""}]}),
+        ),
+        // Grafana probes with milliseconds where seconds are due.
+        ("query_exemplars?query=test&start=1700000000000&end=1700000001000", json!([])),
+        (
+            "query_exemplars?query=rate(http_requests_total[5m])&start=1000&end=1100",
+            json!([{
+                "seriesLabels": {"__name__": "http_requests_total", "instance": "0", "job": "api"},
+                "exemplars": [{
+                    "labels": {"trace_id": "0af7651916cd43dd8448eb211c80319c"},
+                    "value": "0.25",
+                    "timestamp": 1000.5,
+                }],
+            }]),
+        ),
+        ("format_query?query=sum(up)%20by%20(job)", json!("sum by (job) (up)")),
+        ("targets", json!({"activeTargets": [], "droppedTargets": [], "droppedTargetCounts": {}})),
+        ("scrape_pools", json!({"scrapePools": []})),
+        ("rules", json!({"groups": []})),
+        ("alerts", json!({"alerts": []})),
+        ("alertmanagers", json!({"activeAlertmanagers": [], "droppedAlertmanagers": []})),
+        ("status/flags", json!({"web.listen-address": "127.0.0.1:0"})),
+        ("notifications", json!([])),
+    ] {
+        let (status, body) = server.get(&format!("/api/v1/{path}")).await;
+        assert_eq!((status, &parsed(&body)["data"]), (200, &want), "{path}: {body}");
+    }
+    let (_, body) = server.get("/api/v1/series?match[]=http_requests_total&limit=2").await;
+    let answer = parsed(&body);
+    assert_eq!(answer["data"].as_array().unwrap().len(), 2);
+    assert_eq!(answer["warnings"], json!(["results truncated due to limit"]));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_tree_of_a_query() {
+    let server = TestServer::start("").await;
+    let (_, body) = server.get("/api/v1/parse_query?query=sum(rate(up[5m]%20offset%201m))%20by%20(job)%20>%201").await;
+    let tree = &parsed(&body)["data"];
+    assert_eq!((&tree["type"], &tree["op"], &tree["matching"]), (&json!("binaryExpr"), &json!(">"), &Value::Null));
+    let selector = &tree["lhs"]["expr"]["args"][0];
+    assert_eq!(selector["type"], "matrixSelector");
+    assert_eq!((&selector["range"], &selector["offset"]), (&json!(300_000), &json!(60_000)));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn status_pages() {
+    let server = TestServer::start("").await;
+    let (_, body) = server.get("/api/v1/status/buildinfo").await;
+    let info = &parsed(&body)["data"];
+    assert!(info["version"].as_str().unwrap().starts_with("3."));
+    // Grafana takes a server with features for Mimir.
+    assert!(info.get("features").is_none());
+    for (path, key) in [
+        ("status/config", "yaml"),
+        ("status/runtimeinfo", "startTime"),
+        ("status/tsdb", "headStats"),
+        ("status/walreplay", "current"),
+        ("status/limits", "body_bytes_max"),
+        ("features", "promql"),
+    ] {
+        let (status, body) = server.get(&format!("/api/v1/{path}")).await;
+        assert!(status == 200 && parsed(&body)["data"].get(key).is_some(), "{path}: {body}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn federation_gives_the_newest_samples() {
+    let server = TestServer::start("").await;
+    // Old samples are not within the lookback of now.
+    let (status, text) = server.get("/federate?match[]=http_requests_total&match[]=fresh").await;
+    let (line, time) = text.trim_end().rsplit_once(' ').expect("a time");
+    assert_eq!((status, line), (200, "# TYPE fresh untyped\nfresh{job=\"api\",site=\"lab\"} 7"));
+    assert!(time.parse::<i64>().expect("milliseconds") > 1_000_000_000_000);
+    assert_eq!(server.get("/federate?match[]={").await.0, 400);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn health_reload_and_quit() {
+    let server = TestServer::start("").await;
+    assert_eq!(server.get("/-/healthy").await, (200, "Trefoil is Healthy.\n".to_owned()));
+    assert_eq!(server.get("/-/ready").await, (200, "Trefoil is Ready.\n".to_owned()));
+    assert_eq!(server.post("/-/reload", &[]).await.0, 200);
+    assert_eq!(server.get("/-/reload").await.0, 405);
+    let (status, body) = server.get("/metrics").await;
+    assert!(status == 200 && body.contains("trefoil_http_requests_total{code=\"200\",route=\"/-/healthy\"}"), "{body}");
+    server.state.set_ready(false);
+    assert_eq!(server.get("/-/ready").await.0, 503);
+    assert_eq!(server.post("/-/quit", &[]).await.0, 200);
+    assert!(server.quit.load(std::sync::atomic::Ordering::SeqCst));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn own_metrics_please_promtool() {
+    let server = TestServer::start("").await;
+    server.get("/api/v1/query?query=1").await;
+    let (_, body) = server.get("/metrics").await;
+    let mut command = std::process::Command::new("promtool");
+    command.args(["check", "metrics"]).stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let Ok(mut child) = command.stderr(std::process::Stdio::piped()).spawn() else {
+        println!("skipped: own_metrics_please_promtool");
+        return server.stop().await;
+    };
+    std::io::Write::write_all(&mut child.stdin.take().expect("piped"), body.as_bytes()).expect("written");
+    let output = child.wait_with_output().expect("ends");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.trim().is_empty(), "{said}\n{body}");
+    server.stop().await;
+}

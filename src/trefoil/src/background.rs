@@ -1,0 +1,113 @@
+//! What the stores need to have done now and then: flushes, merges, retention.
+
+use std::time::Duration;
+
+use tracing::warn;
+use trefoil_events::EventStore;
+use trefoil_runtime::{OnError, Phase, SharedClock, Stop, Tasks};
+use trefoil_tsdb::Tsdb;
+
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+const MERGE_EVERY: Duration = Duration::from_secs(10);
+const RETENTION_EVERY: Duration = Duration::from_secs(60);
+/// Merges one after the other before other work is looked at again.
+const MERGES_AT_ONCE: usize = 16;
+
+/// The stores and what is around them.
+#[derive(Clone)]
+pub(crate) struct Stores {
+    /// Samples.
+    pub metrics: Tsdb,
+    /// Log records and spans.
+    pub events: EventStore,
+    /// Time.
+    pub clock: SharedClock,
+}
+
+/// True when the task should go on after waiting `every`.
+async fn wait(clock: &SharedClock, stop: &Stop, every: Duration) -> bool {
+    tokio::select! {
+        () = stop.cancelled() => false,
+        () = clock.sleep(every) => true,
+    }
+}
+
+/// Starts the background work of the stores.
+pub(crate) fn start(stores: &Stores, tasks: &Tasks) {
+    let s = stores.clone();
+    tasks.spawn("flush metrics", Phase::Storage, OnError::Restart, move |stop| {
+        let s = s.clone();
+        async move {
+            while wait(&s.clock, &stop, LOOK_EVERY).await {
+                if s.metrics.should_flush() {
+                    s.metrics.flush().await?;
+                }
+            }
+            Ok(())
+        }
+    });
+    let s = stores.clone();
+    tasks.spawn("flush events", Phase::Storage, OnError::Restart, move |stop| {
+        let s = s.clone();
+        async move {
+            while wait(&s.clock, &stop, LOOK_EVERY).await {
+                if s.events.should_flush() {
+                    s.events.flush_due().await?;
+                }
+            }
+            Ok(())
+        }
+    });
+    let s = stores.clone();
+    tasks.spawn("merge", Phase::Background, OnError::Restart, move |stop| {
+        let s = s.clone();
+        async move {
+            while wait(&s.clock, &stop, MERGE_EVERY).await {
+                for _ in 0..MERGES_AT_ONCE {
+                    let (metrics, events) = (s.metrics.clone(), s.events.clone());
+                    let merged = tokio::task::spawn_blocking(move || -> Result<bool, String> {
+                        let samples = metrics.merge_once().map_err(|e| e.to_string())?;
+                        let records = events.merge_once().map_err(|e| e.to_string())?;
+                        Ok(samples || records)
+                    })
+                    .await?;
+                    if !merged? || stop.is_cancelled() {
+                        break;
+                    }
+                }
+            }
+            Ok(())
+        }
+    });
+    let s = stores.clone();
+    tasks.spawn("retention", Phase::Background, OnError::Restart, move |stop| {
+        let s = s.clone();
+        async move {
+            while wait(&s.clock, &stop, RETENTION_EVERY).await {
+                let now = s.clock.now_ms();
+                let (metrics, events) = (s.metrics.clone(), s.events.clone());
+                tokio::task::spawn_blocking(move || -> Result<(), String> {
+                    metrics.apply_retention(now).map_err(|e| e.to_string())?;
+                    events.apply_retention(now).map_err(|e| e.to_string())?;
+                    Ok(())
+                })
+                .await??;
+            }
+            Ok(())
+        }
+    });
+}
+
+/// Brings everything onto the disk and closes the stores. What fails stays in the journal and is replayed.
+pub(crate) async fn close(stores: &Stores) {
+    if let Err(error) = stores.metrics.flush().await {
+        warn!(%error, "metrics not flushed at the end; the journal keeps them");
+    }
+    stores.metrics.close().await;
+    if let Err(error) = stores.events.flush().await {
+        warn!(%error, "events not flushed at the end; the journal keeps them");
+    }
+    if let Err(error) = stores.events.close().await {
+        warn!(%error, "event store not closed in order");
+    }
+}

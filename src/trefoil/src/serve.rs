@@ -1,0 +1,449 @@
+//! How a server is put together, reloaded and taken down.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use prometheus::{IntGauge, IntGaugeVec, register_int_gauge, register_int_gauge_vec};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+use tracing::{info, warn};
+use trefoil_alertmanager::{AlertmanagerOptions, Dispatcher, FanOut, RemoteAlertmanagers};
+use trefoil_api::server::Kind;
+use trefoil_api::{App, AppState, BuildInfo, PromqlEvaluate, Servers, Setup};
+use trefoil_config::{Config, FlagOverrides, LoadedConfig, RuleFile};
+use trefoil_events::{EventStore, EventStoreOptions};
+use trefoil_ingest::{Ingest, IngestOptions};
+use trefoil_model::{AlertReceiver, EventWriter, LogReader, MetricReader, MetricWriter, TraceReader};
+use trefoil_promql::{Engine, EngineOptions, ParserOptions};
+use trefoil_rules::{RuleManager, RuleOptions, load_rule_files};
+use trefoil_runtime::{Accountant, DataDirLock, OnError, Phase, RealClock, RealVfs, SharedClock, Tasks, data_dir};
+use trefoil_scrape::ScrapeManager;
+use trefoil_tsdb::{Tsdb, TsdbOptions};
+
+use crate::background::{self, Stores};
+use crate::check::{chain, env};
+use crate::cli::ServeArgs;
+use crate::self_telemetry::{self, Collector, Identity};
+use crate::{logging, memory};
+
+/// All of the shutdown must be done by then.
+const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(30);
+/// Least time between two hand-overs of an alert that did not change.
+const RESEND_MS: i64 = 60_000;
+
+static CONFIG_WARNINGS: LazyLock<IntGauge> = LazyLock::new(|| {
+    register_int_gauge!("trefoil_config_warnings", "Settings that are accepted and not run.")
+        .expect("unique metric name")
+});
+static RELOAD_OK: LazyLock<IntGauge> = LazyLock::new(|| {
+    register_int_gauge!("trefoil_config_last_reload_successful", "Whether the last reload worked.")
+        .expect("unique metric name")
+});
+static BUILD_INFO: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+    register_int_gauge_vec!("trefoil_build_info", "Always 1, with what this binary is.", &["version"])
+        .expect("unique metric name")
+});
+
+/// Runs the server until it is told to stop.
+pub(crate) async fn run(arguments: ServeArgs, ignored: Vec<String>) -> anyhow::Result<()> {
+    let server = Server::start(arguments.config_file.clone(), arguments.overrides()).await?;
+    for flag in ignored {
+        warn!(%flag, "flag has no meaning here and is ignored");
+    }
+    server.run_to_end().await
+}
+
+/// What a reload changes.
+struct Reloader {
+    path: Option<PathBuf>,
+    flags: FlagOverrides,
+    scrape: Arc<ScrapeManager>,
+    rules: Arc<RuleManager>,
+    dispatcher: Arc<Dispatcher>,
+    remote: Arc<RemoteAlertmanagers>,
+    external_url: String,
+}
+
+/// A configuration with the rule files that it names, all checked.
+struct Checked {
+    config: Arc<LoadedConfig>,
+    rules: Vec<(PathBuf, RuleFile)>,
+}
+
+fn load(path: Option<&Path>, flags: &FlagOverrides) -> anyhow::Result<Checked> {
+    let config = Config::load_with(path, flags, &env).map_err(|e| anyhow!(chain(&e)))?;
+    let paths = config.config.rule_file_paths().map_err(|e| anyhow!(chain(&e)))?;
+    let rules = load_rule_files(&paths).map_err(|errors| {
+        let texts: Vec<String> = errors.iter().map(chain).collect();
+        anyhow!("rule files: {}", texts.join("\n"))
+    })?;
+    Ok(Checked { config: Arc::new(config), rules })
+}
+
+impl Reloader {
+    /// Puts a checked configuration in force.
+    fn apply(&self, checked: &Checked) -> anyhow::Result<()> {
+        let (loaded, config) = (&checked.config, &checked.config.config);
+        let options = config
+            .trefoil
+            .alertmanager
+            .clone()
+            .map(|config| AlertmanagerOptions { config, external_url: self.external_url.clone() });
+        // What can fail comes first, so that a bad configuration changes nothing.
+        self.dispatcher.apply(options.as_ref())?;
+        self.remote.apply(&config.alerting, &config.global.external_labels).map_err(|e| anyhow!(e))?;
+        self.scrape.apply(&loaded.scrape_configs)?;
+        let rules = RuleOptions {
+            interval_ms: config.global.evaluation_interval.as_ms(),
+            query_offset_ms: config.global.rule_query_offset.as_ms(),
+            external_labels: config.global.external_labels.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect(),
+            external_url: self.external_url.clone(),
+            resend_ms: RESEND_MS,
+        };
+        self.rules.apply(&checked.rules, &rules);
+        CONFIG_WARNINGS.set(loaded.warnings.len() as i64);
+        for warning in &loaded.warnings {
+            warn!(key = %warning.key, line = warning.line, reason = %warning.message, "setting is accepted and not run");
+        }
+        Ok(())
+    }
+
+    /// Reads everything again; on any fault the configuration in force stays.
+    fn reload(&self, app: &App) -> anyhow::Result<()> {
+        let result = load(self.path.as_deref(), &self.flags).and_then(|checked| {
+            self.apply(&checked)?;
+            app.set_config(Arc::clone(&checked.config)).context("bearer tokens")
+        });
+        RELOAD_OK.set(i64::from(result.is_ok()));
+        app.note_reload(result.is_ok());
+        match &result {
+            Ok(()) => info!("configuration reloaded"),
+            Err(error) => {
+                tracing::error!(error = format!("{error:#}"), "configuration not reloaded, the old one stays in force")
+            }
+        }
+        result
+    }
+}
+
+/// A running server.
+pub(crate) struct Server {
+    app: AppState,
+    /// Its tasks, for those who run beside it.
+    pub tasks: Tasks,
+    /// Its clock.
+    pub clock: SharedClock,
+    /// Addresses that it listens on.
+    pub addresses: Addresses,
+    stores: Stores,
+    reloader: Arc<Reloader>,
+    quit: Arc<Notify>,
+    _lock: DataDirLock,
+}
+
+/// Where a server listens, as `host:port`.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Addresses {
+    /// HTTP, everything.
+    pub http: String,
+    /// OTLP over gRPC, if on.
+    pub otlp_grpc: Option<String>,
+    /// OTLP over HTTP, if on.
+    pub otlp_http: Option<String>,
+}
+
+impl Server {
+    /// Starts a server: binds, opens the stores, replays, and puts the configuration in force.
+    pub(crate) async fn start(path: Option<PathBuf>, flags: FlagOverrides) -> anyhow::Result<Self> {
+        let checked = load(path.as_deref(), &flags)?;
+        let loaded = Arc::clone(&checked.config);
+        let config = &loaded.config;
+        let own = &config.trefoil.self_telemetry;
+        let clock = RealClock::shared();
+        let collector = own.enabled.then(|| Collector::new(Arc::clone(&clock)));
+        logging::start(own, collector.clone())?;
+        trefoil_runtime::process::register();
+        BUILD_INFO.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        RELOAD_OK.set(1);
+
+        // A bad address fails before any work starts.
+        let servers = Servers::bind(&loaded).await?;
+        let addresses = addresses_of(&servers);
+        let data = config.trefoil.data_dir().to_path_buf();
+        let lock = DataDirLock::acquire(&data)?;
+        let vfs = RealVfs::shared();
+        data_dir::check_format(&*vfs, &data)?;
+
+        let tasks = Tasks::new(tokio::runtime::Handle::current());
+        // Clients can connect and are told that the start is not over yet.
+        servers.serve(&tasks);
+        let limits = config.trefoil.limits.limits.clone();
+        let budget = config.trefoil.limits.memory_bytes.map_or_else(memory::default_budget_bytes, |b| b.as_u64());
+        let accountant = Accountant::new(budget);
+        let stores = open_stores(&loaded, &data, &clock, &accountant).await?;
+        background::start(&stores, &tasks);
+
+        let metrics = Arc::new(stores.metrics.clone());
+        let events = Arc::new(stores.events.clone());
+        let writer: Arc<dyn MetricWriter> = metrics.clone();
+        let reader: Arc<dyn MetricReader> = metrics;
+        let event_writer: Arc<dyn EventWriter> = events.clone();
+        let ingest = Ingest::new(
+            Arc::clone(&writer),
+            Arc::clone(&event_writer),
+            limits.clone(),
+            accountant.clone(),
+            Arc::clone(&clock),
+            IngestOptions::default(),
+        );
+        let engine = Engine::new(EngineOptions::default(), ParserOptions::default());
+        let scrape =
+            Arc::new(ScrapeManager::new(Arc::clone(&writer), Arc::clone(&clock), tasks.clone(), limits.clone()));
+        let dispatcher = Arc::new(Dispatcher::new(Arc::clone(&clock)));
+        let remote = Arc::new(RemoteAlertmanagers::default());
+        let receiver: Arc<dyn AlertReceiver> = Arc::new(FanOut(vec![dispatcher.clone(), remote.clone()]));
+        let evaluate = Arc::new(PromqlEvaluate::new(
+            engine.clone(),
+            Arc::clone(&reader),
+            limits.clone(),
+            accountant.clone(),
+            Arc::clone(&clock),
+        ));
+        let rules =
+            Arc::new(RuleManager::new(evaluate, Arc::clone(&writer), receiver, Arc::clone(&clock), tasks.clone()));
+        let external_url = match config.trefoil.external_url.trim_end_matches('/') {
+            "" => format!("http://{}", addresses.http),
+            url => url.to_owned(),
+        };
+        let reloader = Arc::new(Reloader {
+            path,
+            flags: flags.clone(),
+            scrape: Arc::clone(&scrape),
+            rules: Arc::clone(&rules),
+            dispatcher: Arc::clone(&dispatcher),
+            remote,
+            external_url: external_url.clone(),
+        });
+        let quit = Arc::new(Notify::new());
+        let app = make_app(AppParts {
+            reader,
+            writer: Arc::clone(&writer),
+            logs: events.clone(),
+            traces: events,
+            ingest,
+            scrape,
+            rules,
+            engine,
+            loaded: Arc::clone(&loaded),
+            accountant,
+            clock: Arc::clone(&clock),
+            tasks: tasks.clone(),
+            flags: flag_values(&flags),
+            external_url,
+            reloader: Arc::clone(&reloader),
+            quit: Arc::clone(&quit),
+        })?;
+        reloader.apply(&checked)?;
+        let d = Arc::clone(&dispatcher);
+        tasks.spawn("alertmanager", Phase::Background, OnError::Restart, move |stop| {
+            let d = Arc::clone(&d);
+            async move {
+                d.run(stop).await;
+                Ok(())
+            }
+        });
+        if let Some(collector) = collector {
+            start_self_telemetry(&tasks, collector, writer, event_writer, &addresses, &loaded, &clock);
+        }
+        servers.open(&app);
+        info!(
+            http = %addresses.http,
+            otlp_grpc = addresses.otlp_grpc.as_deref().unwrap_or("off"),
+            otlp_http = addresses.otlp_http.as_deref().unwrap_or("off"),
+            data_dir = %data.display(),
+            version = env!("CARGO_PKG_VERSION"),
+            "server is ready"
+        );
+        Ok(Self { app, tasks, clock, addresses, stores, reloader, quit, _lock: lock })
+    }
+
+    /// Serves until a signal, a quit over HTTP or the failure of a task that must not fail; then shuts down in order.
+    pub(crate) async fn run_to_end(self) -> anyhow::Result<()> {
+        let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+        let mut hang_up = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
+        let failed = loop {
+            tokio::select! {
+                _ = terminate.recv() => break None,
+                _ = interrupt.recv() => break None,
+                () = self.quit.notified() => break None,
+                task = self.tasks.failed() => break Some(task),
+                _ = hang_up.recv() => {
+                    let (reloader, app) = (Arc::clone(&self.reloader), Arc::clone(&self.app));
+                    // The outcome is in the log and in the metrics.
+                    drop(tokio::task::spawn_blocking(move || reloader.reload(&app)).await);
+                }
+            }
+        };
+        info!("shutting down");
+        self.app.set_ready(false);
+        let report = self.tasks.shutdown(SHUTDOWN_DEADLINE).await;
+        if !report.finished {
+            warn!(tasks = ?report.still_running, "tasks did not end in time");
+        }
+        background::close(&self.stores).await;
+        info!("shut down");
+        match failed {
+            None => Ok(()),
+            Some(task) => Err(anyhow!("task {task:?} failed and the server cannot go on without it; see the log")),
+        }
+    }
+}
+
+async fn open_stores(
+    loaded: &Arc<LoadedConfig>,
+    data: &Path,
+    clock: &SharedClock,
+    accountant: &Accountant,
+) -> anyhow::Result<Stores> {
+    let (loaded, data) = (Arc::clone(loaded), data.to_path_buf());
+    let (clock, accountant) = (Arc::clone(clock), accountant.clone());
+    let begun = clock.monotonic();
+    let stores = tokio::task::spawn_blocking(move || -> anyhow::Result<Stores> {
+        let config = &loaded.config;
+        let (memtable, journal) = (&config.trefoil.memtable, &config.trefoil.journal);
+        let limits = config.trefoil.limits.limits.clone();
+        let retention = &config.trefoil.retention;
+        let vfs = RealVfs::shared();
+        let mut options = TsdbOptions::new(data.join("metrics"), Arc::clone(&vfs), Arc::clone(&clock));
+        options.accountant = accountant.clone();
+        options.retention = config.metrics_retention().get().map(|d| d.as_std());
+        options.limits = limits.clone();
+        options.flush_bytes = memtable.flush_bytes.as_u64();
+        options.flush_interval = memtable.flush_interval.as_std();
+        options.journal.segment_bytes = journal.segment_bytes.as_u64();
+        let metrics = Tsdb::open(options).context("open the metrics store")?;
+        let mut options = EventStoreOptions::new(data.join("events"), vfs, Arc::clone(&clock), accountant);
+        options.retention_logs = retention.logs.get().map(|d| d.as_std());
+        options.retention_traces = retention.traces.get().map(|d| d.as_std());
+        options.memtable_bytes_max = memtable.flush_bytes.as_u64();
+        options.memtable_age_max = memtable.flush_interval.as_std();
+        options.limits = Arc::new(limits);
+        options.journal.segment_bytes = journal.segment_bytes.as_u64();
+        let events = EventStore::open(options).context("open the event store")?;
+        Ok(Stores { metrics, events, clock })
+    })
+    .await
+    .context("open the stores")??;
+    info!(seconds = stores.clock.monotonic().saturating_sub(begun).as_secs_f64(), "stores are open");
+    Ok(stores)
+}
+
+fn addresses_of(servers: &Servers) -> Addresses {
+    let text = |kind| servers.address(kind).map(|a| a.to_string());
+    Addresses {
+        http: text(Kind::Http).unwrap_or_default(),
+        otlp_grpc: text(Kind::OtlpGrpc),
+        otlp_http: text(Kind::OtlpHttp),
+    }
+}
+
+fn start_self_telemetry(
+    tasks: &Tasks,
+    collector: Collector,
+    metrics: Arc<dyn MetricWriter>,
+    events: Arc<dyn EventWriter>,
+    addresses: &Addresses,
+    loaded: &LoadedConfig,
+    clock: &SharedClock,
+) {
+    let identity = Identity { instance: addresses.http.clone() };
+    let own = &loaded.config.trefoil.self_telemetry;
+    let (limits, interval) = (loaded.config.trefoil.limits.limits.clone(), own.scrape_interval.as_std());
+    let (c, i) = (collector, identity.clone());
+    tasks.spawn("own logs and traces", Phase::Storage, OnError::Restart, move |stop| {
+        self_telemetry::write_events(c.clone(), Arc::clone(&events), i.clone(), stop)
+    });
+    let clock = Arc::clone(clock);
+    tasks.spawn("own metrics", Phase::Ingest, OnError::Restart, move |stop| {
+        let (metrics, clock) = (Arc::clone(&metrics), Arc::clone(&clock));
+        self_telemetry::write_metrics(metrics, clock, identity.clone(), limits.clone(), interval, stop)
+    });
+}
+
+struct AppParts {
+    reader: Arc<dyn MetricReader>,
+    writer: Arc<dyn MetricWriter>,
+    logs: Arc<dyn LogReader>,
+    traces: Arc<dyn TraceReader>,
+    ingest: Ingest,
+    scrape: Arc<ScrapeManager>,
+    rules: Arc<RuleManager>,
+    engine: Engine,
+    loaded: Arc<LoadedConfig>,
+    accountant: Accountant,
+    clock: SharedClock,
+    tasks: Tasks,
+    flags: BTreeMap<String, String>,
+    external_url: String,
+    reloader: Arc<Reloader>,
+    quit: Arc<Notify>,
+}
+
+fn make_app(parts: AppParts) -> anyhow::Result<AppState> {
+    // The application is handed to its own reload function, which is made before it.
+    let slot: Arc<std::sync::OnceLock<std::sync::Weak<App>>> = Arc::default();
+    let (reloader, app_slot) = (parts.reloader, Arc::clone(&slot));
+    let quit = parts.quit;
+    let app = App::new(Setup {
+        metrics: parts.reader,
+        metric_writer: parts.writer,
+        logs: parts.logs,
+        traces: parts.traces,
+        ingest: Arc::new(parts.ingest),
+        scrape: Some(parts.scrape),
+        rules: Some(parts.rules),
+        engine: parts.engine,
+        config: parts.loaded,
+        accountant: parts.accountant,
+        clock: parts.clock,
+        tasks: parts.tasks,
+        build: BuildInfo { version: env!("CARGO_PKG_VERSION").to_owned(), ..BuildInfo::default() },
+        flags: parts.flags,
+        reload: Arc::new(move || {
+            let (reloader, app) = (Arc::clone(&reloader), app_slot.get().and_then(std::sync::Weak::upgrade));
+            Box::pin(async move {
+                let Some(app) = app else { return Err("the server is starting or stopping".to_owned()) };
+                match tokio::task::spawn_blocking(move || reloader.reload(&app)).await {
+                    Ok(result) => result.map_err(|e| format!("{e:#}")),
+                    Err(error) => Err(error.to_string()),
+                }
+            })
+        }),
+        quit: Arc::new(move || quit.notify_one()),
+        external_url: parts.external_url,
+    })
+    .context("bearer tokens")?;
+    // Set once, here.
+    drop(slot.set(Arc::downgrade(&app)));
+    Ok(app)
+}
+
+/// What `/api/v1/status/flags` shows: the flags that were given.
+fn flag_values(flags: &FlagOverrides) -> BTreeMap<String, String> {
+    let path = |p: &Option<PathBuf>| p.as_ref().map(|p| p.display().to_string());
+    let given = [
+        ("storage.tsdb.path", path(&flags.storage_tsdb_path)),
+        ("storage.tsdb.retention.time", flags.storage_tsdb_retention_time.clone()),
+        ("web.listen-address", flags.web_listen_address.clone()),
+        ("web.external-url", flags.web_external_url.clone()),
+        ("web.enable-lifecycle", Some(flags.web_enable_lifecycle.to_string())),
+        ("web.config.file", path(&flags.web_config_file)),
+        ("log.level", flags.log_level.clone()),
+        ("log.format", flags.log_format.clone()),
+    ];
+    given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}
