@@ -289,6 +289,9 @@ fn refuse(refusal: Refusal, scope: Scope, challenge: &'static str, headers: &Hea
     out.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     match refusal {
         Refusal::Unknown => {
+            // The page asks for credentials itself; a Basic challenge would make the browser ask with its own dialog.
+            let from_page = headers.get("sec-fetch-dest").is_some_and(|d| d == "empty");
+            let challenge = if from_page { "Bearer" } else { challenge };
             out.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         Refusal::TooManyTries => {

@@ -45,7 +45,7 @@ impl HttpClient {
     /// follow to another origin.
     pub fn new(config: &HttpClientConfig, redirects_max: usize) -> Result<Self, ClientError> {
         // Which provider of cryptography is installed first does not matter: it is always this one.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        rustls::crypto::ring::default_provider().install_default().ok();
         let tls = &config.tls_config;
         let mut builder = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(10))

@@ -66,7 +66,7 @@ fn check_config(file: &Path, syntax_only: bool) -> Result<String, Vec<String>> {
 }
 
 fn check_rules(paths: &[PathBuf]) -> Result<String, Vec<String>> {
-    let files = load_rule_files(paths).map_err(|errors| errors.iter().map(|e| chain(e)).collect::<Vec<_>>())?;
+    let files = load_rule_files(paths).map_err(|errors| errors.iter().map(chain).collect::<Vec<_>>())?;
     let rules: usize = files.iter().flat_map(|(_, f)| &f.groups).map(|g| g.rules.len()).sum();
     Ok(format!("SUCCESS: {} rule files, {rules} rules", files.len()))
 }

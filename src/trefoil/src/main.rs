@@ -6,6 +6,7 @@
 mod background;
 mod check;
 mod cli;
+mod counted;
 mod demo;
 mod logging;
 mod memory;
@@ -56,7 +57,7 @@ fn main() -> ExitCode {
 #[expect(clippy::print_stderr, reason = "the last word of a command that failed")]
 fn run(work: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
     // Whichever provider of cryptography is asked for, it is this one.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    rustls::crypto::ring::default_provider().install_default().ok();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("trefoil").build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -182,7 +182,6 @@ fn ns_text(ns: i64) -> String {
     jiff::Timestamp::from_nanosecond(i128::from(ns)).map_or_else(|_| ns.to_string(), |t| format!("{t:.3}"))
 }
 
-#[expect(clippy::print_stdout, reason = "printing the answer is what the command is for")]
 fn print(text: &str) -> anyhow::Result<()> {
     use std::io::Write;
     let mut out = std::io::stdout().lock();

@@ -15,7 +15,7 @@ use trefoil_api::server::Kind;
 use trefoil_api::{App, AppState, BuildInfo, PromqlEvaluate, Servers, Setup};
 use trefoil_config::{Config, FlagOverrides, LoadedConfig, RuleFile};
 use trefoil_events::{EventStore, EventStoreOptions};
-use trefoil_ingest::{Ingest, IngestOptions};
+use trefoil_ingest::{Ingest, IngestOptions, counters};
 use trefoil_model::{AlertReceiver, EventWriter, LogReader, MetricReader, MetricWriter, TraceReader};
 use trefoil_promql::{Engine, EngineOptions, ParserOptions};
 use trefoil_rules::{RuleManager, RuleOptions, load_rule_files};
@@ -26,6 +26,7 @@ use trefoil_tsdb::{Tsdb, TsdbOptions};
 use crate::background::{self, Stores};
 use crate::check::{chain, env};
 use crate::cli::ServeArgs;
+use crate::counted::Counted;
 use crate::self_telemetry::{self, Collector, Identity};
 use crate::{logging, memory};
 
@@ -200,8 +201,8 @@ impl Server {
             IngestOptions::default(),
         );
         let engine = Engine::new(EngineOptions::default(), ParserOptions::default());
-        let scrape =
-            Arc::new(ScrapeManager::new(Arc::clone(&writer), Arc::clone(&clock), tasks.clone(), limits.clone()));
+        let scraped = Counted { protocol: counters::SCRAPE, inner: Arc::clone(&writer) };
+        let scrape = Arc::new(ScrapeManager::new(Arc::new(scraped), Arc::clone(&clock), tasks.clone(), limits.clone()));
         let dispatcher = Arc::new(Dispatcher::new(Arc::clone(&clock)));
         let remote = Arc::new(RemoteAlertmanagers::default());
         let receiver: Arc<dyn AlertReceiver> = Arc::new(FanOut(vec![dispatcher.clone(), remote.clone()]));
@@ -256,7 +257,9 @@ impl Server {
             }
         });
         if let Some(collector) = collector {
-            start_self_telemetry(&tasks, collector, writer, event_writer, &addresses, &loaded, &clock);
+            let metrics = Arc::new(Counted { protocol: counters::SELF, inner: writer });
+            let events = Arc::new(Counted { protocol: counters::SELF, inner: event_writer });
+            start_self_telemetry(&tasks, collector, metrics, events, &addresses, &loaded, &clock);
         }
         servers.open(&app);
         info!(

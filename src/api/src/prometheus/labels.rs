@@ -31,6 +31,9 @@ pub(super) fn selectors(state: &App, params: &Params, range: TimeRange) -> Resul
             return Err(ApiError::parameter("match[]", "too many or too long selectors"));
         }
         let matchers = parse_selector(text).map_err(|e| ApiError::parameter("match[]", e))?;
+        if matchers.iter().all(trefoil_model::Matcher::matches_empty) {
+            return Err(ApiError::parameter("match[]", "match[] must contain at least one non-empty matcher"));
+        }
         out.push(SelectRequest { tenant: state.tenant, matchers, range });
     }
     Ok(out)

@@ -1,6 +1,7 @@
 //! Integration tests of the HTTP edge.
 
 mod auth;
+mod gate;
 mod jaeger;
 mod listeners;
 mod loki;

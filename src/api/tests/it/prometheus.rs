@@ -103,7 +103,7 @@ async fn errors_have_the_reference_words() {
             "series?match[]={}",
             400,
             "bad_data",
-            "invalid parameter \"match[]\": 1:1: parse error: vector selector must contain at least one non-empty matcher",
+            "invalid parameter \"match[]\": match[] must contain at least one non-empty matcher",
         ),
         ("rules?type=x", 400, "bad_data", "invalid parameter \"type\": not supported value \"x\""),
     ] {
@@ -258,5 +258,105 @@ async fn own_metrics_please_promtool() {
     let output = child.wait_with_output().expect("ends");
     let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.trim().is_empty(), "{said}\n{body}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn rules_and_alerts_have_the_reference_form() {
+    let server = TestServer::start("").await;
+    let file = "groups:\n- name: g\n  interval: 1s\n  rules:\n  - record: job:fresh:sum\n    expr: sum by (job) (fresh)\n  \
+                - alert: Fresh\n    expr: fresh > 1\n    labels: {severity: page}\n    \
+                annotations: {summary: 'it is {{ $value }}'}\n- name: h\n  rules: [{record: r, expr: '1'}]\n";
+    let file = trefoil_config::RuleFile::parse(file, None).expect("rules");
+    let options = trefoil_rules::RuleOptions {
+        interval_ms: 1000,
+        query_offset_ms: 0,
+        external_labels: Vec::new(),
+        external_url: "http://host".into(),
+        resend_ms: 60_000,
+    };
+    server.rules.apply(&[("rules.yml".into(), file)], &options);
+    let firing = |data: &Value| data["groups"][0]["rules"][1]["state"] == "firing";
+    let data = server.data_when("/api/v1/rules", firing).await;
+    let group = &data["groups"][0];
+    assert_eq!((&group["name"], &group["file"], &group["interval"]), (&json!("g"), &json!("rules.yml"), &json!(1.0)));
+    let record = &group["rules"][0];
+    for (key, want) in [
+        ("name", json!("job:fresh:sum")),
+        ("query", json!("sum by (job) (fresh)")),
+        ("health", json!("ok")),
+        ("type", json!("recording")),
+    ] {
+        assert_eq!(record[key], want, "{key}");
+    }
+    let alert = &group["rules"][1];
+    for (key, want) in [
+        ("name", json!("Fresh")),
+        ("duration", json!(0.0)),
+        ("labels", json!({"severity": "page"})),
+        ("annotations", json!({"summary": "it is {{ $value }}"})),
+        ("type", json!("alerting")),
+    ] {
+        assert_eq!(alert[key], want, "{key}");
+    }
+    let (_, body) = server.get("/api/v1/alerts").await;
+    let active = parsed(&body)["data"]["alerts"][0].clone();
+    assert_eq!(active["labels"], json!({"alertname": "Fresh", "job": "api", "severity": "page"}));
+    assert_eq!(active["annotations"], json!({"summary": "it is 7"}));
+    assert_eq!((&active["state"], &active["value"]), (&json!("firing"), &json!("7e+00")));
+    for (query, groups, rules) in [
+        ("type=alert", 1, 1),
+        ("type=record", 2, 1),
+        ("rule_name[]=r", 1, 1),
+        ("rule_group[]=g", 1, 2),
+        ("file[]=other", 0, 0),
+        ("match[]={severity=%22page%22}", 1, 1),
+        ("group_limit=1", 1, 2),
+    ] {
+        let (_, body) = server.get(&format!("/api/v1/rules?{query}")).await;
+        let data = &parsed(&body)["data"];
+        let got = data["groups"].as_array().expect("groups");
+        assert_eq!(got.len(), groups, "{query}");
+        assert_eq!(got.first().map_or(0, |g| g["rules"].as_array().expect("rules").len()), rules, "{query}");
+    }
+    let (_, body) = server.get("/api/v1/rules?group_limit=1").await;
+    let token = parsed(&body)["data"]["groupNextToken"].as_str().expect("more").to_owned();
+    let (_, body) = server.get(&format!("/api/v1/rules?group_limit=1&group_next_token={token}")).await;
+    let page = &parsed(&body)["data"];
+    assert_eq!((&page["groups"][0]["name"], page.get("groupNextToken")), (&json!("h"), None));
+    assert_eq!(server.get("/api/v1/rules?group_limit=1&group_next_token=00").await.0, 400);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn targets_have_the_reference_form() {
+    let server = TestServer::start("").await;
+    let address = server.http.to_string();
+    let text = format!(
+        "scrape_configs: [{{job_name: own, scrape_interval: 1s, scrape_timeout: 1s, \
+         static_configs: [{{targets: ['{address}']}}]}}, {{job_name: none, relabel_configs: [{{action: drop}}], \
+         static_configs: [{{targets: ['x:1']}}]}}]"
+    );
+    let loaded = trefoil_config::Config::parse(&text, std::path::Path::new("/"), &|_| None).expect("configuration");
+    server.scrape.apply(&loaded.scrape_configs).expect("applies");
+    let data = server.data_when("/api/v1/targets", |d| d["activeTargets"][0]["health"] == "up").await;
+    let target = &data["activeTargets"][0];
+    for (key, want) in [
+        ("labels", json!({"instance": address, "job": "own"})),
+        ("scrapePool", json!("own")),
+        ("scrapeUrl", json!(format!("http://{address}/metrics"))),
+        ("lastError", json!("")),
+        ("scrapeInterval", json!("1s")),
+        ("scrapeTimeout", json!("1s")),
+    ] {
+        assert_eq!(target[key], want, "{key}");
+    }
+    assert_eq!(target["discoveredLabels"]["__address__"], json!(address));
+    assert_eq!(data["droppedTargets"][0]["scrapePool"], json!("none"));
+    assert_eq!(data["droppedTargetCounts"], json!({"none": 1, "own": 0}));
+    let (_, body) = server.get("/api/v1/targets?state=active&scrapePool=none").await;
+    assert_eq!(parsed(&body)["data"]["activeTargets"], json!([]));
+    let (_, body) = server.get("/api/v1/scrape_pools").await;
+    assert_eq!(parsed(&body)["data"], json!({"scrapePools": ["none", "own"]}));
     server.stop().await;
 }

@@ -9,18 +9,20 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use trefoil_api::server::Kind;
-use trefoil_api::{App, AppState, BuildInfo, Servers, Setup};
+use trefoil_api::{App, AppState, BuildInfo, PromqlEvaluate, Servers, Setup};
 use trefoil_config::{Config, LoadedConfig, WebConfig};
 use trefoil_ingest::{Ingest, IngestOptions};
 use trefoil_model::event_store::ScanStats;
 use trefoil_model::{
-    EventWriter, Exemplar, Labels, LogBatch, LogEntry, LogQuery, LogReader, Matcher, MetricBatch, MetricKind,
-    MetricMetadata, MetricReader, MetricWriter, NanoRange, QueryBudget, SampleBuffer, SelectRequest, SelectedSeries,
-    SeriesSource, SpanKind, SpanQuery, StoreError, StoredTrace, TenantId, TimeRange, TraceBatch, TraceId, TraceReader,
-    WriteError, WriteReport,
+    Alert, AlertReceiver, EventWriter, Exemplar, Labels, LogBatch, LogEntry, LogQuery, LogReader, Matcher, MetricBatch,
+    MetricKind, MetricMetadata, MetricReader, MetricWriter, NanoRange, QueryBudget, SampleBuffer, SelectRequest,
+    SelectedSeries, SeriesSource, SpanKind, SpanQuery, StoreError, StoredTrace, TenantId, TimeRange, TraceBatch,
+    TraceId, TraceReader, WriteError, WriteReport,
 };
 use trefoil_promql::Engine;
+use trefoil_rules::RuleManager;
 use trefoil_runtime::{Accountant, Clock as _, RealClock, Tasks};
+use trefoil_scrape::ScrapeManager;
 
 /// Series in memory, and counters of what was written.
 #[derive(Default)]
@@ -235,11 +237,21 @@ impl TraceReader for Memory {
     }
 }
 
+/// Takes alerts and forgets them.
+struct Nobody;
+
+#[async_trait::async_trait]
+impl AlertReceiver for Nobody {
+    async fn receive(&self, _: Vec<Alert>) {}
+}
+
 /// A running server.
 pub(crate) struct TestServer {
     pub(crate) state: AppState,
     pub(crate) memory: Arc<Memory>,
     pub(crate) tasks: Tasks,
+    pub(crate) scrape: Arc<ScrapeManager>,
+    pub(crate) rules: Arc<RuleManager>,
     pub(crate) http: SocketAddr,
     pub(crate) otlp_grpc: SocketAddr,
     pub(crate) otlp_http: SocketAddr,
@@ -279,11 +291,18 @@ impl TestServer {
         let ingest = Ingest::new(
             Arc::clone(&memory) as _,
             Arc::clone(&memory) as _,
-            limits,
+            limits.clone(),
             accountant.clone(),
             Arc::clone(&clock),
             IngestOptions::default(),
         );
+        let writer: Arc<dyn MetricWriter> = Arc::clone(&memory) as _;
+        let scrape = ScrapeManager::new(Arc::clone(&writer), Arc::clone(&clock), tasks.clone(), limits.clone());
+        let scrape = Arc::new(scrape);
+        let reader: Arc<dyn MetricReader> = Arc::clone(&memory) as _;
+        let evaluate = PromqlEvaluate::new(Engine::default(), reader, limits, accountant.clone(), Arc::clone(&clock));
+        let (evaluate, nobody) = (Arc::new(evaluate), Arc::new(Nobody));
+        let rules = Arc::new(RuleManager::new(evaluate, writer, nobody, Arc::clone(&clock), tasks.clone()));
         let quit = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&quit);
         let state = App::new(Setup {
@@ -292,8 +311,8 @@ impl TestServer {
             logs: Arc::clone(&memory) as _,
             traces: Arc::clone(&memory) as _,
             ingest: Arc::new(ingest),
-            scrape: None,
-            rules: None,
+            scrape: Some(Arc::clone(&scrape)),
+            rules: Some(Arc::clone(&rules)),
             engine: Engine::default(),
             config: Arc::new(config),
             accountant,
@@ -312,6 +331,8 @@ impl TestServer {
         Self {
             memory,
             tasks,
+            scrape,
+            rules,
             http: address(Kind::Http),
             otlp_grpc: address(Kind::OtlpGrpc),
             otlp_http: address(Kind::OtlpHttp),
@@ -330,6 +351,20 @@ impl TestServer {
 
     pub(crate) async fn post(&self, path: &str, form: &[(&str, &str)]) -> (u16, String) {
         text(client().post(self.url(path)).form(form)).await
+    }
+
+    /// The data of an answer, once `done` says that it is what is waited for.
+    pub(crate) async fn data_when(&self, path: &str, done: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+        let until = tokio::time::Instant::now() + Duration::from_secs(20);
+        loop {
+            let (_, body) = self.get(path).await;
+            let answer: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+            if done(&answer["data"]) {
+                return answer["data"].clone();
+            }
+            assert!(tokio::time::Instant::now() < until, "{path}: {body}");
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Stops in order; everything must end in time.

@@ -1,0 +1,61 @@
+//! The gate of queries: so many at once, so many that wait, and an end for those whose client has left.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use trefoil_api::{ApiError, ErrorKind, run_query};
+use trefoil_model::QueryBudget;
+
+use crate::support::TestServer;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queries_wait_their_turn_and_are_canceled() {
+    let limits = "  limits: {query_concurrency: 1, query_queue_max: 1, query_queue_wait: 10s}\n";
+    let server = TestServer::start(limits).await;
+    let (entered, has_entered) = mpsc::channel();
+    let (ended, has_ended) = mpsc::channel();
+    // Runs until it is canceled.
+    let endless = run_query(&server.state, None, move |context| {
+        entered.send(()).expect("the test waits");
+        let error = loop {
+            if let Err(error) = context.check() {
+                break error;
+            }
+            std::thread::yield_now();
+        };
+        ended.send(error.to_string()).expect("the test waits");
+        Err::<(), _>(ApiError::from(error))
+    });
+    let mut endless = Box::pin(endless);
+    assert!(futures::poll!(endless.as_mut()).is_pending());
+    has_entered.recv_timeout(Duration::from_secs(10)).expect("the first query runs");
+    let mut second = Box::pin(run_query(&server.state, None, |_| Ok(2)));
+    assert!(futures::poll!(second.as_mut()).is_pending());
+    let third = run_query(&server.state, None, |_| Ok(3)).await.expect_err("the queue is full");
+    assert_eq!(third.kind, ErrorKind::Unavailable);
+    assert!(third.message.contains("query_queue_max") && third.retry_after.is_some(), "{third:?}");
+    drop(endless);
+    assert_eq!(second.await, Ok(2));
+    assert_eq!(has_ended.recv_timeout(Duration::from_secs(10)).expect("it ended"), "query was canceled");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deadlines_and_panics_become_errors() {
+    let server = TestServer::start("").await;
+    let slow = run_query(&server.state, Some(Duration::from_millis(20)), |context| {
+        loop {
+            context.check()?;
+            std::thread::yield_now();
+        }
+        #[expect(unreachable_code, reason = "the type of the result")]
+        Ok(())
+    });
+    let error = slow.await.expect_err("it has a deadline");
+    assert_eq!(error.kind, ErrorKind::Timeout);
+    assert!(error.message.contains("query_timeout"), "{error}");
+    let broken = run_query(&server.state, None, |_| -> Result<(), ApiError> { panic!("a bug") }).await;
+    assert_eq!(broken.expect_err("it panics").kind, ErrorKind::Internal);
+    assert_eq!(run_query(&server.state, None, |_| Ok(1)).await, Ok(1));
+    server.stop().await;
+}
