@@ -19,7 +19,7 @@ export TREFOIL_BIN := $(BIN)
 
 UI_SOURCES := $(shell find ui -path ui/node_modules -prune -o -path ui/dist -prune -o -type f -print 2>/dev/null)
 
-.PHONY: help run demo build ui test test-ui test-rust test-real check bench torture tools clean
+.PHONY: help run demo build ui test check bench torture tools clean
 
 help: ## Lists the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
@@ -45,16 +45,11 @@ ui/dist/index.html: ui/node_modules/.package-lock.json $(UI_SOURCES)
 tools: ## Installs what the tests need beyond Rust, Node and Python (Debian packages, SDKs into tests/peers).
 	tests/install-tools
 
-test: build tools test-ui test-rust test-real ## Installs what tests need and runs them all.
-
-test-ui: ui/dist/index.html
+test: ui/dist/index.html tools ## Installs what tests need and runs them all.
 	cd ui && npm test && npm run size
-
-test-rust:
-	$(CARGO) test $(PROFILE) --locked --workspace --exclude trefoil-tests
-
-test-real: build
-	$(CARGO) test $(PROFILE) --locked -p trefoil-tests -- --test-threads=2
+	# One selection of packages for building and testing, so that no dependency is compiled twice with other features.
+	$(CARGO) build $(PROFILE) --locked --workspace --bins --tests
+	$(CARGO) test $(PROFILE) --locked --workspace --no-fail-fast
 
 check: ui/dist/index.html ## Formats, lints and audits; warnings fail.
 	$(CARGO) fmt --all --check
