@@ -1,3 +1,17 @@
 //! Tests against the real binary, real peers and the tree itself. One binary, so that linking happens once.
 
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+mod alerts;
+mod bad_input;
+mod configuration;
+mod crash;
+mod demo;
+mod disk_full;
+mod doors;
+mod jaeger_tempo;
 mod layers;
+mod loki;
+mod otel;
+mod page;
+mod prometheus;

@@ -1,9 +1,12 @@
 //! Programs that a test starts and ends.
 
 use std::fs::File;
+use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 /// A port on loopback that was free a moment ago.
 pub fn free_port() -> u16 {
@@ -19,6 +22,71 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
 /// Says that a test is skipped and why. Tests that call it return at once.
 pub fn skipped(test: &str, why: &str) {
     println!("skipped: {test}: {why}");
+}
+
+/// A folder of the conformance data, or nothing with a word that the test is skipped.
+pub fn conformance(folder: &str, test: &str) -> Option<PathBuf> {
+    let root = std::env::var_os("TREFOIL_CONFORMANCE")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/conformance"), PathBuf::from);
+    let dir = root.join(folder);
+    if dir.is_dir() {
+        return Some(dir);
+    }
+    skipped(test, &format!("{} is not there", dir.display()));
+    None
+}
+
+/// What became of a program that ended.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    /// Exit code, `None` after a signal.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Finished {
+    /// Both outputs.
+    pub fn output(&self) -> String {
+        format!("{}{}", self.stdout, self.stderr)
+    }
+
+    /// Itself, when the program ended well; panics with its output otherwise.
+    pub fn expect_success(self) -> Self {
+        assert_eq!(self.code, Some(0), "{}", self.output());
+        self
+    }
+}
+
+/// Runs a program to its end with an input; kills it and panics when that takes longer than a minute.
+pub fn run(command: &mut Command, input: &[u8]) -> Finished {
+    run_within(command, input, Duration::from_secs(60))
+}
+
+/// As [`run`], with another limit.
+pub fn run_within(command: &mut Command, input: &[u8], limit: Duration) -> Finished {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let pid = child.id();
+    let (mut stdin, input) = (child.stdin.take().expect("it is piped"), input.to_vec());
+    // A program that does not read all of its input may well be right.
+    let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
+    let (done, ended) = mpsc::sync_channel(1);
+    std::thread::spawn(move || drop(done.send(child.wait_with_output())));
+    let Ok(output) = ended.recv_timeout(limit) else {
+        drop(Command::new("kill").arg("-KILL").arg(pid.to_string()).status());
+        panic!("{command:?} did not end");
+    };
+    writer.join().expect("the writer does not panic");
+    let output = output.expect("a child can be waited for");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Finished { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
 }
 
 /// A started program; killed when dropped.
@@ -64,6 +132,14 @@ impl Peer {
     /// Waits for the end; the exit code, `None` after a signal.
     pub fn wait(&mut self) -> Option<i32> {
         self.child.wait().ok().and_then(|s| s.code())
+    }
+
+    /// A line `Name:   123 kB` of `/proc/<pid>/status` in bytes.
+    pub fn memory_bytes(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
+        let line = status.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':'));
+        let kib = line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        kib.unwrap_or_else(|| panic!("{name} is not in the status of {}", self.pid())) * 1024
     }
 
     /// What it wrote so far.

@@ -24,6 +24,8 @@ pub struct ServerOptions {
     pub self_telemetry: bool,
     /// The data folder, when it must be a certain one.
     pub data_dir: Option<PathBuf>,
+    /// The certificate in PEM that the server shows, when it speaks TLS.
+    pub certificate: Option<String>,
 }
 
 /// A running server; killed and its folder removed when dropped (kept when the test panics).
@@ -78,7 +80,10 @@ impl Server {
             peer: Peer::start(&mut Command::new("true"), &dir.join("true.log")).expect("true can be started"),
             dir,
             data_dir,
-            http: Http::new(format!("http://127.0.0.1:{http_port}")),
+            http: match &options.certificate {
+                Some(pem) => Http::trusting(format!("https://127.0.0.1:{http_port}"), pem),
+                None => Http::new(format!("http://127.0.0.1:{http_port}")),
+            },
             http_port,
             otlp_grpc_port,
             otlp_http_port,
