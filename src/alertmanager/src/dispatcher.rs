@@ -9,12 +9,14 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 use trefoil_client::HttpClient;
+use trefoil_config::LabelMap;
 use trefoil_config::trefoil::{InlineAlertmanager, WebhookConfig};
 use trefoil_model::{Alert, AlertReceiver, Labels};
 use trefoil_runtime::{SharedClock, Stop};
 
 use crate::group::{AlertGroup, GroupTimes, Reason};
 use crate::metrics;
+use crate::remote::with_external;
 use crate::webhook::message;
 
 /// What is configured.
@@ -24,6 +26,8 @@ pub struct AlertmanagerOptions {
     pub config: InlineAlertmanager,
     /// URL of this server, without a slash at the end.
     pub external_url: String,
+    /// `global.external_labels`: every alert gets those that it does not have.
+    pub external_labels: LabelMap,
 }
 
 /// A receiver that cannot be made.
@@ -54,6 +58,7 @@ struct Route {
     group_by: Vec<String>,
     times: GroupTimes,
     external_url: String,
+    external_labels: LabelMap,
 }
 
 #[derive(Default)]
@@ -186,7 +191,8 @@ impl AlertReceiver for Dispatcher {
         let Some(route) = state.route.clone() else { return };
         let mut held: usize = state.groups.values().map(AlertGroup::len).sum();
         let mut refused = 0;
-        for alert in alerts {
+        for mut alert in alerts {
+            alert.labels = with_external(&alert.labels, &route.external_labels);
             let all = route.group_by.iter().any(|l| l == "...");
             let key = alert.labels.filter(|name| all || route.group_by.iter().any(|l| l == name));
             if held >= ALERTS_MAX && !state.groups.contains_key(&key) {
@@ -228,6 +234,7 @@ fn make_route(options: &AlertmanagerOptions) -> Result<Option<Route>, ReceiverEr
             repeat_ms: route.repeat_interval.as_ms(),
         },
         external_url: options.external_url.clone(),
+        external_labels: options.external_labels.clone(),
     }))
 }
 

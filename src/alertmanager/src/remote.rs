@@ -8,7 +8,7 @@ use serde_json::json;
 use tracing::warn;
 use trefoil_client::HttpClient;
 use trefoil_config::{AlertingConfig, LabelMap};
-use trefoil_model::{Alert, AlertReceiver};
+use trefoil_model::{Alert, AlertReceiver, Labels};
 
 use crate::metrics;
 use crate::webhook::{Pairs, rfc3339};
@@ -23,6 +23,17 @@ impl AlertReceiver for FanOut {
             receiver.receive(alerts.clone()).await;
         }
     }
+}
+
+/// The labels with those external ones that are not among them.
+pub(crate) fn with_external(labels: &Labels, external: &LabelMap) -> Labels {
+    let mut out = labels.to_builder();
+    for (name, value) in external.iter() {
+        if out.get(name).is_none() {
+            out.set(name, value);
+        }
+    }
+    out.build()
 }
 
 struct Peer {
@@ -77,13 +88,7 @@ impl AlertReceiver for RemoteAlertmanagers {
         let body: Vec<_> = alerts
             .iter()
             .map(|alert| {
-                let mut labels = alert.labels.to_builder();
-                for (name, value) in current.external_labels.iter() {
-                    if labels.get(name).is_none() {
-                        labels.set(name, value);
-                    }
-                }
-                let labels = labels.build();
+                let labels = with_external(&alert.labels, &current.external_labels);
                 json!({
                     "labels": Pairs(labels.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect()),
                     "annotations": Pairs(alert.annotations.clone()),

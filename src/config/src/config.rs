@@ -17,7 +17,7 @@ use crate::storage::{OtlpConfig, StorageConfig, TracingConfig};
 use crate::trefoil::{InlineAlertmanager, TrefoilConfig};
 use crate::values::Limit;
 use crate::web_config::WebConfig;
-use crate::yaml::{self, Kind, Node};
+use crate::yaml::{self, Kind, Node, Value};
 use crate::{FlagOverrides, PromDuration};
 
 /// Looks an environment variable up.
@@ -71,7 +71,9 @@ impl Config {
     /// The configuration as YAML: what is in effect, secrets as `<secret>`. It loads again, unless it
     /// holds a bearer token in clear.
     pub fn to_yaml(&self) -> String {
-        self.encode().to_yaml()
+        let mut tree = self.encode();
+        escape_environment(&mut tree);
+        tree.to_yaml()
     }
 
     /// How long metrics are kept: `storage.tsdb.retention.time` if given, else `trefoil.retention.metrics`.
@@ -264,6 +266,20 @@ fn parse_document(text: &str, sink: &mut Sink) -> Option<Node> {
                 sink.error(pos, message);
             }
             None
+        }
+    }
+}
+
+/// The reverse of [`expand_environment`]: a dollar sign is doubled where it would be expanded when the text is loaded.
+fn escape_environment(root: &mut Value) {
+    let Value::Map(entries) = root else { return };
+    for (key, value) in entries {
+        match (key.as_str(), value) {
+            ("trefoil", value) => env::escape_value(value),
+            ("global", Value::Map(global)) => {
+                global.iter_mut().filter(|(k, _)| k == "external_labels").for_each(|(_, v)| env::escape_value(v));
+            }
+            _ => {}
         }
     }
 }

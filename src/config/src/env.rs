@@ -1,6 +1,6 @@
 //! Environment variables in values: `$NAME`, `${NAME}`, and `$$` for a dollar sign.
 
-use crate::yaml::{Kind, Node};
+use crate::yaml::{Kind, Node, Value};
 
 /// Expands as Go's `os.Expand` does; an undefined variable is empty.
 ///
@@ -57,6 +57,16 @@ pub(crate) fn expand_node(node: &mut Node, env: &dyn Fn(&str) -> Option<String>)
     }
 }
 
+/// Doubles the dollar signs of every value below, but for bcrypt hashes, so that [`expand_node`] gives it back.
+pub(crate) fn escape_value(value: &mut Value) {
+    match value {
+        Value::Str(text) if text.contains('$') && !is_bcrypt(text) => *text = text.replace('$', "$$"),
+        Value::Seq(items) => items.iter_mut().for_each(escape_value),
+        Value::Map(entries) => entries.iter_mut().for_each(|(_, v)| escape_value(v)),
+        _ => {}
+    }
+}
+
 /// `$2a$`, `$2b$` or `$2y$`, two digits of cost, 53 characters of salt and hash.
 pub(crate) fn is_bcrypt(text: &str) -> bool {
     let Some(rest) = ["$2a$", "$2b$", "$2y$"].iter().find_map(|p| text.strip_prefix(p)) else { return false };
@@ -102,5 +112,15 @@ mod tests {
     fn hashes_stay() {
         assert!(is_bcrypt("$2y$10$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi"));
         assert!(!is_bcrypt("$2y$10$short"));
+    }
+
+    #[test]
+    fn what_is_printed_loads_again() {
+        let text = "global:\n  external_labels: { a: 'x$$5', b: '$A' }\ntrefoil:\n  external_url: 'http://h/$$x'\n";
+        let env = |name: &str| (name == "A").then(|| "alpha".to_owned());
+        let parse = |text: &str| crate::Config::parse(text, std::path::Path::new(""), &env).unwrap().config;
+        let first = parse(text);
+        assert_eq!(first.global.external_labels.0["a"], "x$5");
+        assert_eq!(parse(&first.to_yaml()), first);
     }
 }

@@ -43,6 +43,11 @@ struct Bucket {
 }
 
 impl Bucket {
+    /// With all of its burst: the first records of a start come at once.
+    fn full(per_second: f64) -> Self {
+        Self { tokens: per_second * 2.0, last: Duration::ZERO }
+    }
+
     fn take(&mut self, now: Duration, per_second: f64) -> bool {
         let refill = now.saturating_sub(self.last).as_secs_f64() * per_second;
         self.tokens = (self.tokens + refill).min(per_second * 2.0);
@@ -74,7 +79,12 @@ pub(crate) struct Collector {
 impl Collector {
     /// An empty collector.
     pub(crate) fn new(clock: SharedClock) -> Self {
-        Self { clock, queues: Arc::default() }
+        let queues = Queues {
+            log_rate: Bucket::full(LOGS_PER_SECOND),
+            span_rate: Bucket::full(SPANS_PER_SECOND),
+            ..Queues::default()
+        };
+        Self { clock, queues: Arc::new(Mutex::new(queues)) }
     }
 
     fn is_quiet() -> bool {

@@ -88,11 +88,11 @@ impl Reloader {
     /// Puts a checked configuration in force.
     fn apply(&self, checked: &Checked) -> anyhow::Result<()> {
         let (loaded, config) = (&checked.config, &checked.config.config);
-        let options = config
-            .trefoil
-            .alertmanager
-            .clone()
-            .map(|config| AlertmanagerOptions { config, external_url: self.external_url.clone() });
+        let options = config.trefoil.alertmanager.clone().map(|alertmanager| AlertmanagerOptions {
+            config: alertmanager,
+            external_url: self.external_url.clone(),
+            external_labels: config.global.external_labels.clone(),
+        });
         // What can fail comes first, so that a bad configuration changes nothing.
         self.dispatcher.apply(options.as_ref())?;
         self.remote.apply(&config.alerting, &config.global.external_labels).map_err(|e| anyhow!(e))?;
