@@ -52,15 +52,32 @@ fn bodies_that_are_none() {
         ("half a JSON", "/v1/logs", JSON.to_vec(), b"{\"resourceLogs\":[{".to_vec(), &[400]),
         ("an array as JSON", "/v1/metrics", JSON.to_vec(), b"[]".to_vec(), &[400]),
         ("deep JSON", "/v1/logs", JSON.to_vec(), "[".repeat(100_000).into_bytes(), &[400]),
-        ("invalid UTF-8", "/loki/api/v1/push", JSON.to_vec(), b"{\"streams\":[{\"stream\":{\"a\":\"\xff\"},\"values\":[]}]}".to_vec(), &[400]),
+        (
+            "invalid UTF-8",
+            "/loki/api/v1/push",
+            JSON.to_vec(),
+            b"{\"streams\":[{\"stream\":{\"a\":\"\xff\"},\"values\":[]}]}".to_vec(),
+            &[400],
+        ),
         ("no streams", "/loki/api/v1/push", JSON.to_vec(), b"{\"streams\":7}".to_vec(), &[400]),
-        ("a time that is none", "/loki/api/v1/push", JSON.to_vec(), b"{\"streams\":[{\"stream\":{\"a\":\"b\"},\"values\":[[\"soon\",\"x\"]]}]}".to_vec(), &[400]),
+        (
+            "a time that is none",
+            "/loki/api/v1/push",
+            JSON.to_vec(),
+            b"{\"streams\":[{\"stream\":{\"a\":\"b\"},\"values\":[[\"soon\",\"x\"]]}]}".to_vec(),
+            &[400],
+        ),
         ("text as a push", "/loki/api/v1/push", PLAIN.to_vec(), b"a line".to_vec(), &[400, 415]),
         ("an empty push", "/loki/api/v1/push", JSON.to_vec(), Vec::new(), &[400, 422]),
     ];
     for (what, path, headers, body, wanted) in cases {
         let answer = http.post(path, &headers, body).unwrap();
-        assert!(wanted.contains(&answer.status), "{what}: status {}, want {wanted:?}: {}", answer.status, answer.text());
+        assert!(
+            wanted.contains(&answer.status),
+            "{what}: status {}, want {wanted:?}: {}",
+            answer.status,
+            answer.text()
+        );
         assert!(!answer.body.is_empty(), "{what}: no word on what is wrong");
     }
     // Series that cannot be are skipped without a word, as in Prometheus.
@@ -205,7 +222,11 @@ fn queries_that_are_none() {
             let shown: String = query.chars().take(40).collect();
             assert_eq!(answer.status, 400, "{path} {shown}: {}", answer.text());
             let answer = answer.json();
-            assert_eq!((&answer["status"], &answer["errorType"]), (&"error".into(), &"bad_data".into()), "{shown}: {answer}");
+            assert_eq!(
+                (&answer["status"], &answer["errorType"]),
+                (&"error".into(), &"bad_data".into()),
+                "{shown}: {answer}"
+            );
             assert!(text(&answer["error"]).contains(wanted), "{shown}: want {wanted:?} in {answer}");
         }
     }
@@ -220,7 +241,7 @@ fn queries_that_are_none() {
         ("", ""),
         (deep.as_str(), ""),
     ] {
-        let answer = http.get("/loki/api/v1/query_range", &[("query", query)]).unwrap();
+        let answer = http.post_form("/loki/api/v1/query_range", &[("query", query)]).unwrap();
         let shown: String = query.chars().take(40).collect();
         assert_eq!(answer.status, 400, "{shown}: {}", answer.text());
         assert!(answer.text().contains(wanted), "{shown}: want {wanted:?} in {}", answer.text());
@@ -245,7 +266,12 @@ fn queries_that_are_none() {
         ("/tempo/api/traces/nonsense", &[]),
     ] {
         let answer = http.get(path, query).unwrap();
-        assert!(matches!(answer.status, 400 | 404 | 422), "{path} {query:?}: status {} {}", answer.status, answer.text());
+        assert!(
+            matches!(answer.status, 400 | 404 | 422),
+            "{path} {query:?}: status {} {}",
+            answer.status,
+            answer.text()
+        );
         assert!(!answer.body.is_empty(), "{path} {query:?}: no word on what is wrong");
     }
     assert_eq!(http.get("/api/v1/no_such_thing", &[]).unwrap().status, 404);

@@ -143,8 +143,14 @@ fn jobs(http: &Http) -> Vec<String> {
 
 #[test]
 fn a_reload_takes_good_files_only() {
-    let config = |job: &str| format!("scrape_configs: [{{ job_name: {job}, static_configs: [{{ targets: [\"127.0.0.1:1\"] }}] }}]");
-    let options = ServerOptions { prometheus: config("one"), trefoil: "  enable_lifecycle: true\n".to_owned(), ..ServerOptions::default() };
+    let config = |job: &str| {
+        format!("scrape_configs: [{{ job_name: {job}, static_configs: [{{ targets: [\"127.0.0.1:1\"] }}] }}]")
+    };
+    let options = ServerOptions {
+        prometheus: config("one"),
+        trefoil: "  enable_lifecycle: true\n".to_owned(),
+        ..ServerOptions::default()
+    };
     let mut server = Server::start("reload", options);
     let http = server.http.clone();
     wait_for("the first job", PATIENCE, || jobs(&http) == ["one"]);
@@ -162,15 +168,18 @@ fn a_reload_takes_good_files_only() {
     let answer = http.post("/-/reload", &[], "").unwrap();
     assert!(answer.status >= 400 && answer.text().contains("job_nam"), "{} {}", answer.status, answer.text());
     assert_eq!(jobs(&http), ["two"], "the old one stays");
-    server.options_mut().prometheus = format!("rule_files: [\"{}\"]\n{}", server.dir.join("bad.rules").display(), config("three"));
-    std::fs::write(server.dir.join("bad.rules"), "groups: [{ name: a, rules: [{ record: b, expr: 'sum(' }] }]").unwrap();
+    server.options_mut().prometheus =
+        format!("rule_files: [\"{}\"]\n{}", server.dir.join("bad.rules").display(), config("three"));
+    std::fs::write(server.dir.join("bad.rules"), "groups: [{ name: a, rules: [{ record: b, expr: 'sum(' }] }]")
+        .unwrap();
     server.write_config();
     server.peer.signal("HUP");
     reloads(0.0);
     assert_eq!(jobs(&http), ["two"], "a bad rule file is as bad");
     wait_for("a word in the log", PATIENCE, || server.peer.output().contains("bad.rules"));
 
-    std::fs::write(server.dir.join("bad.rules"), "groups: [{ name: a, rules: [{ record: b, expr: 'sum(up)' }] }]").unwrap();
+    std::fs::write(server.dir.join("bad.rules"), "groups: [{ name: a, rules: [{ record: b, expr: 'sum(up)' }] }]")
+        .unwrap();
     server.peer.signal("HUP");
     wait_for("the third job", PATIENCE, || jobs(&http) == ["three"]);
     reloads(1.0);
@@ -225,7 +234,9 @@ fn a_unit_file_of_prometheus_starts_us() {
     let http = Http::new(format!("http://127.0.0.1:{port}"));
     wait_for_result("the server to be ready", PATIENCE, || {
         assert!(peer.is_running(), "{}", peer.output());
-        http.get("/-/ready", &[]).map_err(|e| format!("{e:#}")).and_then(|a| if a.status == 200 { Ok(()) } else { Err(a.text()) })
+        http.get("/-/ready", &[])
+            .map_err(|e| format!("{e:#}"))
+            .and_then(|a| if a.status == 200 { Ok(()) } else { Err(a.text()) })
     });
     let flags = http.json("/api/v1/status/flags", &[]).unwrap();
     assert_eq!(flags["data"]["storage.tsdb.retention.time"], "30d", "{flags}");
@@ -268,9 +279,17 @@ fn the_command_line_asks_a_server() {
     let series = wire::series(&[("__name__", "queue_length"), ("queue", "a\"b")], &samples);
     http.post("/api/v1/write", wire::REMOTE_WRITE, wire::remote_write(vec![series])).unwrap();
     let json = [("content-type", "application/json")];
-    http.post("/loki/api/v1/push", &json, wire::loki_push(&[("app", "cli")], &[(wire::now_ns(), "hello there".to_owned())])).unwrap();
+    http.post(
+        "/loki/api/v1/push",
+        &json,
+        wire::loki_push(&[("app", "cli")], &[(wire::now_ns(), "hello there".to_owned())]),
+    )
+    .unwrap();
     let start = wire::now_ns();
-    let spans = vec![wire::span([3; 16], [1; 8], None, "outer", start), wire::span([3; 16], [2; 8], Some([1; 8]), "inner", start + 1_000_000)];
+    let spans = vec![
+        wire::span([3; 16], [1; 8], None, "outer", start),
+        wire::span([3; 16], [2; 8], Some([1; 8]), "inner", start + 1_000_000),
+    ];
     http.post("/v1/traces", wire::OTLP, wire::otlp_spans("cli", spans)).unwrap();
     let ask = |arguments: &[&str]| trefoil(&[&["query"], arguments, &["--server", &http.base]].concat());
     let table = ask(&["promql", "queue_length"]).expect_success().stdout;
@@ -290,11 +309,9 @@ fn the_command_line_asks_a_server() {
         let value: Value = serde_json::from_str(&printed).unwrap_or_else(|e| panic!("{e}: {printed}"));
         assert!(value["data"].is_object() || value["data"].is_array(), "{printed}");
     }
-    for (arguments, wanted) in [
-        (&["promql", "sum("][..], "1:"),
-        (&["logql", "{"], "line 1"),
-        (&["trace", "0123456789abcdef"], "404"),
-    ] {
+    for (arguments, wanted) in
+        [(&["promql", "sum("][..], "1:"), (&["logql", "{"], "line 1"), (&["trace", "0123456789abcdef"], "404")]
+    {
         let refused = ask(arguments);
         assert!(refused.code.is_some_and(|c| c != 0) && refused.stderr.contains(wanted), "{arguments:?}: {refused:?}");
     }

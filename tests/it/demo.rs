@@ -102,7 +102,8 @@ fn the_shop_is_open_and_its_fault_is_seen() {
         http.json(&format!("/jaeger/api/traces/{id}"), &[]).map(drop)
     });
     demo.wait_for_alert(&["pending", "firing"], MINUTE);
-    let lines = http.logql_lines("{service_name=\"payments\"} |= \"charge failed\" | logfmt | level=\"error\"").unwrap();
+    let lines =
+        http.logql_lines("{service_name=\"payments\"} |= \"charge failed\" | logfmt | level=\"error\"").unwrap();
     assert!(!lines.is_empty(), "the fault is in the logs");
     let mut peer = demo.peer;
     peer.signal("TERM");

@@ -23,7 +23,8 @@ fn one_span() -> Vec<u8> {
 fn listening(pid: u32) -> Vec<String> {
     let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
     let links = fds.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
-    let sockets: Vec<String> = links.filter_map(|l| Some(l.to_str()?.strip_prefix("socket:[")?.trim_end_matches(']').to_owned())).collect();
+    let sockets: Vec<String> =
+        links.filter_map(|l| Some(l.to_str()?.strip_prefix("socket:[")?.trim_end_matches(']').to_owned())).collect();
     let mut found = Vec::new();
     for table in ["tcp", "tcp6"] {
         let text = std::fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
@@ -112,12 +113,16 @@ fn a_web_config_file_of_prometheus_is_obeyed() {
         let answer = http.get_as(authorization, "/api/v1/query?query=1").unwrap();
         assert_eq!(answer.status, status, "{authorization}: {}", answer.text());
     }
-    for path in ["/metrics", "/loki/api/v1/labels", "/jaeger/api/services", "/api/v1/status/config", "/api/v1/targets"] {
+    for path in ["/metrics", "/loki/api/v1/labels", "/jaeger/api/services", "/api/v1/status/config", "/api/v1/targets"]
+    {
         assert_eq!(http.get(path, &[]).unwrap().status, 401, "{path}");
         assert_eq!(http.get_as(&ann, path).unwrap().status, 200, "{path}");
     }
     assert_eq!(http.get("/-/healthy", &[]).unwrap().status, 200);
-    assert_eq!(http.get_as(&ann, "/metrics").unwrap().headers.get("x-frame-options").map(|v| v.as_bytes()), Some(&b"deny"[..]));
+    assert_eq!(
+        http.get_as(&ann, "/metrics").unwrap().headers.get("x-frame-options").map(|v| v.as_bytes()),
+        Some(&b"deny"[..])
+    );
     // In clear text there is nothing behind this port.
     let clear = Http::new(format!("http://127.0.0.1:{}", server.http_port)).get("/-/healthy", &[]);
     assert!(!clear.is_ok_and(|a| a.status == 200), "clear text is answered");
@@ -194,12 +199,9 @@ fn limits_of_bodies_hold_while_inflating() {
     assert!(gzip.len() < 2 << 20, "{}", gzip.len());
     let protobuf = [("content-type", "application/x-protobuf"), ("content-encoding", "gzip")];
     let json = [("content-type", "application/json"), ("content-encoding", "gzip")];
-    for (path, headers) in [
-        ("/v1/traces", protobuf),
-        ("/v1/metrics", protobuf),
-        ("/v1/logs", json),
-        ("/loki/api/v1/push", json),
-    ] {
+    for (path, headers) in
+        [("/v1/traces", protobuf), ("/v1/metrics", protobuf), ("/v1/logs", json), ("/loki/api/v1/push", json)]
+    {
         let answer = http.post(path, &headers, gzip.clone()).unwrap();
         assert!(matches!(answer.status, 400 | 413), "{path}: status {} {}", answer.status, answer.text());
     }

@@ -52,7 +52,8 @@ fn jaeger_shapes() {
     let server = Server::start("jaeger", ServerOptions::default());
     let http = &server.http;
     let start = write(http);
-    let data = |path: &str, query: &[(&str, &str)]| http.json(&format!("/jaeger/api{path}"), query).unwrap()["data"].clone();
+    let data =
+        |path: &str, query: &[(&str, &str)]| http.json(&format!("/jaeger/api{path}"), query).unwrap()["data"].clone();
     let mut services: Vec<String> = items(&data("/services", &[])).map(text).collect();
     services.sort();
     assert_eq!(services, ["front", "store"]);
@@ -66,13 +67,17 @@ fn jaeger_shapes() {
     }
     let trace = &whole["data"][0];
     assert_eq!(trace["traceID"], TRACE);
-    let span = |name: &str| items(&trace["spans"]).find(|s| s["operationName"] == name).unwrap_or_else(|| panic!("{trace}"));
+    let span =
+        |name: &str| items(&trace["spans"]).find(|s| s["operationName"] == name).unwrap_or_else(|| panic!("{trace}"));
     let (root, child) = (span("GET /cart"), span("SELECT cart"));
     assert_eq!((&root["spanID"], &root["references"]), (&"0101010101010101".into(), &json!([])));
     assert_eq!((root["startTime"].as_u64(), root["duration"].as_u64()), (Some(start / 1000), Some(500_000)));
     assert_eq!((tag(root, "span.kind"), tag(root, "http.route")), ("server".into(), "/cart".into()), "{root}");
     assert_eq!(items(&root["logs"]).count(), 1, "{root}");
-    assert_eq!(items(&root["logs"][0]["fields"]).find(|f| f["key"] == "event").map(|f| text(&f["value"])), Some("cache miss".to_owned()));
+    assert_eq!(
+        items(&root["logs"][0]["fields"]).find(|f| f["key"] == "event").map(|f| text(&f["value"])),
+        Some("cache miss".to_owned())
+    );
     assert_eq!(child["references"][0], json!({"refType": "CHILD_OF", "traceID": TRACE, "spanID": "0101010101010101"}));
     assert_eq!(child["references"][1]["refType"], "FOLLOWS_FROM", "{child}");
     assert_eq!((tag(child, "error"), tag(child, "span.kind")), (json!(true), "client".into()), "{child}");
@@ -112,7 +117,8 @@ fn tempo_shapes() {
     let http = &server.http;
     let start = write(http);
     let protobuf = |path: &str| {
-        http.send(http.client.get(format!("{}/tempo{path}", http.base)).header("accept", "application/protobuf")).unwrap()
+        http.send(http.client.get(format!("{}/tempo{path}", http.base)).header("accept", "application/protobuf"))
+            .unwrap()
     };
     let check = |resource_spans: &[ResourceSpans]| {
         let spans: Vec<_> = resource_spans.iter().flat_map(|r| &r.scope_spans).flat_map(|s| &s.spans).collect();
@@ -120,7 +126,8 @@ fn tempo_shapes() {
         names.sort();
         assert_eq!(names, ["GET /cart", "SELECT cart"].map(|n| (n, trace_bytes().to_vec())));
         assert!(spans.iter().any(|s| s.start_time_unix_nano == start && s.end_time_unix_nano == start + 500_000_000));
-        let services: Vec<_> = resource_spans.iter().map(|r| r.resource.clone().unwrap().attributes[0].clone()).collect();
+        let services: Vec<_> =
+            resource_spans.iter().map(|r| r.resource.clone().unwrap().attributes[0].clone()).collect();
         assert!(services.contains(&wire::attribute("service.name", "front")), "{services:?}");
     };
     let answer = protobuf(&format!("/api/traces/{TRACE}"));

@@ -57,7 +57,9 @@ fn dependencies_point_down_only() {
         if name == "trefoil" {
             continue;
         }
-        let may = allowed.get(name.as_str()).unwrap_or_else(|| panic!("src/{name} has no layer in this test and ARCHITECTURE.md"));
+        let may = allowed
+            .get(name.as_str())
+            .unwrap_or_else(|| panic!("src/{name} has no layer in this test and ARCHITECTURE.md"));
         for used in our_dependencies(&manifest) {
             if !may.contains(&used.as_str()) {
                 upward.push(format!("{name} -> {used}"));

@@ -72,11 +72,15 @@ fn what_is_pushed_is_there_at_once_in_lokis_shapes() {
         assert_eq!(lines(&range(http, base, "{app=\"shop\"}", &[("limit", "1")])), [line]);
     }
     let entries = vec![Entry {
-        timestamp: Some(Timestamp { seconds: (base / 1_000_000_000) as i64, nanos: (base % 1_000_000_000 + 500) as i32 }),
+        timestamp: Some(Timestamp {
+            seconds: (base / 1_000_000_000) as i64,
+            nanos: (base % 1_000_000_000 + 500) as i32,
+        }),
         line: "{\"level\":\"error\",\"msg\":\"it broke\"}".to_owned(),
         metadata: vec![Pair { name: "pod".to_owned(), value: "p-1".to_owned() }],
     }];
-    let push = PushRequest { streams: vec![Stream { labels: "{service=\"worker\", env=\"dev\"}".to_owned(), entries }] };
+    let push =
+        PushRequest { streams: vec![Stream { labels: "{service=\"worker\", env=\"dev\"}".to_owned(), entries }] };
     let protobuf = [("content-type", "application/x-protobuf")];
     let answer = http.post("/loki/api/v1/push", &protobuf, wire::snappy(&push.encode_to_vec())).unwrap();
     assert_eq!(answer.status, 204, "{}", answer.text());

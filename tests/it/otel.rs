@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 use trefoil_tests::server::fresh_dir;
-use trefoil_tests::{Http, Peer, Server, ServerOptions, find_program, free_port, items, skipped, text, wait_for_result};
+use trefoil_tests::{
+    Http, Peer, Server, ServerOptions, find_program, free_port, items, skipped, text, wait_for_result,
+};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -43,10 +45,8 @@ fn services_with_ordinary_sdks() {
     let server = Server::start("otel", ServerOptions::default());
     let over_http = format!("http://127.0.0.1:{}", server.otlp_http_port);
     let over_grpc = format!("http://127.0.0.1:{}", server.otlp_grpc_port);
-    let mut pricing = start(
-        Command::new(node).arg(peers().join("node/service.mjs")).env("OTLP_ENDPOINT", &over_http),
-        "pricing",
-    );
+    let mut pricing =
+        start(Command::new(node).arg(peers().join("node/service.mjs")).env("OTLP_ENDPOINT", &over_http), "pricing");
     for (protocol, endpoint) in [("grpc", &over_grpc), ("http", &over_http)] {
         let mut checkout = start(
             Command::new(&python)
@@ -107,10 +107,9 @@ fn check_trace(http: &Http, trace: &str) {
 }
 
 fn check_logs(http: &Http, trace: &str, item: &str) {
-    for (service, line) in [
-        ("checkout", format!("order taken for {item} at 42")),
-        ("pricing", format!("price of {item} is stale")),
-    ] {
+    for (service, line) in
+        [("checkout", format!("order taken for {item} at 42")), ("pricing", format!("price of {item} is stale"))]
+    {
         let query = format!("{{service_name={service:?}}} | trace_id={trace:?}");
         wait_for_result(&query, PATIENCE, || match http.logql_lines(&query)?.as_slice() {
             [one] if *one == line => Ok(()),

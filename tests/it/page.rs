@@ -14,7 +14,10 @@ fn a_walk_through_the_page() {
     let chromium = find_program("chromium").or_else(|| find_program("chromium-browser"));
     let installed = root.join("peers/node/node_modules/playwright-core").is_dir();
     let (Some(chromium), Some(node), true) = (chromium, find_program("node"), installed) else {
-        return skipped("a_walk_through_the_page", "chromium, node or playwright-core is not installed; run tests/install-tools");
+        return skipped(
+            "a_walk_through_the_page",
+            "chromium, node or playwright-core is not installed; run tests/install-tools",
+        );
     };
     // The alert fires soon and goes on firing.
     let demo = Demo::start("page", &["--rate=20", "--fault-after=2", "--fault-for=3600", "--fault-every=7200"]);

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 use trefoil_tests::server::fresh_dir;
-use trefoil_tests::{FakeServer, Http, Peer, Server, ServerOptions, find_program, free_port, items, run, skipped, text};
+use trefoil_tests::{
+    FakeServer, Http, Peer, Server, ServerOptions, find_program, free_port, items, run, skipped, text,
+};
 use trefoil_tests::{wait_for, wait_for_result, wire};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -189,9 +191,9 @@ fn start_prometheus(server: &Server) -> Option<Writer> {
     let http = Http::new(format!("http://127.0.0.1:{port}"));
     wait_for("Prometheus to be ready", PATIENCE, || http.get("/-/ready", &[]).is_ok_and(|a| a.status == 200));
     // Its own histograms of requests should have something in them.
-    wait_for_result("twenty scrapes", Duration::from_secs(120), || {
+    wait_for_result("thirty scrapes", Duration::from_secs(120), || {
         let scrapes = http.promql_value("min(count_over_time(up[2m]))")?;
-        if scrapes >= 20.0 { Ok(()) } else { Err(format!("{scrapes} scrapes")) }
+        if scrapes >= 30.0 { Ok(()) } else { Err(format!("{scrapes} scrapes")) }
     });
     config("");
     peer.signal("HUP");

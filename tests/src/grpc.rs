@@ -25,7 +25,13 @@ pub fn clear_text_client() -> Client {
 /// Calls a method of the server at `base` with a message and perhaps an `authorization`.
 ///
 /// Errors when the server cannot be reached or does not answer as gRPC does.
-pub fn call(client: &Client, base: &str, method: &str, authorization: Option<&str>, message: &[u8]) -> anyhow::Result<GrpcAnswer> {
+pub fn call(
+    client: &Client,
+    base: &str,
+    method: &str,
+    authorization: Option<&str>,
+    message: &[u8],
+) -> anyhow::Result<GrpcAnswer> {
     let mut frame = vec![0];
     frame.extend(u32::try_from(message.len()).context("message fits a frame")?.to_be_bytes());
     frame.extend(message);

@@ -34,21 +34,23 @@ impl Answer {
 
     /// The body as JSON; panics with the body when it is not.
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("not JSON ({e}): status {} {}", self.status, self.text()))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|e| panic!("not JSON ({e}): status {} {}", self.status, self.text()))
     }
 }
 
 impl Http {
     /// A client of `base`.
     pub fn new(base: impl Into<String>) -> Self {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder().timeout(Duration::from_secs(30)).no_proxy().build().expect("a client can be built");
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let client =
+            Client::builder().timeout(Duration::from_secs(30)).no_proxy().build().expect("a client can be built");
         Self { base: base.into(), client }
     }
 
     /// A client of `base` that trusts one certificate and no other.
     pub fn trusting(base: impl Into<String>, certificate_pem: &str) -> Self {
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        rustls::crypto::ring::default_provider().install_default().ok();
         let certificate = reqwest::Certificate::from_pem(certificate_pem.as_bytes()).expect("a certificate in PEM");
         let client = Client::builder()
             .timeout(Duration::from_secs(30))
@@ -78,7 +80,8 @@ impl Http {
 
     /// POST of a body.
     pub fn post(&self, path: &str, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> anyhow::Result<Answer> {
-        let request = headers.iter().fold(self.client.post(format!("{}{path}", self.base)), |r, (n, v)| r.header(*n, *v));
+        let request =
+            headers.iter().fold(self.client.post(format!("{}{path}", self.base)), |r, (n, v)| r.header(*n, *v));
         self.send(request.body(body.into()))
     }
 

@@ -99,7 +99,8 @@ impl Oracle {
                 http.post("/api/v1/write", wire::REMOTE_WRITE, wire::remote_write(vec![series]))
             }
             Signal::Logs => {
-                let lines: Vec<_> = items.clone().map(|s| (self.log_ns(s), format!("sequence={s} of the oracle"))).collect();
+                let lines: Vec<_> =
+                    items.clone().map(|s| (self.log_ns(s), format!("sequence={s} of the oracle"))).collect();
                 let body = wire::loki_push(&[("service_name", "oracle"), ("writer", &self.name)], &lines);
                 http.post("/loki/api/v1/push", &[("content-type", "application/json")], body)
             }

@@ -20,6 +20,7 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
 }
 
 /// Says that a test is skipped and why. Tests that call it return at once.
+#[expect(clippy::print_stdout, reason = "the one line that says what a run left out")]
 pub fn skipped(test: &str, why: &str) {
     println!("skipped: {test}: {why}");
 }
@@ -119,8 +120,8 @@ impl Peer {
     /// kill -9.
     pub fn kill(&mut self) {
         // Already gone is as good as killed.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.child.kill().ok();
+        self.child.wait().ok();
     }
 
     /// Sends a signal by name (`TERM`, `HUP`).

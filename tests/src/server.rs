@@ -65,7 +65,7 @@ pub fn fresh_dir(name: &str) -> PathBuf {
     let n = SERVERS.fetch_add(1, Ordering::Relaxed);
     let dir = std::env::temp_dir().join(format!("trefoil-test-{}-{n}-{name}", std::process::id()));
     // A folder of an earlier process with the same id is of no use to anybody.
-    let _ = std::fs::remove_dir_all(&dir);
+    std::fs::remove_dir_all(&dir).ok();
     std::fs::create_dir_all(&dir).expect("the temporary folder is writable");
     dir
 }
@@ -159,7 +159,7 @@ impl Drop for Server {
         self.peer.kill();
         if !std::thread::panicking() {
             // What stays behind is only disk space.
-            let _ = std::fs::remove_dir_all(&self.dir);
+            std::fs::remove_dir_all(&self.dir).ok();
         }
     }
 }

@@ -8,8 +8,9 @@ use trefoil_tests::{Http, items, text};
 /// Greatest relative difference of two numbers that are the same.
 const TOLERANCE: f64 = 1e-9;
 
-/// Queries whose answers may differ from those of Prometheus 2.42, each with the reason. None.
-const KNOWN_DIFFERENCES: &[(&str, &str)] = &[];
+/// Queries whose answers differ from those of Prometheus 2.42, each with the reason.
+const KNOWN_DIFFERENCES: &[(&str, &str)] =
+    &[("node_load1 atan2 node_load5", "Prometheus 3 drops the metric name, 2.42 keeps it")];
 
 /// Asked at one time.
 const INSTANT: &[&str] = &[
@@ -17,7 +18,7 @@ const INSTANT: &[&str] = &[
     "node_load1 + node_load5",
     "count({__name__=~\".+\"})",
     "count by (job) ({__name__=~\"node_.*|prometheus_.*\"})",
-    "topk(5, count by (__name__) ({__name__=~\".+\"}))",
+    "topk(3, {__name__=~\"node_memory_(MemTotal|MemFree|Active|Cached)_bytes\"})",
     "bottomk(2, node_filesystem_size_bytes)",
     "node_memory_MemTotal_bytes - node_memory_MemAvailable_bytes",
     "100 * (1 - node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes)",
@@ -74,14 +75,15 @@ const INSTANT: &[&str] = &[
     "(sum(rate(prometheus_http_requests_total{code=~\"2..\"}[15s])) by (handler)) > 0",
 ];
 
-/// Asked over the last twenty seconds in steps of a second.
+/// Asked over the last ten seconds in steps of a second. No window reaches back to the begin of the series: there
+/// Prometheus 3 extrapolates counters otherwise than 2.42.
 const RANGE: &[&str] = &[
     "up",
     "node_memory_MemFree_bytes",
     "rate(node_cpu_seconds_total{cpu=\"0\"}[5s])",
     "sum by (mode) (increase(node_cpu_seconds_total[5s]))",
     "histogram_quantile(0.9, rate(prometheus_http_request_duration_seconds_bucket[10s]))",
-    "topk(2, rate(prometheus_http_requests_total[10s]))",
+    "topk(2, {__name__=~\"node_memory_(MemTotal|MemFree|Active|Cached)_bytes\"})",
     "avg_over_time(go_goroutines[5s:1s])",
     "node_load1 offset 2s",
     "count by (job) ({__name__=~\".+\"}) > 100",
@@ -93,14 +95,14 @@ const RANGE: &[&str] = &[
 /// The same question to both; the answers that differ.
 pub(crate) fn compare(theirs: &Http, ours: &Http, at_ms: i64) -> Vec<String> {
     let seconds = |ms: i64| format!("{:.3}", ms as f64 / 1000.0);
-    let (start, end) = (seconds(at_ms - 20_000), seconds(at_ms));
+    let (start, end) = (seconds(at_ms - 10_000), seconds(at_ms));
     let mut faults = Vec::new();
     let mut empty = Vec::new();
     let questions = INSTANT.iter().map(|q| (*q, "/api/v1/query", vec![("query", *q), ("time", end.as_str())]));
     let window = [("start", start.as_str()), ("end", end.as_str())];
-    let ranges = RANGE.iter().map(|q| {
-        (*q, "/api/v1/query_range", [vec![("query", *q), ("step", "1")], window.to_vec()].concat())
-    });
+    let ranges = RANGE
+        .iter()
+        .map(|q| (*q, "/api/v1/query_range", [vec![("query", *q), ("step", "1")], window.to_vec()].concat()));
     for (query, path, parameters) in questions.chain(ranges) {
         if KNOWN_DIFFERENCES.iter().any(|(name, _)| *name == query) {
             continue;

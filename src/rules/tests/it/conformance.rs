@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use trefoil_config::RuleFile;
 use trefoil_rules::check_rule_file;
 
+#[expect(clippy::print_stdout, reason = "the one line that says what a run left out")]
 fn rules_dir(test: &str) -> Option<PathBuf> {
     let dir = std::env::var_os("TREFOIL_CONFORMANCE")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/conformance"), PathBuf::from)

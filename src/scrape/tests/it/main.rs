@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use trefoil_scrape::exposition::{Exposition, Line, TextFormat, series_labels};
 
 /// The folder of conformance data, or `None` after saying that the test is skipped.
+#[expect(clippy::print_stdout, reason = "the one line that says what a run left out")]
 fn conformance_dir(test: &str) -> Option<PathBuf> {
     let dir = std::env::var_os("TREFOIL_CONFORMANCE")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/conformance"), PathBuf::from);
