@@ -15,6 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use prometheus::{IntCounterVec, register_int_counter_vec};
 use ring::hmac;
@@ -262,8 +263,33 @@ pub(crate) async fn admit(state: &AppState, access: Access, mut request: Request
             request.extensions_mut().insert(identity);
             Ok(request)
         }
-        Err(refusal) => Err(refuse(refusal, scope, auth.challenge(), request.headers())),
+        Err(refusal) => {
+            let (head, body) = request.into_parts();
+            drain(body).await;
+            Err(refuse(refusal, scope, auth.challenge(), &head.headers))
+        }
     }
+}
+
+/// Most bytes of a refused request's body that are read, so that the sender gets to read the answer.
+const DRAIN_BYTES_MAX: usize = 1 << 20;
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Reads and drops a bounded body. Over HTTP/2 a stream whose body nobody read is reset, and the answer with it.
+async fn drain(body: Body) {
+    let mut body = body;
+    let read = async {
+        let mut left = DRAIN_BYTES_MAX;
+        while let Some(Ok(frame)) = body.frame().await {
+            let bytes = frame.data_ref().map_or(0, |d| d.len());
+            if bytes > left {
+                return;
+            }
+            left -= bytes;
+        }
+    };
+    // Whoever is slower is cut off.
+    drop(tokio::time::timeout(DRAIN_TIME_MAX, read).await);
 }
 
 fn refuse(refusal: Refusal, scope: Scope, challenge: &'static str, headers: &HeaderMap) -> Response {

@@ -200,9 +200,11 @@ async fn not_found(request: Request) -> Response {
 async fn guard(State(route): State<Guarded>, request: Request, next: Next) -> Response {
     let span = info_span!(
         "http",
+        otel.name = format!("{} {}", request.method(), route.path),
+        otel.kind = "server",
         method = %request.method(),
         route = route.path,
-        status = tracing::field::Empty
+        http.response.status_code = tracing::field::Empty
     );
     let began = route.state.clock.monotonic();
     let response = async {
@@ -214,7 +216,7 @@ async fn guard(State(route): State<Guarded>, request: Request, next: Next) -> Re
     .instrument(span.clone())
     .await;
     let status = response.status();
-    span.record("status", status.as_u16());
+    span.record("http.response.status_code", status.as_u16());
     REQUESTS.with_label_values(&[route.path, code(status)]).inc();
     let took = route.state.clock.monotonic().saturating_sub(began);
     SECONDS.with_label_values(&[route.path]).observe(took.as_secs_f64());

@@ -198,7 +198,10 @@ impl Output<'_> {
         }
         if len > self.ratio_max_bytes {
             limits::hit("inflate_ratio_max");
-            return Err(IngestError::Malformed("body inflates to more than its size allows".to_owned()));
+            return Err(IngestError::Malformed(format!(
+                "body inflates to more than {} bytes, which its size and inflate_ratio_max allow",
+                self.ratio_max_bytes
+            )));
         }
         Ok(())
     }

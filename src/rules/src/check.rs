@@ -6,15 +6,15 @@ use trefoil_config::{ConfigError, Diagnostic, RuleFile, RulePlaces};
 use trefoil_promql::parser::{ParserOptions, parse};
 use trefoil_template::alert::check_alert_template;
 
-/// Checks the expressions and templates of a rule file: all faults with their places.
-pub fn check_rule_file(rules: &RuleFile, file: Option<&Path>) -> Vec<Diagnostic> {
+/// Checks the expressions (with the features of `parser` switched on) and templates of a rule file: all faults with their places.
+pub fn check_rule_file(rules: &RuleFile, file: Option<&Path>, parser: ParserOptions) -> Vec<Diagnostic> {
     let mut faults = Vec::new();
     for group in &rules.groups {
         for rule in &group.rules {
             let of = |pos, message: String| {
                 RulePlaces::diagnostic(file, pos, format!("group {:?}, rule {:?}: {message}", group.name, rule.name()))
             };
-            if let Err(error) = parse(&rule.expr, ParserOptions::default()) {
+            if let Err(error) = parse(&rule.expr, parser) {
                 faults.push(of(rule.places.expr, format!("could not parse expression: {error}")));
             }
             if !rule.is_alert() {
@@ -36,12 +36,12 @@ pub fn check_rule_file(rules: &RuleFile, file: Option<&Path>) -> Vec<Diagnostic>
 }
 
 /// Loads and checks rule files; all of them are good, or the faults of all of them come back.
-pub fn load_rule_files(paths: &[PathBuf]) -> Result<Vec<(PathBuf, RuleFile)>, Vec<ConfigError>> {
+pub fn load_rule_files(paths: &[PathBuf], parser: ParserOptions) -> Result<Vec<(PathBuf, RuleFile)>, Vec<ConfigError>> {
     let (mut files, mut errors) = (Vec::new(), Vec::new());
     for path in paths {
         match RuleFile::load(path) {
             Ok(rules) => {
-                let faults = check_rule_file(&rules, Some(path));
+                let faults = check_rule_file(&rules, Some(path), parser);
                 if faults.is_empty() {
                     files.push((path.clone(), rules));
                 } else {

@@ -60,6 +60,16 @@ impl DataDirLock {
     }
 }
 
+/// Says whether a directory holds the database of a Prometheus server (which is not read), and whether that server
+/// runs on it now. `None`: no such database.
+pub fn foreign_database(dir: &Path) -> Option<bool> {
+    let is_prometheus = ["wal", "chunks_head"].iter().any(|name| dir.join(name).is_dir());
+    is_prometheus.then(|| {
+        let lock = OpenOptions::new().write(true).open(dir.join("lock"));
+        lock.is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_err())
+    })
+}
+
 /// Checks the FORMAT file of a data directory, writing it when it is missing.
 pub fn check_format(vfs: &dyn Vfs, dir: &Path) -> Result<(), DataDirError> {
     let io = |source| DataDirError::Io { dir: dir.to_owned(), source };

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use trefoil_config::{Config, ConfigError, LoadedConfig, WebConfig};
+use trefoil_promql::ParserOptions;
 use trefoil_rules::load_rule_files;
 
 use crate::cli::{CheckCommand, ServeArgs};
@@ -66,7 +67,8 @@ fn check_config(file: &Path, syntax_only: bool) -> Result<String, Vec<String>> {
 }
 
 fn check_rules(paths: &[PathBuf]) -> Result<String, Vec<String>> {
-    let files = load_rule_files(paths).map_err(|errors| errors.iter().map(chain).collect::<Vec<_>>())?;
+    let files = load_rule_files(paths, ParserOptions::default())
+        .map_err(|errors| errors.iter().map(chain).collect::<Vec<_>>())?;
     let rules: usize = files.iter().flat_map(|(_, f)| &f.groups).map(|g| g.rules.len()).sum();
     Ok(format!("SUCCESS: {} rule files, {rules} rules", files.len()))
 }

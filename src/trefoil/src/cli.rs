@@ -69,6 +69,10 @@ pub(crate) struct ServeArgs {
     /// Address of OTLP over HTTP. Default 127.0.0.1:4318.
     #[arg(long = "otlp.http-address", value_name = "HOST:PORT")]
     pub otlp_http_address: Option<String>,
+    /// Language features that are off by default, separated by commas: promql-experimental-functions,
+    /// promql-extended-range-selectors, promql-binop-fill-modifiers, promql-delayed-name-removal, use-start-timestamps.
+    #[arg(long = "enable-feature", value_name = "NAMES", value_delimiter = ',')]
+    pub enable_feature: Vec<String>,
     /// Least severity that is logged: debug, info, warn, error.
     #[arg(long = "log.level", value_name = "LEVEL")]
     pub log_level: Option<String>,
@@ -80,7 +84,6 @@ pub(crate) struct ServeArgs {
 /// Flags of Prometheus that may stand in a unit file and mean nothing here, with whether a value follows.
 pub(crate) const IGNORED_FLAGS: &[(&str, bool)] = &[
     ("--agent", false),
-    ("--enable-feature", true),
     ("--query.lookback-delta", true),
     ("--query.max-concurrency", true),
     ("--query.max-samples", true),
@@ -194,6 +197,12 @@ pub(crate) struct Target {
     /// Value of the Authorization header, for example `Bearer …`.
     #[arg(long, env = "TREFOIL_AUTHORIZATION", hide_env_values = true)]
     pub authorization: Option<String>,
+    /// PEM file of the authority that signed the server's certificate.
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// Does not verify the server's certificate.
+    #[arg(long)]
+    pub insecure: bool,
     /// Form of the answer.
     #[arg(long, short, value_enum, default_value_t = Output::Table)]
     pub output: Output,

@@ -8,6 +8,7 @@ use tracing::info;
 use trefoil_demo::{DemoOptions, Shop};
 
 use crate::cli::DemoArgs;
+use crate::features::features;
 use crate::serve::Server;
 
 /// The folder of a demo that was given none; removed at the end.
@@ -42,7 +43,7 @@ pub(crate) async fn run(arguments: DemoArgs) -> anyhow::Result<()> {
     std::fs::write(&config, text).context("write the demo's configuration")?;
     let mut flags = arguments.serve.overrides();
     flags.storage_tsdb_path.get_or_insert_with(|| dir.join("data"));
-    let server = Server::start(Some(config), flags).await?;
+    let server = Server::start(Some(config), flags, features(&arguments.serve.enable_feature)).await?;
     let url = |address: &Option<String>| address.as_ref().map(|a| format!("http://{a}"));
     let base = format!("http://{}", server.addresses.http);
     let mut options = DemoOptions::new(

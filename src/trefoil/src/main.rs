@@ -8,6 +8,7 @@ mod check;
 mod cli;
 mod counted;
 mod demo;
+mod features;
 mod logging;
 mod memory;
 mod query;

@@ -15,7 +15,12 @@ pub(crate) async fn run(command: QueryCommand, now_ms: i64) -> anyhow::Result<()
 }
 
 async fn ask(target: &Target, path: &str, query: &[(&str, String)]) -> anyhow::Result<Value> {
-    let client = reqwest::Client::builder().build().context("http client")?;
+    let mut client = reqwest::Client::builder().tls_danger_accept_invalid_certs(target.insecure);
+    if let Some(file) = &target.ca_file {
+        let pem = std::fs::read(file).with_context(|| format!("read {}", file.display()))?;
+        client = client.tls_certs_only(reqwest::Certificate::from_pem_bundle(&pem).context("read certificates")?);
+    }
+    let client = client.build().context("http client")?;
     let mut request = client.get(format!("{}{path}", target.server.trim_end_matches('/'))).query(query);
     if let Some(value) = &target.authorization {
         request = request.header("authorization", value);

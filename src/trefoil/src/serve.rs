@@ -17,7 +17,7 @@ use trefoil_config::{Config, FlagOverrides, LoadedConfig, RuleFile};
 use trefoil_events::{EventStore, EventStoreOptions};
 use trefoil_ingest::{Ingest, IngestOptions, counters};
 use trefoil_model::{AlertReceiver, EventWriter, LogReader, MetricReader, MetricWriter, TraceReader};
-use trefoil_promql::{Engine, EngineOptions, ParserOptions};
+use trefoil_promql::{Engine, ParserOptions};
 use trefoil_rules::{RuleManager, RuleOptions, load_rule_files};
 use trefoil_runtime::{Accountant, DataDirLock, OnError, Phase, RealClock, RealVfs, SharedClock, Tasks, data_dir};
 use trefoil_scrape::ScrapeManager;
@@ -27,6 +27,7 @@ use crate::background::{self, Stores};
 use crate::check::{chain, env};
 use crate::cli::ServeArgs;
 use crate::counted::Counted;
+use crate::features::{Features, features};
 use crate::self_telemetry::{self, Collector, Identity};
 use crate::{logging, memory};
 
@@ -50,7 +51,12 @@ static BUILD_INFO: LazyLock<IntGaugeVec> = LazyLock::new(|| {
 
 /// Runs the server until it is told to stop.
 pub(crate) async fn run(arguments: ServeArgs, ignored: Vec<String>) -> anyhow::Result<()> {
-    let server = Server::start(arguments.config_file.clone(), arguments.overrides()).await?;
+    let features = features(&arguments.enable_feature);
+    let unknown = features.unknown.clone();
+    let server = Server::start(arguments.config_file.clone(), arguments.overrides(), features).await?;
+    for feature in unknown {
+        warn!(%feature, "feature has no meaning here and is ignored");
+    }
     for flag in ignored {
         warn!(%flag, "flag has no meaning here and is ignored");
     }
@@ -61,6 +67,7 @@ pub(crate) async fn run(arguments: ServeArgs, ignored: Vec<String>) -> anyhow::R
 struct Reloader {
     path: Option<PathBuf>,
     flags: FlagOverrides,
+    parser: ParserOptions,
     scrape: Arc<ScrapeManager>,
     rules: Arc<RuleManager>,
     dispatcher: Arc<Dispatcher>,
@@ -74,10 +81,10 @@ struct Checked {
     rules: Vec<(PathBuf, RuleFile)>,
 }
 
-fn load(path: Option<&Path>, flags: &FlagOverrides) -> anyhow::Result<Checked> {
+fn load(path: Option<&Path>, flags: &FlagOverrides, parser: ParserOptions) -> anyhow::Result<Checked> {
     let config = Config::load_with(path, flags, &env).map_err(|e| anyhow!(chain(&e)))?;
     let paths = config.config.rule_file_paths().map_err(|e| anyhow!(chain(&e)))?;
-    let rules = load_rule_files(&paths).map_err(|errors| {
+    let rules = load_rule_files(&paths, parser).map_err(|errors| {
         let texts: Vec<String> = errors.iter().map(chain).collect();
         anyhow!("rule files: {}", texts.join("\n"))
     })?;
@@ -114,7 +121,7 @@ impl Reloader {
 
     /// Reads everything again; on any fault the configuration in force stays.
     fn reload(&self, app: &App) -> anyhow::Result<()> {
-        let result = load(self.path.as_deref(), &self.flags).and_then(|checked| {
+        let result = load(self.path.as_deref(), &self.flags, self.parser).and_then(|checked| {
             self.apply(&checked)?;
             app.set_config(Arc::clone(&checked.config)).context("bearer tokens")
         });
@@ -158,8 +165,8 @@ pub(crate) struct Addresses {
 
 impl Server {
     /// Starts a server: binds, opens the stores, replays, and puts the configuration in force.
-    pub(crate) async fn start(path: Option<PathBuf>, flags: FlagOverrides) -> anyhow::Result<Self> {
-        let checked = load(path.as_deref(), &flags)?;
+    pub(crate) async fn start(path: Option<PathBuf>, flags: FlagOverrides, features: Features) -> anyhow::Result<Self> {
+        let checked = load(path.as_deref(), &flags, features.parser)?;
         let loaded = Arc::clone(&checked.config);
         let config = &loaded.config;
         let own = &config.trefoil.self_telemetry;
@@ -174,6 +181,18 @@ impl Server {
         let servers = Servers::bind(&loaded).await?;
         let addresses = addresses_of(&servers);
         let data = config.trefoil.data_dir().to_path_buf();
+        match data_dir::foreign_database(&data) {
+            Some(true) => {
+                return Err(anyhow!(
+                    "data directory {} is in use by a Prometheus server; stop it first",
+                    data.display()
+                ));
+            }
+            Some(false) => {
+                warn!(data_dir = %data.display(), "the directory holds a Prometheus database, which is not read")
+            }
+            None => {}
+        }
         let lock = DataDirLock::acquire(&data)?;
         let vfs = RealVfs::shared();
         data_dir::check_format(&*vfs, &data)?;
@@ -200,7 +219,7 @@ impl Server {
             Arc::clone(&clock),
             IngestOptions::default(),
         );
-        let engine = Engine::new(EngineOptions::default(), ParserOptions::default());
+        let engine = Engine::new(features.engine, features.parser);
         let scraped = Counted { protocol: counters::SCRAPE, inner: Arc::clone(&writer) };
         let scrape = Arc::new(ScrapeManager::new(Arc::new(scraped), Arc::clone(&clock), tasks.clone(), limits.clone()));
         let dispatcher = Arc::new(Dispatcher::new(Arc::clone(&clock)));
@@ -222,6 +241,7 @@ impl Server {
         let reloader = Arc::new(Reloader {
             path,
             flags: flags.clone(),
+            parser: features.parser,
             scrape: Arc::clone(&scrape),
             rules: Arc::clone(&rules),
             dispatcher: Arc::clone(&dispatcher),

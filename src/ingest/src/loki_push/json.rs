@@ -19,8 +19,10 @@ pub(super) fn decode(bytes: &[u8], builder: &mut Builder<'_>) -> Result<(), Inge
     if bytes.trim_ascii_start().first().is_some_and(|b| *b != b'{') {
         return Err(IngestError::Malformed("malformed JSON push request: expected an object".to_owned()));
     }
-    let request: Request<'_> = serde_json::from_slice(bytes)
-        .map_err(|e| IngestError::Malformed(format!("malformed JSON push request: {e}")))?;
+    // A byte that is not UTF-8 becomes U+FFFD, as in Loki, instead of costing the whole batch.
+    let text = String::from_utf8_lossy(bytes);
+    let request: Request<'_> =
+        serde_json::from_str(&text).map_err(|e| IngestError::Malformed(format!("malformed JSON push request: {e}")))?;
     for stream in request.streams {
         let mut labels = LabelsBuilder::new();
         for (name, value) in stream.stream.0 {

@@ -19,7 +19,10 @@ fn rules_dir(test: &str) -> Option<PathBuf> {
 /// Loads and checks; the faults as one text.
 fn load(path: &Path) -> Result<RuleFile, String> {
     let rules = RuleFile::load(path).map_err(|e| e.to_string())?;
-    let faults: Vec<String> = check_rule_file(&rules, Some(path)).iter().map(ToString::to_string).collect();
+    let faults: Vec<String> = check_rule_file(&rules, Some(path), trefoil_promql::ParserOptions::default())
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     if faults.is_empty() { Ok(rules) } else { Err(faults.join("\n")) }
 }
 
