@@ -29,7 +29,7 @@ const sdk = new NodeSDK({
     }),
   ],
   logRecordProcessors: [
-    new BatchLogRecordProcessor(new OTLPLogExporter({ url: `${endpoint}/v1/logs` }), { scheduledDelayMillis: 200 }),
+    new BatchLogRecordProcessor({ exporter: new OTLPLogExporter({ url: `${endpoint}/v1/logs` }), scheduledDelayMillis: 200 }),
   ],
   instrumentations: [new HttpInstrumentation(), new ExpressInstrumentation()],
 });
