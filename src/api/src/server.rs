@@ -365,7 +365,9 @@ async fn answer(kind: Kind, shared: &Shared, mut request: Request) -> Response {
     }
     let open = shared.open.read().clone();
     let Some(open) = open else { return starting(&request) };
-    let origin = request.headers().get(http::header::ORIGIN).cloned();
+    // Prometheus lets any page read; Loki and Jaeger do not, and neither do we for logs and traces.
+    let is_prometheus = request.uri().path().contains("/api/v1/") && !request.uri().path().contains("/loki/");
+    let origin = request.headers().get(http::header::ORIGIN).cloned().filter(|_| is_prometheus);
     let mut response = if request.method() == Method::OPTIONS && kind != Kind::OtlpGrpc {
         StatusCode::NO_CONTENT.into_response()
     } else {

@@ -5,6 +5,8 @@
 //! Invariants: it knows the configuration's plain structs and nothing else of ours; credentials and headers that stand
 //! in files are read afresh for each request.
 
+mod verifier;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -60,33 +62,34 @@ impl HttpClient {
             builder = builder.http1_only();
         }
         let ca = inline_or_file("tls_config.ca", &tls.ca, tls.ca_file.as_deref())?;
-        if let Some(pem) = ca {
-            let bad = |e: reqwest::Error| ClientError::Setting(format!("tls_config.ca is not PEM: {e}"));
-            builder = builder.tls_certs_only(reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(bad)?);
-        }
         let cert = inline_or_file("tls_config.cert", &tls.cert, tls.cert_file.as_deref())?;
         let key = tls.key.as_ref().map_or("", Secret::expose);
         let key = inline_or_file("tls_config.key", key, tls.key_file.as_deref())?;
-        match (cert, key) {
-            (Some(cert), Some(key)) => {
-                let bad = |e: reqwest::Error| ClientError::Setting(format!("client certificate is not PEM: {e}"));
-                builder =
-                    builder.identity(reqwest::Identity::from_pem(format!("{cert}\n{key}").as_bytes()).map_err(bad)?);
-            }
-            (None, None) => {}
+        let identity = match (&cert, &key) {
+            (Some(cert), Some(key)) => Some((cert.as_str(), key.as_str())),
+            (None, None) => None,
             _ => {
-                return Err(ClientError::Setting(
-                    "tls_config needs both a certificate and a key, or neither".to_owned(),
-                ));
+                let reason = "tls_config needs both a certificate and a key, or neither";
+                return Err(ClientError::Setting(reason.to_owned()));
             }
-        }
-        if tls.insecure_skip_verify {
-            builder = builder.tls_danger_accept_invalid_certs(true);
-        }
-        if !tls.server_name.is_empty() {
-            return Err(ClientError::Setting(
-                "tls_config.server_name is not supported: address the target by that name".to_owned(),
-            ));
+        };
+        match ca {
+            Some(pem) if !tls.insecure_skip_verify => {
+                let tls = verifier::tls_config(&pem, &tls.server_name, identity, config.enable_http2)?;
+                builder = builder.tls_backend_preconfigured(tls);
+            }
+            _ => {
+                if !tls.server_name.is_empty() && !tls.insecure_skip_verify {
+                    let reason = "tls_config.server_name needs tls_config.ca or ca_file beside it";
+                    return Err(ClientError::Setting(reason.to_owned()));
+                }
+                if let Some((cert, key)) = identity {
+                    let bad = |e: reqwest::Error| ClientError::Setting(format!("client certificate is not PEM: {e}"));
+                    let pem = format!("{cert}\n{key}");
+                    builder = builder.identity(reqwest::Identity::from_pem(pem.as_bytes()).map_err(bad)?);
+                }
+                builder = builder.tls_danger_accept_invalid_certs(tls.insecure_skip_verify);
+            }
         }
         match &config.proxy.proxy_url {
             Some(url) => {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use trefoil_model::WriteError;
@@ -29,6 +29,8 @@ struct Inner {
     /// Milliseconds since `start` up to which `available` is fresh.
     fresh_until_ms: AtomicU64,
     available: AtomicU64,
+    /// Whether it was said that the disk is full.
+    full: AtomicBool,
 }
 
 impl DiskGuard {
@@ -41,6 +43,7 @@ impl DiskGuard {
             start: Instant::now(),
             fresh_until_ms: AtomicU64::new(0),
             available: AtomicU64::new(u64::MAX),
+            full: AtomicBool::new(false),
         }))
     }
 
@@ -67,6 +70,14 @@ impl DiskGuard {
             Err(error) => tracing::warn!(dir = %inner.dir.display(), %error, "free disk space is unknown"),
         }
         let available = inner.available.load(Ordering::Relaxed);
+        let full = available < inner.floor_bytes;
+        if inner.full.swap(full, Ordering::Relaxed) != full {
+            if full {
+                tracing::error!(dir = %inner.dir.display(), available, floor = inner.floor_bytes, "disk is full, writes are refused");
+            } else {
+                tracing::info!(dir = %inner.dir.display(), available, "disk has room again, writes are taken");
+            }
+        }
         let fresh = if available >= inner.floor_bytes { FRESH_WITH_ROOM } else { FRESH_WITHOUT_ROOM };
         let fresh_ms = u64::try_from(fresh.as_millis()).unwrap_or(u64::MAX);
         inner.fresh_until_ms.store(now_ms.saturating_add(fresh_ms), Ordering::Relaxed);

@@ -49,7 +49,7 @@ pub(crate) struct ServeArgs {
     #[arg(long = "storage.tsdb.path", alias = "data", value_name = "DIR")]
     pub storage_path: Option<PathBuf>,
     /// How long metrics are kept, for example 15d.
-    #[arg(long = "storage.tsdb.retention.time", value_name = "DURATION")]
+    #[arg(long = "storage.tsdb.retention.time", alias = "storage.tsdb.retention", value_name = "DURATION")]
     pub retention_time: Option<String>,
     /// Address of the HTTP listener. Default 127.0.0.1:9090.
     #[arg(long = "web.listen-address", value_name = "HOST:PORT")]
@@ -83,7 +83,6 @@ pub(crate) struct ServeArgs {
 
 /// Flags of Prometheus that may stand in a unit file and mean nothing here, with whether a value follows.
 pub(crate) const IGNORED_FLAGS: &[(&str, bool)] = &[
-    ("--agent", false),
     ("--query.lookback-delta", true),
     ("--query.max-concurrency", true),
     ("--query.max-samples", true),
@@ -95,7 +94,6 @@ pub(crate) const IGNORED_FLAGS: &[(&str, bool)] = &[
     ("--storage.tsdb.no-lockfile", false),
     ("--storage.tsdb.retention.size", true),
     ("--storage.tsdb.wal-compression", false),
-    ("--no-storage.tsdb.wal-compression", false),
     ("--storage.tsdb.min-block-duration", true),
     ("--storage.tsdb.max-block-duration", true),
     ("--web.console.libraries", true),
@@ -276,6 +274,11 @@ pub(crate) fn adapt(arguments: Vec<String>) -> (Vec<String>, Vec<String>) {
     let mut rest = rest.into_iter().peekable();
     while let Some(argument) = rest.next() {
         let (name, value) = argument.split_once('=').map_or((argument.as_str(), None), |(n, v)| (n, Some(v)));
+        if serves && name.starts_with("--no-") {
+            // The default of all switches here is off.
+            ignored.push(name.to_owned());
+            continue;
+        }
         match IGNORED_FLAGS.iter().find(|(flag, _)| serves && *flag == name) {
             Some((flag, takes_value)) => {
                 if *takes_value && value.is_none() && rest.peek().is_some_and(|next| !next.starts_with("--")) {
@@ -316,6 +319,7 @@ mod tests {
             &["--web.console.templates", "--query.timeout"],
         );
         check("trefoil serve --storage.tsdb.wal-compression", "trefoil serve", &["--storage.tsdb.wal-compression"]);
+        check("trefoil serve --no-web.enable-lifecycle", "trefoil serve", &["--no-web.enable-lifecycle"]);
         check("trefoil --version", "trefoil --version", &[]);
         check("trefoil query promql up", "trefoil query promql up", &[]);
         let (line, _) = adapt(

@@ -30,27 +30,43 @@ tokio::task_local! {
 
 /// Records waiting; more are dropped and counted.
 const QUEUE_MAX: usize = 4096;
-/// Log records collected a second, at the most.
-const LOGS_PER_SECOND: f64 = 50.0;
-/// Spans collected a second, at the most; spans that failed or took more than a second come on top.
-const SPANS_PER_SECOND: f64 = 10.0;
+/// Own records may be this share of what others send in (just below one in a hundred) ...
+const SHARE: f64 = 0.009;
+/// ... or so many a second if that is more, with a burst, so that an idle server shows something of itself.
+const LOGS: Rate = Rate { per_second: 2.0, burst: 200.0 };
+/// The same for spans.
+const SPANS: Rate = Rate { per_second: 0.2, burst: 40.0 };
+/// The same for spans that failed or took more than a second, which come on top.
+const NOTABLE_SPANS: Rate = Rate { per_second: 0.2, burst: 20.0 };
 const WRITE_EVERY: Duration = Duration::from_secs(1);
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy)]
+struct Rate {
+    per_second: f64,
+    burst: f64,
+}
+
+/// Tokens that come with time and with what others send.
+#[derive(Debug)]
 struct Bucket {
+    rate: Rate,
     tokens: f64,
     last: Duration,
 }
 
 impl Bucket {
     /// With all of its burst: the first records of a start come at once.
-    fn full(per_second: f64) -> Self {
-        Self { tokens: per_second * 2.0, last: Duration::ZERO }
+    fn full(rate: Rate) -> Self {
+        Self { rate, tokens: rate.burst, last: Duration::ZERO }
     }
 
-    fn take(&mut self, now: Duration, per_second: f64) -> bool {
-        let refill = now.saturating_sub(self.last).as_secs_f64() * per_second;
-        self.tokens = (self.tokens + refill).min(per_second * 2.0);
+    fn credit(&mut self, items: u64) {
+        self.tokens = (self.tokens + items as f64 * SHARE).min(self.rate.burst);
+    }
+
+    fn take(&mut self, now: Duration) -> bool {
+        let refill = now.saturating_sub(self.last).as_secs_f64() * self.rate.per_second;
+        self.tokens = (self.tokens + refill).min(self.rate.burst);
         self.last = now;
         if self.tokens < 1.0 {
             return false;
@@ -60,13 +76,13 @@ impl Bucket {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Queues {
     logs: VecDeque<LogRecord>,
     spans: VecDeque<Span>,
     log_rate: Bucket,
     span_rate: Bucket,
-    dropped: u64,
+    notable_rate: Bucket,
 }
 
 /// Where the layer puts what it collects.
@@ -80,9 +96,11 @@ impl Collector {
     /// An empty collector.
     pub(crate) fn new(clock: SharedClock) -> Self {
         let queues = Queues {
-            log_rate: Bucket::full(LOGS_PER_SECOND),
-            span_rate: Bucket::full(SPANS_PER_SECOND),
-            ..Queues::default()
+            logs: VecDeque::new(),
+            spans: VecDeque::new(),
+            log_rate: Bucket::full(LOGS),
+            span_rate: Bucket::full(SPANS),
+            notable_rate: Bucket::full(NOTABLE_SPANS),
         };
         Self { clock, queues: Arc::new(Mutex::new(queues)) }
     }
@@ -91,24 +109,27 @@ impl Collector {
         QUIET.try_with(|()| ()).is_ok()
     }
 
+    /// Notes that others sent in so many records, of which own telemetry may be a share.
+    pub(crate) fn credit(&self, logs: u64, spans: u64) {
+        let mut q = self.queues.lock();
+        q.log_rate.credit(logs);
+        q.span_rate.credit(spans);
+    }
+
     fn push_log(&self, record: LogRecord) {
         let now = self.clock.monotonic();
         let mut q = self.queues.lock();
-        if q.logs.len() < QUEUE_MAX && q.log_rate.take(now, LOGS_PER_SECOND) {
+        if q.logs.len() < QUEUE_MAX && q.log_rate.take(now) {
             q.logs.push_back(record);
-        } else {
-            q.dropped += 1;
         }
     }
 
     fn push_span(&self, span: Span) {
         let now = self.clock.monotonic();
-        let wanted = span.status_code == trefoil_model::StatusCode::Error || span.duration_ns() > 1_000_000_000;
+        let notable = span.status_code == trefoil_model::StatusCode::Error || span.duration_ns() > 1_000_000_000;
         let mut q = self.queues.lock();
-        if q.spans.len() < QUEUE_MAX && (q.span_rate.take(now, SPANS_PER_SECOND) || wanted) {
+        if q.spans.len() < QUEUE_MAX && (q.span_rate.take(now) || notable && q.notable_rate.take(now)) {
             q.spans.push_back(span);
-        } else {
-            q.dropped += 1;
         }
     }
 
@@ -253,10 +274,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_are_bounded() {
-        let mut bucket = Bucket { tokens: 0.0, last: Duration::ZERO };
+    fn rates_are_bounded_by_time_and_share() {
+        let mut bucket = Bucket::full(Rate { per_second: 5.0, burst: 10.0 });
         let at = Duration::from_secs(10);
-        assert_eq!((0..100).filter(|_| bucket.take(at, 5.0)).count(), 10);
-        assert_eq!((0..100).filter(|_| bucket.take(at + Duration::from_secs(1), 5.0)).count(), 5);
+        let taken = |bucket: &mut Bucket, at| (0..100).filter(|_| bucket.take(at)).count();
+        assert_eq!(taken(&mut bucket, at), 10);
+        assert_eq!(taken(&mut bucket, at + Duration::from_secs(1)), 5);
+        bucket.credit(500);
+        assert_eq!(taken(&mut bucket, at + Duration::from_secs(1)), 4, "less than one in a hundred");
     }
 }

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use trefoil_alertmanager::{AlertmanagerOptions, Dispatcher, FanOut, RemoteAlertmanagers};
 use trefoil_api::server::Kind;
 use trefoil_api::{App, AppState, BuildInfo, PromqlEvaluate, Servers, Setup};
-use trefoil_config::{Config, FlagOverrides, LoadedConfig, RuleFile};
+use trefoil_config::{Config, FlagOverrides, LoadedConfig, RuleFile, TrefoilConfig};
 use trefoil_events::{EventStore, EventStoreOptions};
 use trefoil_ingest::{Ingest, IngestOptions, counters};
 use trefoil_model::{AlertReceiver, EventWriter, LogReader, MetricReader, MetricWriter, TraceReader};
@@ -26,7 +26,7 @@ use trefoil_tsdb::{Tsdb, TsdbOptions};
 use crate::background::{self, Stores};
 use crate::check::{chain, env};
 use crate::cli::ServeArgs;
-use crate::counted::Counted;
+use crate::counted::{Counted, Credited};
 use crate::features::{Features, features};
 use crate::self_telemetry::{self, Collector, Identity};
 use crate::{logging, memory};
@@ -73,6 +73,26 @@ struct Reloader {
     dispatcher: Arc<Dispatcher>,
     remote: Arc<RemoteAlertmanagers>,
     external_url: String,
+    /// Our settings of the start, for what a reload cannot change.
+    started_with: TrefoilConfig,
+}
+
+/// Keys below `trefoil` that differ and that only a restart puts in force.
+fn needs_restart(started_with: &TrefoilConfig, now: &TrefoilConfig) -> Vec<&'static str> {
+    [
+        ("data_dir", started_with.data_dir != now.data_dir),
+        ("external_url", started_with.external_url != now.external_url),
+        ("enable_lifecycle", started_with.enable_lifecycle != now.enable_lifecycle),
+        ("listeners", started_with.listeners != now.listeners),
+        ("limits", started_with.limits != now.limits),
+        ("retention", started_with.retention != now.retention),
+        ("journal", started_with.journal != now.journal),
+        ("memtable", started_with.memtable != now.memtable),
+        ("self_telemetry", started_with.self_telemetry != now.self_telemetry),
+    ]
+    .into_iter()
+    .filter_map(|(key, differs)| differs.then_some(key))
+    .collect()
 }
 
 /// A configuration with the rule files that it names, all checked.
@@ -128,7 +148,12 @@ impl Reloader {
         RELOAD_OK.set(i64::from(result.is_ok()));
         app.note_reload(result.is_ok());
         match &result {
-            Ok(()) => info!("configuration reloaded"),
+            Ok(()) => {
+                info!("configuration reloaded");
+                for key in needs_restart(&self.started_with, &app.config().config.trefoil) {
+                    warn!(key, "this setting below trefoil takes effect after a restart only");
+                }
+            }
             Err(error) => {
                 tracing::error!(error = format!("{error:#}"), "configuration not reloaded, the old one stays in force")
             }
@@ -211,9 +236,13 @@ impl Server {
         let writer: Arc<dyn MetricWriter> = metrics.clone();
         let reader: Arc<dyn MetricReader> = metrics;
         let event_writer: Arc<dyn EventWriter> = events.clone();
+        let pushed: Arc<dyn EventWriter> = match &collector {
+            Some(c) => Arc::new(Credited { collector: c.clone(), inner: Arc::clone(&event_writer) }),
+            None => Arc::clone(&event_writer),
+        };
         let ingest = Ingest::new(
             Arc::clone(&writer),
-            Arc::clone(&event_writer),
+            pushed,
             limits.clone(),
             accountant.clone(),
             Arc::clone(&clock),
@@ -247,6 +276,7 @@ impl Server {
             dispatcher: Arc::clone(&dispatcher),
             remote,
             external_url: external_url.clone(),
+            started_with: config.trefoil.clone(),
         });
         let quit = Arc::new(Notify::new());
         let app = make_app(AppParts {

@@ -71,7 +71,10 @@ fn bombs_are_refused_while_they_inflate() {
     // Two megabytes out of some kilobytes: small, but beyond the ratio.
     let body = gzip(&vec![0u8; 2 << 20]);
     let error = inflate(Encoding::Gzip, body, &Limits::default(), &Accountant::unlimited()).unwrap_err();
-    assert_eq!(error.to_string(), "body inflates to more than 1048576 bytes, which its size and inflate_ratio_max allow");
+    assert_eq!(
+        error.to_string(),
+        "body inflates to more than 1048576 bytes, which its size and inflate_ratio_max allow"
+    );
 }
 
 #[test]
