@@ -1,10 +1,12 @@
 //! Rules over data that comes in, and what a webhook hears of them.
 
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use trefoil_tests::server::fresh_dir;
-use trefoil_tests::{FakeServer, Server, ServerOptions, items, text, wait_for_result, wire};
+use trefoil_tests::{FakeServer, Http, Peer, Server, ServerOptions, find_program, free_port, items, skipped, text};
+use trefoil_tests::{wait_for_result, wire};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -128,4 +130,50 @@ fn a_rule_that_fails_says_why() {
     });
     assert!(text(&rule["lastError"]).contains("same labelset"), "{rule}");
     assert!(server.http.own_metric("trefoil_rules_evaluation_failures_total") > 0.0);
+}
+
+#[test]
+fn a_real_alertmanager_is_told() {
+    let Some(program) = find_program("prometheus-alertmanager").or_else(|| find_program("alertmanager")) else {
+        return skipped("a_real_alertmanager_is_told", "prometheus-alertmanager is not installed");
+    };
+    let hook = FakeServer::start(|_| (200, "text/plain", Vec::new()));
+    let (dir, port) = (fresh_dir("alertmanager"), free_port());
+    let config = format!(
+        "route: {{ receiver: hook, group_by: [alertname], group_wait: 100ms, group_interval: 1s }}\n\
+         receivers: [{{ name: hook, webhook_configs: [{{ url: \"http://{}/real\" }}] }}]\n",
+        hook.address()
+    );
+    std::fs::write(dir.join("alertmanager.yml"), config).unwrap();
+    let mut command = Command::new(program);
+    command
+        .arg(format!("--config.file={}", dir.join("alertmanager.yml").display()))
+        .arg(format!("--storage.path={}", dir.join("data").display()))
+        .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+        // No cluster: nothing beyond this one.
+        .arg("--cluster.listen-address=");
+    let peer = Peer::start(&mut command, &dir.join("alertmanager.log")).unwrap();
+    let alertmanager = Http::new(format!("http://127.0.0.1:{port}"));
+    wait_for_result("Alertmanager to be ready", PATIENCE, || {
+        let answer = alertmanager.get("/-/ready", &[]).map_err(|e| format!("{e:#} {}", peer.output()))?;
+        if answer.status == 200 { Ok(()) } else { Err(answer.text()) }
+    });
+    let rules = dir.join("rules.yml");
+    std::fs::write(&rules, RULES).unwrap();
+    let prometheus = format!(
+        "global: {{ evaluation_interval: 1s, external_labels: {{ region: eu }} }}\nrule_files: [\"{}\"]\n\
+         alerting:\n  alertmanagers:\n  - static_configs: [{{ targets: [\"127.0.0.1:{port}\"] }}]\n",
+        rules.display()
+    );
+    let server = Server::start("alertmanager", ServerOptions { prometheus, ..ServerOptions::default() });
+    write(&server, 99.0);
+    let firing = wait_for_result("Alertmanager to tell", PATIENCE, || message(&hook, "firing"));
+    let labels = &firing["alerts"][0]["labels"];
+    assert_eq!((&labels["alertname"], &labels["region"]), (&"QueueLong".into(), &"eu".into()), "{firing}");
+    let known = alertmanager.json("/api/v2/alerts", &[]).unwrap();
+    assert_eq!(known[0]["annotations"]["other"], "99 in eu", "{known}");
+    let ours = server.http.json("/api/v1/alertmanagers", &[]).unwrap();
+    assert!(text(&ours["data"]["activeAlertmanagers"][0]["url"]).contains(&format!("127.0.0.1:{port}")), "{ours}");
+    write(&server, 1.0);
+    wait_for_result("Alertmanager to tell that it is over", PATIENCE, || message(&hook, "resolved"));
 }

@@ -195,7 +195,7 @@ fn a_reload_takes_good_files_only() {
 fn printed_configurations_hide_secrets_and_load_again() {
     let dir = fresh_dir("print");
     let file = dir.join("trefoil.yml");
-    let config = "global: { external_labels: { region: \"${TREFOIL_TEST_REGION}\" } }\n\
+    let config = "global: { external_labels: { region: \"${TREFOIL_TEST_REGION}\", price: \"$$5\" } }\n\
         scrape_configs:\n- job_name: a\n  basic_auth: { username: ann, password: hush-hush }\n  \
         relabel_configs: [{ source_labels: [a], regex: \"(.*)\", target_label: b, replacement: \"$1\" }]\n\
         trefoil:\n  auth: { bearer_tokens: [{ name: t, token: do-not-show-this-1234 }] }\n  data_dir: here\n";

@@ -52,7 +52,7 @@ impl Demo {
 
 #[test]
 fn the_shop_is_open_and_its_fault_is_seen() {
-    let demo = Demo::start("demo", &["--rate=20", "--fault-after=3", "--fault-for=30", "--fault-every=3600"]);
+    let demo = Demo::start("demo", &["--rate=20", "--fault-after=3", "--fault-for=25", "--fault-every=3600"]);
     let http = &demo.http;
     for query in [
         "count(up{job=\"shop\"} == 1) == 8",
@@ -105,6 +105,9 @@ fn the_shop_is_open_and_its_fault_is_seen() {
     let lines =
         http.logql_lines("{service_name=\"payments\"} |= \"charge failed\" | logfmt | level=\"error\"").unwrap();
     assert!(!lines.is_empty(), "the fault is in the logs");
+    // The rate is one over a minute, so the alert outlives the fault by a while.
+    demo.wait_for_alert(&["firing"], MINUTE);
+    demo.wait_for_alert(&["inactive"], 2 * MINUTE);
     let mut peer = demo.peer;
     peer.signal("TERM");
     assert_eq!(peer.wait(), Some(0), "{}", peer.output());

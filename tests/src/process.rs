@@ -5,13 +5,28 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// A port on loopback that was free a moment ago.
+/// Ports handed out, below those that the kernel gives to outgoing connections.
+const PORTS: std::ops::Range<u16> = 12_000..32_000;
+static NEXT_PORT: AtomicU16 = AtomicU16::new(0);
+
+/// A port on loopback that was free a moment ago; not one twice, so that tests that run beside each other do not get
+/// in each other's way.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
-    listener.local_addr().expect("a bound listener has an address").port()
+    let count = u32::from(PORTS.end - PORTS.start);
+    // Processes begin at different places.
+    let first = std::process::id().wrapping_mul(97) % count;
+    for _ in PORTS {
+        let n = u32::from(NEXT_PORT.fetch_add(1, Ordering::Relaxed));
+        let port = PORTS.start + ((first + n) % count) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no port in {PORTS:?} is free");
 }
 
 /// The path of a program on the PATH.

@@ -112,3 +112,53 @@ pub(crate) fn tls_config(
     config.alpn_protocols = if http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
     Ok(config)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::{ClientConnection, ServerConfig, ServerConnection};
+
+    /// A certificate for `localhost` that says it is an authority, as `openssl req -x509` makes it, and its key.
+    fn self_signed() -> (String, String) {
+        let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().unwrap();
+        (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    }
+
+    /// Shakes hands in memory with a server that bears `cert`.
+    fn shake(cert: &(String, String), ca: &str, configured: &str, host: &str) -> Result<(), Error> {
+        let chain = vec![CertificateDer::from_pem_slice(cert.0.as_bytes()).unwrap()];
+        let key = PrivateKeyDer::from_pem_slice(cert.1.as_bytes()).unwrap();
+        let server = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)?;
+        let mut server = ServerConnection::new(Arc::new(server))?;
+        let mut config = tls_config(ca, configured, None, false).unwrap();
+        config.alpn_protocols.clear();
+        let name = ServerName::try_from(host.to_owned()).unwrap();
+        let mut client = ClientConnection::new(Arc::new(config), name)?;
+        while client.is_handshaking() {
+            let mut wire = Vec::new();
+            client.write_tls(&mut wire).unwrap();
+            server.read_tls(&mut wire.as_slice()).unwrap();
+            server.process_new_packets()?;
+            let mut wire = Vec::new();
+            server.write_tls(&mut wire).unwrap();
+            client.read_tls(&mut wire.as_slice()).unwrap();
+            client.process_new_packets()?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_self_signed_authority_stands_for_itself_under_its_name_only() {
+        let (cert, other) = (self_signed(), self_signed());
+        assert_eq!(shake(&cert, &cert.0, "", "localhost"), Ok(()));
+        assert_eq!(shake(&cert, &cert.0, "localhost", "elsewhere"), Ok(()));
+        assert!(shake(&cert, &cert.0, "", "elsewhere").is_err());
+        assert!(shake(&cert, &other.0, "", "localhost").is_err());
+        assert!(tls_config("nothing", "", None, true).is_err() || shake(&cert, "nothing", "", "localhost").is_err());
+    }
+}
