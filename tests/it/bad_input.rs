@@ -206,7 +206,7 @@ fn queries_that_are_none() {
     let server = Server::start("bad-queries", ServerOptions::default());
     let http = &server.http;
     let deep = format!("{}1{}", "(".repeat(5000), ")".repeat(5000));
-    let long = format!("up{{a=\"{}\"}}", "x".repeat(100_000));
+    let long = format!("up{{a=\"{}\"}}", "x".repeat(200_000));
     let range = [("start", "0"), ("end", "10"), ("step", "1")];
     // Query, and what the message has to hold; PromQL first.
     for (query, wanted) in [

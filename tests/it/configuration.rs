@@ -332,5 +332,7 @@ fn small_commands() {
         assert!(help.contains(command), "{help}");
     }
     assert_ne!(trefoil(&["nonsense"]).code, Some(0));
-    assert_ne!(trefoil(&["serve", "--no-such-flag"]).code, Some(0));
+    let refused = trefoil(&["serve", "--no-such-flag"]);
+    assert_eq!(refused.code, Some(2), "{}", refused.output());
+    assert!(refused.stderr.contains("--no-such-flag"), "{}", refused.stderr);
 }

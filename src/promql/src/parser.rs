@@ -15,7 +15,7 @@ use crate::functions::Function;
 use crate::lexer::{Keyword, Kind, LexError, Token, tokenize};
 
 /// Longest accepted query in bytes.
-pub const QUERY_BYTES_MAX: usize = 16 * 1024;
+pub const QUERY_BYTES_MAX: usize = 128 * 1024;
 /// Most nodes of a tree.
 pub const NODES_MAX: usize = 5000;
 /// Deepest nesting of parentheses, calls and aggregations.

@@ -54,12 +54,12 @@ const GIB: u64 = 1 << 30;
 limits! {
     /// Connections per listener. Default 4096; excess: accept pauses.
     connections_max: usize = 4096;
-    /// Bytes of a request's headers. Default 32 KiB; excess: 431.
-    header_bytes_max: usize = 32 << 10;
+    /// Bytes of a request's headers, its URI included. Default 96 KiB; excess: 431.
+    header_bytes_max: usize = 96 << 10;
     /// Headers of a request. Default 100; excess: 431.
     headers_max: usize = 100;
-    /// Bytes of a request's URI. Default 8 KiB; excess: 414.
-    uri_bytes_max: usize = 8 << 10;
+    /// Bytes of a request's URI. Default 60 KiB, since Grafana asks Loki by GET; excess: 414.
+    uri_bytes_max: usize = 60 << 10;
     /// Time for a request's headers. Default 10 s; excess: close.
     header_timeout: Duration = Duration::from_secs(10);
     /// Time for a request's body. Default 30 s; excess: 408.
@@ -136,8 +136,8 @@ limits! {
     /// Redirects that a scrape follows. Default 10; excess: the scrape fails.
     scrape_redirects_max: usize = 10;
 
-    /// Bytes of a query's text. Default 16 KiB; excess: 400.
-    query_bytes_max: usize = 16 << 10;
+    /// Bytes of a query's text. Default 128 KiB, as Loki's; excess: 400.
+    query_bytes_max: usize = 128 << 10;
     /// Nesting of a query. Default 64; excess: 400.
     query_depth_max: usize = 64;
     /// Time of a query; a client may ask for less. Default 60 s; excess: 504.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use trefoil_config::FlagOverrides;
 
 /// One server for metrics, logs and traces: scrapes, receives, stores, queries, alerts and shows them.
@@ -258,6 +258,15 @@ pub(crate) enum QueryCommand {
     },
 }
 
+/// True for a switch, of ours or without a meaning here; Prometheus takes each as `--no-NAME` too.
+fn is_switch(name: &str) -> bool {
+    let ours = Cli::command();
+    let serve = ours.find_subcommand("serve");
+    serve.into_iter().flat_map(clap::Command::get_arguments).any(|argument| {
+        argument.get_long() == Some(name) && matches!(argument.get_action(), clap::ArgAction::SetTrue)
+    }) || IGNORED_FLAGS.iter().any(|(flag, takes_value)| !takes_value && flag.strip_prefix("--") == Some(name))
+}
+
 /// Makes Prometheus' command line ours: a line of flags alone is `serve`, and flags without a meaning here are taken
 /// out. Returns the line and the flags that were taken out.
 pub(crate) fn adapt(arguments: Vec<String>) -> (Vec<String>, Vec<String>) {
@@ -274,7 +283,7 @@ pub(crate) fn adapt(arguments: Vec<String>) -> (Vec<String>, Vec<String>) {
     let mut rest = rest.into_iter().peekable();
     while let Some(argument) = rest.next() {
         let (name, value) = argument.split_once('=').map_or((argument.as_str(), None), |(n, v)| (n, Some(v)));
-        if serves && name.starts_with("--no-") {
+        if serves && name.strip_prefix("--no-").is_some_and(is_switch) {
             // The default of all switches here is off.
             ignored.push(name.to_owned());
             continue;
@@ -295,7 +304,6 @@ pub(crate) fn adapt(arguments: Vec<String>) -> (Vec<String>, Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     fn check(line: &str, want: &str, ignored: &[&str]) {
         let (got, dropped) = adapt(line.split(' ').map(str::to_owned).collect());
@@ -320,6 +328,13 @@ mod tests {
         );
         check("trefoil serve --storage.tsdb.wal-compression", "trefoil serve", &["--storage.tsdb.wal-compression"]);
         check("trefoil serve --no-web.enable-lifecycle", "trefoil serve", &["--no-web.enable-lifecycle"]);
+        check(
+            "trefoil serve --no-storage.tsdb.wal-compression",
+            "trefoil serve",
+            &["--no-storage.tsdb.wal-compression"],
+        );
+        check("trefoil serve --no-such-flag", "trefoil serve --no-such-flag", &[]);
+        check("trefoil serve --no-config.file", "trefoil serve --no-config.file", &[]);
         check("trefoil --version", "trefoil --version", &[]);
         check("trefoil query promql up", "trefoil query promql up", &[]);
         let (line, _) = adapt(
