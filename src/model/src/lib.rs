@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`time`], [`labels`], [`matcher`], [`histogram`], [`metric`] (samples and write batches),
 //! [`value`] (attribute values), [`log`], [`trace`], then the contracts: [`query`] (deadline and budgets),
-//! [`metric_store`], [`event_store`].
+//! [`metric_store`], [`metric_admin`], [`event_store`].
 //!
 //! Invariants: this crate uses nothing of ours; it knows no files, sockets, wire formats or configuration,
 //! and its types derive no `Serialize`. Wire types are converted by hand in the edge crates.
@@ -14,6 +14,7 @@ pub mod labels;
 pub mod log;
 pub mod matcher;
 pub mod metric;
+pub mod metric_admin;
 pub mod metric_store;
 pub mod query;
 pub mod time;
@@ -29,7 +30,8 @@ pub use matcher::{MatchOp, Matcher, MatcherError, anchored};
 pub use metric::{
     Exemplar, FloatPoint, HistogramPoint, MetricBatch, MetricKind, MetricMetadata, STALE_NAN, is_stale_nan,
 };
-pub use metric_store::{MetricReader, MetricWriter, SampleBuffer, SelectRequest, SelectedSeries, SeriesSource};
+pub use metric_admin::{Cardinality, Counted, MetricAdmin, Offender, SnapshotTaker};
+pub use metric_store::{MetricReader, MetricWriter, Rollup, SampleBuffer, SelectRequest, SelectedSeries, SeriesSource};
 pub use query::{BudgetError, QueryBudget, StoreError, Unlimited, WriteError, WriteReport};
 pub use time::{NanoRange, TimeRange};
 pub use trace::{Span, SpanEvent, SpanGroup, SpanId, SpanKind, SpanLink, StatusCode, TraceBatch, TraceId};

@@ -53,6 +53,27 @@ pub struct SampleBuffer {
     pub starts: Vec<i64>,
     /// Histogram samples: (index into `times`, value), ascending.
     pub histograms: Vec<(u32, Arc<FloatHistogram>)>,
+    /// Downsampled stretches, ascending by `end`; empty when all samples are as they were written.
+    pub rollups: Vec<Rollup>,
+}
+
+/// A bucket of downsampled samples: a few kept samples of [`SampleBuffer`] and what the bucket held before.
+///
+/// The bucket is the time `(end - interval_ms, end]` in Unix milliseconds, aligned to multiples of the interval and cut
+/// at the UTC day. Of its samples there are left, with their own times and values: the smallest, the greatest, the
+/// last, every stale marker, and those on both sides of a fall (a counter's reset). So a counter's increase, and
+/// minimum and maximum over whole buckets, are exact; sum, count and average over whole buckets follow from `count`
+/// and `sum`. A window that cuts a bucket is off by at most that bucket.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rollup {
+    /// Index into `times` one past the bucket's last sample.
+    pub end: u32,
+    /// Length of a bucket in milliseconds.
+    pub interval_ms: i64,
+    /// Number of samples, stale markers not counted, that were in the bucket.
+    pub count: u64,
+    /// Sum of the float samples that were in the bucket, stale markers not counted.
+    pub sum: f64,
 }
 
 impl SampleBuffer {
@@ -62,6 +83,7 @@ impl SampleBuffer {
         self.values.clear();
         self.starts.clear();
         self.histograms.clear();
+        self.rollups.clear();
     }
 
     /// Number of samples.
