@@ -18,6 +18,7 @@
 //! It must not know HTTP, wire formats, configuration files or query languages.
 #![doc = include_str!("../FORMAT.md")]
 
+mod by_shard;
 mod encoding;
 mod error;
 mod exemplars;

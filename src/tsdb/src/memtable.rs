@@ -17,6 +17,7 @@ use trefoil_model::{SampleBuffer, TenantId, TimeRange};
 
 pub(crate) use self::index::MemIndex;
 pub(crate) use self::row::{Row, Sample, Value};
+use crate::by_shard::ByShard;
 use crate::encoding::DecodeError;
 use crate::series::SeriesEntry;
 
@@ -128,14 +129,48 @@ impl Memtable {
                 first_of_day.push((trefoil_model::time::day_of_ms(t), row));
             }
         }
-        if !first_of_day.is_empty() {
+        self.activate(tenant, first_of_day);
+        self.bytes.fetch_add(bytes as i64, Ordering::Relaxed);
+    }
+
+    /// Adds the samples `0..count` of a large batch; `row_of` and `sample` give the row and the sample of each. As
+    /// [`Memtable::insert`], with one lock a shard.
+    pub(crate) fn insert_batch(
+        &self,
+        tenant: TenantId,
+        count: usize,
+        row_of: impl Fn(usize) -> u32,
+        sample: impl Fn(usize) -> Sample,
+    ) {
+        let mut first_of_day: Vec<(i64, u32)> = Vec::new();
+        let mut bytes = 0isize;
+        for (shard, items) in ByShard::new(SHARDS, count, |i| Some(row_of(i) as usize % SHARDS)).iter() {
+            let mut shard = self.shards[shard].lock();
+            // The rows lie far apart: looking at them first lets their memory arrive together.
+            let warm = items.iter().fold(0, |sum, i| sum ^ shard[(row_of(*i as usize) >> SHARD_BITS) as usize].warm());
+            std::hint::black_box(warm);
+            for i in items {
+                let (row, sample) = (row_of(*i as usize), sample(*i as usize));
+                let t = sample.t;
+                let (grown, is_first) = shard[(row >> SHARD_BITS) as usize].push(sample);
+                bytes += grown;
+                if is_first {
+                    first_of_day.push((trefoil_model::time::day_of_ms(t), row));
+                }
+            }
+        }
+        self.activate(tenant, first_of_day);
+        self.bytes.fetch_add(bytes as i64, Ordering::Relaxed);
+    }
+
+    fn activate(&self, tenant: TenantId, rows: Vec<(i64, u32)>) {
+        if !rows.is_empty() {
             let index = self.index_or_new(tenant);
             let mut index = index.write();
-            for (day, row) in first_of_day {
+            for (day, row) in rows {
                 index.activate(day, row);
             }
         }
-        self.bytes.fetch_add(bytes as i64, Ordering::Relaxed);
     }
 
     /// Looks at a row under its lock.

@@ -92,8 +92,8 @@ fn encode_xor(values: &[f64], out: &mut Vec<u8>) {
         state.put(&mut bits, *v);
     }
     out.push(XOR);
-    put_uvarint(out, bits.bytes().len() as u64);
-    out.extend_from_slice(bits.bytes());
+    put_uvarint(out, bits.len() as u64);
+    bits.append_to(out);
 }
 
 /// The whole number that stands for `v` at this exponent, if it gives back `v` bit for bit.
