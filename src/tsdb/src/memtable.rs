@@ -32,7 +32,11 @@ pub(crate) struct Memtable {
     shards: Vec<Mutex<Vec<Row>>>,
     tenants: RwLock<BTreeMap<TenantId, Arc<RwLock<MemIndex>>>>,
     bytes: AtomicI64,
+    /// Of `bytes`, what samples take.
+    sample_bytes: AtomicI64,
     series: AtomicU64,
+    /// First and last time of all samples.
+    times: (AtomicI64, AtomicI64),
 }
 
 impl Memtable {
@@ -42,7 +46,9 @@ impl Memtable {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             tenants: RwLock::default(),
             bytes: AtomicI64::new(0),
+            sample_bytes: AtomicI64::new(0),
             series: AtomicU64::new(0),
+            times: (AtomicI64::new(i64::MAX), AtomicI64::new(i64::MIN)),
         }
     }
 
@@ -53,6 +59,17 @@ impl Memtable {
     /// About how many bytes it holds.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed).max(0) as u64
+    }
+
+    /// About how many bytes its samples take, without what their series take.
+    pub(crate) fn sample_bytes(&self) -> u64 {
+        self.sample_bytes.load(Ordering::Relaxed).max(0) as u64
+    }
+
+    /// First and last time of its samples, of all tenants.
+    pub(crate) fn times(&self) -> Option<(i64, i64)> {
+        let (min, max) = (self.times.0.load(Ordering::Relaxed), self.times.1.load(Ordering::Relaxed));
+        (min <= max).then_some((min, max))
     }
 
     /// Number of rows.
@@ -118,8 +135,10 @@ impl Memtable {
     pub(crate) fn insert(&self, tenant: TenantId, samples: impl Iterator<Item = (u32, Sample)>) {
         let mut first_of_day: Vec<(i64, u32)> = Vec::new();
         let mut bytes = 0isize;
+        let (mut min_t, mut max_t) = (i64::MAX, i64::MIN);
         for (row, sample) in samples {
             let t = sample.t;
+            (min_t, max_t) = (min_t.min(t), max_t.max(t));
             let mut shard = self.shards[row as usize % SHARDS].lock();
             let (grown, is_first) = shard[(row >> SHARD_BITS) as usize].push(sample);
             drop(shard);
@@ -136,6 +155,9 @@ impl Memtable {
             }
         }
         self.bytes.fetch_add(bytes as i64, Ordering::Relaxed);
+        self.sample_bytes.fetch_add(bytes as i64, Ordering::Relaxed);
+        self.times.0.fetch_min(min_t, Ordering::Relaxed);
+        self.times.1.fetch_max(max_t, Ordering::Relaxed);
     }
 
     /// Looks at a row under its lock.
