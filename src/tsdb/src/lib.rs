@@ -8,6 +8,7 @@
 //!   answered around silently.
 //!
 //! Reading order: `store` (the parts of a store and how they hang together), `write`, `series` (the registry),
+//! `guard` (who may have new series),
 //! `record` (journal records), `memtable`, `flush`, `part` (files), `encoding`, `read`, `matching`,
 //! `merge`, `replay`, `exemplars`, `metadata`.
 //!
@@ -19,10 +20,12 @@
 #![doc = include_str!("../FORMAT.md")]
 
 mod by_shard;
+mod cardinality;
 mod encoding;
 mod error;
 mod exemplars;
 mod flush;
+mod guard;
 mod matching;
 mod memtable;
 mod merge;

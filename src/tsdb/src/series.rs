@@ -27,11 +27,13 @@ pub(crate) struct SeriesEntry {
     defined_in: AtomicU32,
     /// Memtable epoch (high half) and the row that the series has in that memtable (low half).
     place: AtomicU64,
+    /// The number under which the cardinality guard counts it.
+    job: u32,
 }
 
 impl SeriesEntry {
-    pub(crate) fn new(id: SeriesId, tenant: TenantId, labels: Labels) -> Self {
-        Self { id, tenant, labels, defined_in: AtomicU32::new(0), place: AtomicU64::new(0) }
+    pub(crate) fn new(id: SeriesId, tenant: TenantId, labels: Labels, job: u32) -> Self {
+        Self { id, tenant, labels, defined_in: AtomicU32::new(0), place: AtomicU64::new(0), job }
     }
 
     pub(crate) fn is_defined_in(&self, journal_epoch: u32) -> bool {
@@ -178,38 +180,47 @@ impl Registry {
         found
     }
 
-    /// Finds a series or makes it; `known_id` looks its id up in the parts. Also says whether it was made.
-    pub(crate) fn get_or_create(
+    /// Finds a series or makes it when `admit` lets it in and names its job; it gets the id `known` or a new one. Also
+    /// says whether it was made.
+    pub(crate) fn get_or_create<E>(
         &self,
         hash: u64,
         tenant: TenantId,
         labels: &Labels,
-        known_id: impl FnOnce() -> Option<u64>,
-    ) -> (Arc<SeriesEntry>, bool) {
+        known: Option<u64>,
+        admit: impl FnOnce() -> Result<u32, E>,
+    ) -> Result<(Arc<SeriesEntry>, bool), E> {
         let mut shard = self.shard(hash).write();
         if let Some(entry) = shard.get(hash, tenant, labels) {
-            return (Arc::clone(entry), false);
+            return Ok((Arc::clone(entry), false));
         }
-        let id = known_id().unwrap_or_else(|| self.next_id.fetch_add(1, Ordering::AcqRel));
-        let entry = Arc::new(SeriesEntry::new(SeriesId(id), tenant, labels.clone()));
+        let job = admit()?;
+        let id = known.unwrap_or_else(|| self.next_id.fetch_add(1, Ordering::AcqRel));
+        let entry = Arc::new(SeriesEntry::new(SeriesId(id), tenant, labels.clone(), job));
         shard.insert(hash, Arc::clone(&entry));
-        (entry, true)
+        Ok((entry, true))
     }
 
-    /// Forgets series that have no row in a memtable of `since` or later; their parts still know them.
-    pub(crate) fn evict_before(&self, since: u32) -> usize {
-        let mut evicted = 0;
+    /// Forgets series that have no row in a memtable of `since` or later; their parts still know them. Returns the
+    /// job of each.
+    pub(crate) fn evict_before(&self, since: u32) -> Vec<u32> {
+        let mut evicted = Vec::new();
         for shard in &self.shards {
             let mut shard = shard.write();
-            let before = shard.by_hash.len() + shard.collisions.len();
-            shard.collisions.retain(|(_, e)| e.last_epoch() >= since);
+            let mut keep = |e: &SeriesEntry| {
+                let keep = e.last_epoch() >= since;
+                if !keep {
+                    evicted.push(e.job);
+                }
+                keep
+            };
+            shard.collisions.retain(|(_, e)| keep(e));
             // One with collisions behind it stays, because they are found through it.
             let Shard { by_hash, collisions } = &mut *shard;
-            by_hash.retain(|hash, e| e.last_epoch() >= since || collisions.iter().any(|(h, _)| h == hash));
+            by_hash.retain(|hash, e| collisions.iter().any(|(h, _)| h == hash) || keep(e));
             if by_hash.capacity() > 4 * by_hash.len().max(64) {
                 by_hash.shrink_to_fit();
             }
-            evicted += before - by_hash.len() - collisions.len();
         }
         evicted
     }

@@ -8,6 +8,7 @@ use rustc_hash::FxHashSet;
 use trefoil_model::{Labels, MetricBatch, MetricMetadata, MetricWriter, TenantId, WriteError, WriteReport};
 use trefoil_runtime::{Pool, Reservation, limits};
 
+use crate::guard::Refusal;
 use crate::memtable::{Memtable, Sample, Value};
 use crate::metrics;
 use crate::record::{ExemplarRecord, FloatSample, HistogramSample, Record};
@@ -204,7 +205,16 @@ impl Inner {
             let entry = match found {
                 Some(entry) => Some(entry),
                 None => match self.check_labels(labels) {
-                    Ok(()) => Some(self.create(hash, batch.tenant, labels)),
+                    Ok(()) => match self.create(hash, batch.tenant, labels) {
+                        Ok(entry) => Some(entry),
+                        Err(refusal) => {
+                            metrics::rejected("cardinality", u64::from(used));
+                            report.reject(|| self.guard.reason(refusal, labels));
+                            report.rejected = report.rejected + u64::from(used) - 1;
+                            refused = true;
+                            None
+                        }
+                    },
                     Err(reason) => {
                         metrics::rejected("labels", u64::from(used));
                         report.reject(|| reason);
@@ -224,18 +234,14 @@ impl Inner {
         Ok(series)
     }
 
-    fn create(&self, hash: u64, tenant: TenantId, labels: &Labels) -> Arc<SeriesEntry> {
-        let mut is_known = false;
-        let known_id = || {
-            let id = self.id_in_parts(tenant, labels);
-            is_known = id.is_some();
-            id
-        };
-        let (entry, is_new) = self.registry.get_or_create(hash, tenant, labels, known_id);
-        if is_new && !is_known {
+    fn create(&self, hash: u64, tenant: TenantId, labels: &Labels) -> Result<Arc<SeriesEntry>, Refusal> {
+        let known = if self.guard.was_refused(hash) { None } else { self.id_in_parts(tenant, labels) };
+        let admit = || self.guard.admit(hash, tenant, labels, known.is_some());
+        let (entry, is_new) = self.registry.get_or_create(hash, tenant, labels, known, admit)?;
+        if is_new && known.is_none() {
             metrics::SERIES_CREATED.inc();
         }
-        entry
+        Ok(entry)
     }
 
     /// Label sets are checked when their series is made.
