@@ -8,6 +8,7 @@
 //!   answered around silently.
 //!
 //! Reading order: `store` (the parts of a store and how they hang together), `write`, `series` (the registry),
+//! `guard` (who may have new series),
 //! `record` (journal records), `memtable`, `flush`, `part` (files), `encoding`, `read`, `matching`,
 //! `merge`, `replay`, `exemplars`, `metadata`.
 //!
@@ -18,10 +19,13 @@
 //! It must not know HTTP, wire formats, configuration files or query languages.
 #![doc = include_str!("../FORMAT.md")]
 
+mod by_shard;
+mod cardinality;
 mod encoding;
 mod error;
 mod exemplars;
 mod flush;
+mod guard;
 mod matching;
 mod memtable;
 mod merge;
