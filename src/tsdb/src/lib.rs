@@ -9,7 +9,7 @@
 //!
 //! Reading order: `store` (the parts of a store and how they hang together), `write`, `series` (the registry),
 //! `record` (journal records), `memtable`, `flush`, `part` (files), `encoding`, `read`, `matching`,
-//! `merge`, `replay`, `exemplars`, `metadata`.
+//! `merge`, `replay`, `exemplars`, `metadata`, `inspect`.
 //!
 //! Invariants: one id stands for one label set, for ever. Every journal epoch defines all series that it names, so
 //! that replay from the committed position needs nothing else. Parts of a (tenant, day) have disjoint ranges of
@@ -22,6 +22,7 @@ mod encoding;
 mod error;
 mod exemplars;
 mod flush;
+mod inspect;
 mod matching;
 mod memtable;
 mod merge;
@@ -37,4 +38,5 @@ mod write;
 
 pub use error::TsdbError;
 pub use flush::FlushReport;
+pub use inspect::{PartInfo, PartSeries, SeriesIds, Unflushed};
 pub use store::{Tsdb, TsdbOptions};
