@@ -5,7 +5,7 @@
 //!
 //! Out: sorted by metric name, then labels; all samples of a series together, by time; `# EOF` at the end. Families are
 //! of type `unknown` unless gauge or counter is known and fits the name, so that each metric name stands alone. What
-//! the format cannot say is left out and counted: stale markers, native histograms, start timestamps.
+//! the format cannot say is left out: stale markers, native histograms and series without a name, which are counted, and start timestamps.
 
 use std::io::{BufRead, Write};
 use std::path::Path;
@@ -171,6 +171,10 @@ pub fn export(exporter: &Exporter<'_>, out: &mut dyn Write) -> Result<ExportRepo
     let mut name = None;
     let mut head = Vec::new();
     exporter.for_each(&mut |labels, samples, first| {
+        if labels.metric_name().is_empty() {
+            report.left_out += samples.len() as u64;
+            return Ok(());
+        }
         if first {
             if name.as_deref() != Some(labels.metric_name()) {
                 name = Some(labels.metric_name().to_owned());

@@ -18,8 +18,8 @@ pub struct Found {
     pub logs: Vec<PathBuf>,
 }
 
-/// How deep folders are looked into: `snapshots/<time>/<block>` lies two below.
-const DEPTH_MAX: usize = 3;
+/// How deep folders are looked into: a block of a snapshot lies at `snapshots/<time>/<block>`.
+const DEPTH_MAX: usize = 6;
 
 /// Looks for blocks and write-ahead logs in a folder. Errors when there are none.
 pub fn find(vfs: &dyn Vfs, dir: &Path) -> Result<Found, TransferError> {

@@ -194,7 +194,9 @@ pub(super) fn export(arguments: &ExportArgs) -> anyhow::Result<()> {
     let ExportReport { series, samples, left_out } = report;
     say(&format!("{samples} samples of {series} series exported"));
     if left_out > 0 {
-        say(&format!("{left_out} stale markers and native histograms left out: OpenMetrics cannot say them"));
+        say(&format!(
+            "{left_out} samples left out (stale markers, native histograms, no metric name): OpenMetrics cannot say them"
+        ));
     }
     Ok(())
 }
