@@ -30,6 +30,9 @@ pub(crate) enum Command {
     /// Asks a server.
     #[command(subcommand)]
     Query(QueryCommand),
+    /// Looks into the stored samples, brings them in and takes them out.
+    #[command(subcommand)]
+    Tsdb(crate::tsdb::TsdbCommand),
     /// Prints the version.
     Version,
     /// Prints a completion script for a shell.
