@@ -16,7 +16,7 @@ use trefoil_api::{App, AppState, BuildInfo, PromqlEvaluate, Servers, Setup};
 use trefoil_config::{Config, FlagOverrides, LoadedConfig, RuleFile, TrefoilConfig};
 use trefoil_events::{EventStore, EventStoreOptions};
 use trefoil_ingest::{Ingest, IngestOptions, counters};
-use trefoil_model::{AlertReceiver, EventWriter, LogReader, MetricReader, MetricWriter, TraceReader};
+use trefoil_model::{AlertReceiver, EventWriter, LogReader, MetricReader, MetricWriter, SnapshotTaker, TraceReader};
 use trefoil_promql::{Engine, ParserOptions};
 use trefoil_rules::{RuleManager, RuleOptions, load_rule_files};
 use trefoil_runtime::{Accountant, DataDirLock, OnError, Phase, RealClock, RealVfs, SharedClock, Tasks, data_dir};
@@ -29,6 +29,7 @@ use crate::cli::ServeArgs;
 use crate::counted::{Counted, Credited};
 use crate::features::{Features, features};
 use crate::self_telemetry::{self, Collector, Identity};
+use crate::snapshots::Snapshots;
 use crate::{logging, memory};
 
 /// All of the shutdown must be done by then.
@@ -174,6 +175,7 @@ pub(crate) struct Server {
     stores: Stores,
     reloader: Arc<Reloader>,
     quit: Arc<Notify>,
+    _snapshots: Arc<dyn SnapshotTaker>,
     _lock: DataDirLock,
 }
 
@@ -230,6 +232,8 @@ impl Server {
         let accountant = Accountant::new(budget);
         let stores = open_stores(&loaded, &data, &clock, &accountant).await?;
         background::start(&stores, &tasks);
+        let snapshots = Snapshots::new(stores.clone(), RealVfs::shared(), &data).context("folder of snapshots")?;
+        let snapshots: Arc<dyn SnapshotTaker> = Arc::new(snapshots);
 
         let metrics = Arc::new(stores.metrics.clone());
         let events = Arc::new(stores.events.clone());
@@ -320,7 +324,7 @@ impl Server {
             version = env!("CARGO_PKG_VERSION"),
             "server is ready"
         );
-        Ok(Self { app, tasks, clock, addresses, stores, reloader, quit, _lock: lock })
+        Ok(Self { app, tasks, clock, addresses, stores, reloader, quit, _snapshots: snapshots, _lock: lock })
     }
 
     /// Serves until a signal, a quit over HTTP or the failure of a task that must not fail; then shuts down in order.

@@ -5,5 +5,6 @@ mod crash;
 mod damage;
 mod fixture;
 mod model;
+mod snapshot;
 mod store;
 mod support;
