@@ -14,6 +14,7 @@ mod memory;
 mod query;
 mod self_telemetry;
 mod serve;
+mod snapshots;
 mod tsdb;
 
 use std::process::ExitCode;

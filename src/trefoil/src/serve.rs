@@ -31,6 +31,7 @@ use crate::cli::ServeArgs;
 use crate::counted::{Counted, Credited};
 use crate::features::{Features, features};
 use crate::self_telemetry::{self, Collector, Identity};
+use crate::snapshots::Snapshots;
 use crate::{logging, memory};
 
 /// All of the shutdown must be done by then.
@@ -178,6 +179,7 @@ pub(crate) struct Server {
     stores: Stores,
     reloader: Arc<Reloader>,
     quit: Arc<Notify>,
+    _snapshots: Arc<dyn SnapshotTaker>,
     _lock: DataDirLock,
 }
 
@@ -234,6 +236,8 @@ impl Server {
         let accountant = Accountant::new(budget);
         let stores = open_stores(&loaded, &data, &clock, &accountant).await?;
         background::start(&stores, &tasks);
+        let snapshots = Snapshots::new(stores.clone(), RealVfs::shared(), &data).context("folder of snapshots")?;
+        let snapshots: Arc<dyn SnapshotTaker> = Arc::new(snapshots);
 
         let metrics = Arc::new(stores.metrics.clone());
         let events = Arc::new(stores.events.clone());
@@ -326,7 +330,7 @@ impl Server {
             version = env!("CARGO_PKG_VERSION"),
             "server is ready"
         );
-        Ok(Self { app, tasks, clock, addresses, stores, reloader, quit, _lock: lock })
+        Ok(Self { app, tasks, clock, addresses, stores, reloader, quit, _snapshots: snapshots, _lock: lock })
     }
 
     /// Serves until a signal, a quit over HTTP or the failure of a task that must not fail; then shuts down in order.

@@ -37,6 +37,7 @@ mod read;
 mod record;
 mod replay;
 mod series;
+mod snapshot;
 mod store;
 mod write;
 
