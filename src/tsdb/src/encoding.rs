@@ -1,6 +1,6 @@
 //! How samples become bytes: variable-length integers, bit packing, float and histogram columns, blocks.
 //!
-//! Reading order: [`varint`], [`bits`], [`ints`], [`floats`], [`histogram`], [`block`]. Everything here is total:
+//! Reading order: [`varint`], [`bits`], [`ints`], [`floats`], [`histogram`], [`rollups`], [`block`]. Everything here is total:
 //! whatever bytes a decoder gets, it answers with values or [`DecodeError`], never with a panic.
 
 pub(crate) mod bits;
@@ -8,6 +8,7 @@ pub(crate) mod block;
 pub(crate) mod floats;
 pub(crate) mod histogram;
 pub(crate) mod ints;
+pub(crate) mod rollups;
 pub(crate) mod varint;
 
 /// The bytes are cut short or are not what their encoder writes.

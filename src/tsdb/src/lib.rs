@@ -9,7 +9,7 @@
 //!
 //! Reading order: `store` (the parts of a store and how they hang together), `write`, `series` (the registry),
 //! `record` (journal records), `memtable`, `flush`, `part` (files), `encoding`, `read`, `matching`,
-//! `merge`, `replay`, `exemplars`, `metadata`.
+//! `merge`, `policy`, `downsample`, `tombstones`, `rewrite`, `replay`, `exemplars`, `metadata`.
 //!
 //! Invariants: one id stands for one label set, for ever. Every journal epoch defines all series that it names, so
 //! that replay from the committed position needs nothing else. Parts of a (tenant, day) have disjoint ranges of
@@ -18,6 +18,7 @@
 //! It must not know HTTP, wire formats, configuration files or query languages.
 #![doc = include_str!("../FORMAT.md")]
 
+mod downsample;
 mod encoding;
 mod error;
 mod exemplars;
@@ -28,13 +29,17 @@ mod merge;
 mod metadata;
 mod metrics;
 mod part;
+mod policy;
 mod read;
 mod record;
 mod replay;
+mod rewrite;
 mod series;
 mod store;
+mod tombstones;
 mod write;
 
 pub use error::TsdbError;
 pub use flush::FlushReport;
+pub use policy::{DownsamplingRule, Policy, RetentionRule};
 pub use store::{Tsdb, TsdbOptions};

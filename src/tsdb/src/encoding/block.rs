@@ -8,7 +8,9 @@ use super::DecodeError;
 use super::floats::{decode_floats, encode_floats};
 use super::histogram::{decode_histogram, encode_histogram};
 use super::ints::{decode_ints, encode_ints};
+use super::rollups::{ROLLUPS, decode_rollups, encode_rollups};
 use super::varint::{Reader, put_ivarint, put_uvarint};
+use crate::downsample::Timed;
 
 /// Most samples in a block that we write.
 pub(crate) const BLOCK_SAMPLES_MAX: usize = 8192;
@@ -44,6 +46,7 @@ impl From<DecodeError> for BlockError {
 ///
 /// Frame := length uvarint, payload, crc32c u32le over the series id (u64le) and the payload.
 pub(crate) fn encode_series(series: u64, samples: &SampleBuffer, out: &mut Vec<u8>) {
+    encode_rollups(samples, |payload| put_block(series, payload, out));
     let mut payload = Vec::new();
     let mut histograms = samples.histograms.as_slice();
     let mut at = 0;
@@ -63,10 +66,14 @@ pub(crate) fn encode_series(series: u64, samples: &SampleBuffer, out: &mut Vec<u
             encode_floats(&samples.values[at..end], &mut payload);
             at = end;
         }
-        put_uvarint(out, payload.len() as u64);
-        out.extend_from_slice(&payload);
-        out.extend_from_slice(&checksum(series, &payload).to_le_bytes());
+        put_block(series, &payload, out);
     }
+}
+
+fn put_block(series: u64, payload: &[u8], out: &mut Vec<u8>) {
+    put_uvarint(out, payload.len() as u64);
+    out.extend_from_slice(payload);
+    out.extend_from_slice(&checksum(series, payload).to_le_bytes());
 }
 
 fn checksum(series: u64, payload: &[u8]) -> u32 {
@@ -188,6 +195,19 @@ impl<'a> Block<'a> {
     #[cfg(test)]
     pub(crate) fn count(&self) -> usize {
         self.count
+    }
+
+    /// True when it holds rollups, not samples.
+    pub(crate) fn has_rollups(&self) -> bool {
+        self.kind == ROLLUPS
+    }
+
+    /// Appends the rollups that overlap the range.
+    pub(crate) fn rollups(&self, range: TimeRange, out: &mut Vec<Timed>) -> Result<(), DecodeError> {
+        if range.overlaps(self.min_t, self.max_t) {
+            decode_rollups(&mut self.rest.clone(), self.count, out)?;
+        }
+        Ok(())
     }
 
     /// Appends the samples inside `range` to `out`, straight into its columns.

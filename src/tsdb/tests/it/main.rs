@@ -4,6 +4,7 @@
 mod crash;
 mod damage;
 mod fixture;
+mod life;
 mod model;
 mod store;
 mod support;
