@@ -10,7 +10,7 @@
 //! Reading order: `store` (the parts of a store and how they hang together), `write`, `series` (the registry),
 //! `guard` (who may have new series),
 //! `record` (journal records), `memtable`, `flush`, `part` (files), `encoding`, `read`, `matching`,
-//! `merge`, `replay`, `exemplars`, `metadata`, `inspect`.
+//! `merge`, `policy`, `downsample`, `tombstones`, `rewrite`, `replay`, `exemplars`, `metadata`, `inspect`.
 //!
 //! Invariants: one id stands for one label set, for ever. Every journal epoch defines all series that it names, so
 //! that replay from the committed position needs nothing else. Parts of a (tenant, day) have disjoint ranges of
@@ -21,6 +21,7 @@
 
 mod by_shard;
 mod cardinality;
+mod downsample;
 mod encoding;
 mod error;
 mod exemplars;
@@ -33,15 +34,19 @@ mod merge;
 mod metadata;
 mod metrics;
 mod part;
+mod policy;
 mod read;
 mod record;
 mod replay;
+mod rewrite;
 mod series;
 mod snapshot;
 mod store;
+mod tombstones;
 mod write;
 
 pub use error::TsdbError;
 pub use flush::FlushReport;
 pub use inspect::{PartInfo, PartSeries, SeriesIds, Unflushed};
+pub use policy::{DownsamplingRule, Policy, RetentionRule};
 pub use store::{Tsdb, TsdbOptions};

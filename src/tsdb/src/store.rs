@@ -22,7 +22,10 @@ use crate::metadata::Metadata;
 use crate::metrics;
 use crate::part::PartReader;
 use crate::part::layout::{BLOCKS_FILE, INDEX_FILE};
+use crate::policy::{Lifecycle, Policy};
+use crate::rewrite::PartKnowledge;
 use crate::series::Registry;
+use crate::tombstones::Tombstones;
 
 /// Attribute of commits: the id that the next new series gets.
 pub(crate) const NEXT_SERIES_ID: &str = "next_series_id";
@@ -31,6 +34,12 @@ pub(crate) const FLUSH_SEQUENCE: &str = "flush_sequence";
 /// Attributes of parts: the first and the last flush whose samples they hold.
 pub(crate) const SEQUENCE_FIRST: &str = "sequence_first";
 pub(crate) const SEQUENCE_LAST: &str = "sequence_last";
+/// Attribute of parts: the last tombstone that was considered when the part was written.
+pub(crate) const TOMBSTONE_LAST: &str = "tombstone_last";
+/// Attribute of parts: longest interval of downsampled stretches, milliseconds.
+pub(crate) const ROLLUP_MS: &str = "rollup_ms";
+/// Attribute of parts: which downsampling was applied, see [`Lifecycle::downsampling_mark`].
+pub(crate) const DOWNSAMPLED: &str = "downsampled";
 
 /// How a store works.
 #[derive(Clone)]
@@ -45,6 +54,8 @@ pub struct TsdbOptions {
     pub accountant: Accountant,
     /// Age after which samples are refused, not answered and dropped by whole days; `None` keeps them for ever.
     pub retention: Option<Duration>,
+    /// What else becomes of old samples. `retention` above goes before that of the policy.
+    pub policy: Policy,
     /// Limits of label sets, sample times, exemplars and metadata.
     pub limits: Limits,
     /// Bytes of samples in the memtable, without what their series take, that ask for a flush (sooner when the memtable
@@ -65,6 +76,7 @@ impl TsdbOptions {
             clock,
             accountant: Accountant::unlimited(),
             retention: None,
+            policy: Policy::default(),
             limits: Limits::default(),
             flush_bytes: 256 << 20,
             flush_interval: Duration::from_secs(3600),
@@ -89,6 +101,9 @@ pub(crate) struct Inner {
     /// is frozen: the journal's end is then exactly what the memtable holds.
     pub(crate) gate: Arc<tokio::sync::RwLock<()>>,
     pub(crate) view: ArcSwap<View>,
+    pub(crate) lifecycle: ArcSwap<Lifecycle>,
+    /// Held while the list of tombstones is changed and committed.
+    pub(crate) tombstone_lock: Mutex<()>,
     /// Held while `view` is replaced.
     pub(crate) publish: Mutex<()>,
     /// See [`crate::series::SeriesEntry`]. Changes under the gate.
@@ -117,6 +132,7 @@ pub(crate) struct View {
     pub(crate) frozen: Option<Arc<Frozen>>,
     /// In the order in which their samples were written.
     pub(crate) parts: Vec<Arc<OpenPart>>,
+    pub(crate) tombstones: Arc<Tombstones>,
 }
 
 /// A memtable on its way into parts.
@@ -132,6 +148,12 @@ pub(crate) struct Frozen {
 pub(crate) struct OpenPart {
     pub(crate) meta: Arc<PartMeta>,
     pub(crate) sequence: (u64, u64),
+    /// The last tombstone that was considered when it was written.
+    pub(crate) tombstone: u64,
+    /// Longest interval of its downsampled stretches, milliseconds; 0 when there are none.
+    pub(crate) rollup_ms: i64,
+    /// What is known of it under a policy and a list of tombstones.
+    pub(crate) known: PartKnowledge,
     reader: Result<PartReader, String>,
     /// Keeps the files while a query reads them.
     _handle: Option<PartHandle>,
@@ -155,10 +177,13 @@ impl OpenPart {
             metrics::BLOCKS_CORRUPT.inc();
             tracing::error!(part = meta.id.0, tenant = meta.tenant.0, day = meta.partition, %error, "part not readable");
         }
-        let number = |name| meta.attributes.get(name).and_then(|v| v.parse().ok());
+        let number = |name| -> Option<u64> { meta.attributes.get(name).and_then(|v| v.parse().ok()) };
         let last = number(SEQUENCE_LAST).unwrap_or(meta.id.0);
         let sequence = (number(SEQUENCE_FIRST).unwrap_or(last), last);
-        Self { meta: Arc::clone(meta), sequence, reader, _handle: handle }
+        let tombstone = number(TOMBSTONE_LAST).unwrap_or(0);
+        let rollup_ms = number(ROLLUP_MS).and_then(|n| i64::try_from(n).ok()).unwrap_or(0);
+        let meta = Arc::clone(meta);
+        Self { meta, sequence, tombstone, rollup_ms, known: PartKnowledge::default(), reader, _handle: handle }
     }
 
     /// The reader, or what is wrong with the files.
@@ -184,13 +209,18 @@ impl Tsdb {
         let disk = DiskGuard::new(Arc::clone(&options.vfs), &options.dir, options.limits.disk_free_floor_bytes);
         let next_id = attribute(&parts, NEXT_SERIES_ID)?.unwrap_or(1);
         let memory = options.accountant.try_reserve(Pool::Memtable, 0).expect("nothing is always granted");
-        let view = View { active: Arc::new(Memtable::new(1)), frozen: None, parts: Vec::new() };
+        let tombstones = Arc::new(Tombstones::read(&parts)?);
+        let view = View { active: Arc::new(Memtable::new(1)), frozen: None, parts: Vec::new(), tombstones };
+        let retention = options.retention.or(options.policy.retention);
+        let policy = Policy { retention, ..options.policy.clone() };
         let inner = Inner {
             journal: Arc::new(journal),
             registry: Registry::new(next_id),
             guard: Guard::new(&options.limits, &options.accountant, Arc::clone(&options.clock)),
             gate: Arc::default(),
             view: ArcSwap::from_pointee(view),
+            lifecycle: ArcSwap::from_pointee(Lifecycle::new(policy)),
+            tombstone_lock: Mutex::default(),
             publish: Mutex::default(),
             journal_epoch: AtomicU32::new(1),
             exemplars: Mutex::new(Exemplars::new(options.limits.exemplars_max)),
@@ -269,14 +299,6 @@ impl Inner {
         self.options.clock.monotonic().as_millis() as i64
     }
 
-    /// The earliest time that is still kept, if there is a retention.
-    pub(crate) fn retention_start_ms(&self, now_ms: i64) -> i64 {
-        match self.options.retention {
-            Some(age) => now_ms.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)),
-            None => i64::MIN,
-        }
-    }
-
     /// Opens the parts of the current commit and lets `change` finish the view that queries get from now on.
     pub(crate) fn publish_parts(&self, change: impl FnOnce(&mut View)) {
         let _alone = self.publish.lock();
@@ -294,7 +316,8 @@ impl Inner {
         parts.sort_by_key(|p| (p.sequence.1, p.meta.id));
         metrics::PARTS.set(parts.len() as i64);
         metrics::PARTS_BYTES.set(parts.iter().map(|p| p.meta.bytes as i64).sum());
-        let mut view = View { active: Arc::clone(&old.active), frozen: old.frozen.clone(), parts };
+        let tombstones = old.tombstones.current(&self.parts);
+        let mut view = View { active: Arc::clone(&old.active), frozen: old.frozen.clone(), parts, tombstones };
         change(&mut view);
         self.view.store(Arc::new(view));
         self.account_memory();

@@ -6,9 +6,11 @@ use trefoil_model::{FloatHistogram, SampleBuffer, TimeRange};
 
 use super::floats::{decode_floats, encode_floats};
 use super::histogram::{decode_histogram, encode_histogram};
+use super::rollups::{ROLLUPS, decode_rollups, encode_rollups};
 use super::times::{Head, TimeColumns};
 use super::varint::{Reader, put_ivarint, put_uvarint};
 use super::{DecodeError, Effort};
+use crate::downsample::Timed;
 
 /// Most samples in a block that we write.
 pub(crate) const BLOCK_SAMPLES_MAX: usize = 4096;
@@ -67,6 +69,7 @@ impl BlockEncoder {
     pub(crate) fn encode_series(&mut self, series: u64, samples: &SampleBuffer, written: u64, out: &mut Vec<u8>) {
         let (effort, payload) = (self.effort, &mut self.payload);
         let out_start = out.len();
+        encode_rollups(samples, |payload| put_block(series, payload, out));
         let mut histograms = samples.histograms.as_slice();
         let mut at = 0;
         while at < samples.len() {
@@ -243,6 +246,19 @@ impl<'a> Block<'a> {
     #[cfg(test)]
     pub(crate) fn count(&self) -> usize {
         self.count
+    }
+
+    /// True when it holds rollups, not samples.
+    pub(crate) fn has_rollups(&self) -> bool {
+        self.kind == ROLLUPS
+    }
+
+    /// Appends the rollups that overlap the range.
+    pub(crate) fn rollups(&self, range: TimeRange, out: &mut Vec<Timed>) -> Result<(), DecodeError> {
+        if range.overlaps(self.min_t, self.max_t) {
+            decode_rollups(&mut self.rest.clone(), self.count, out)?;
+        }
+        Ok(())
     }
 
     /// Appends the samples inside `range` to `out`, straight into its columns.

@@ -227,7 +227,6 @@ fn pack(values: impl ExactSizeIterator<Item = u64>, width: u32, out: &mut Vec<u8
 }
 
 /// Appends `count` integers to `out`.
-#[cfg(test)]
 pub(crate) fn decode_ints(from: &mut Reader<'_>, count: usize, out: &mut Vec<i64>) -> Result<(), DecodeError> {
     for_each_ints(from, count, |piece| out.extend_from_slice(piece))
 }

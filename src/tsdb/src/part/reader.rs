@@ -220,18 +220,27 @@ impl PartReader {
         };
         let data = usize::try_from(extent.start).ok().zip(usize::try_from(extent.end).ok());
         let data = data.filter(|(start, _)| *start >= HEADER_BYTES).and_then(|(a, b)| self.blocks.get(a..b));
+        let from = out.len();
+        let mut rollups = Vec::new();
         let blocks = Blocks::new(id.0, data.ok_or_else(|| corrupt("is not in the file"))?).in_file(&self.blocks);
         for block in blocks {
             let block = block.map_err(|e| match e {
                 BlockError::Checksum => corrupt("fails its checksum"),
                 BlockError::Content => corrupt("has an unknown encoding"),
             })?;
+            if block.has_rollups() {
+                block.rollups(range, &mut rollups).map_err(|_| corrupt("does not decode"))?;
+                continue;
+            }
             if block.min_t >= range.end_ms {
                 break;
             }
             if range.overlaps(block.min_t, block.max_t) {
                 block.decode(range, out).map_err(|_| corrupt("does not decode"))?;
             }
+        }
+        if !rollups.is_empty() {
+            crate::downsample::attach(out, from, rollups);
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ mod crash;
 mod damage;
 mod fixture;
 mod guard;
+mod life;
 mod model;
 mod snapshot;
 mod store;
