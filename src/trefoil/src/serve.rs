@@ -179,7 +179,6 @@ pub(crate) struct Server {
     stores: Stores,
     reloader: Arc<Reloader>,
     quit: Arc<Notify>,
-    _snapshots: Arc<dyn SnapshotTaker>,
     _lock: DataDirLock,
 }
 
@@ -242,6 +241,7 @@ impl Server {
         let metrics = Arc::new(stores.metrics.clone());
         let events = Arc::new(stores.events.clone());
         let writer: Arc<dyn MetricWriter> = metrics.clone();
+        let admin: Arc<dyn MetricAdmin> = metrics.clone();
         let reader: Arc<dyn MetricReader> = metrics;
         let event_writer: Arc<dyn EventWriter> = events.clone();
         let pushed: Arc<dyn EventWriter> = match &collector {
@@ -290,8 +290,8 @@ impl Server {
         let app = make_app(AppParts {
             reader,
             writer: Arc::clone(&writer),
-            admin: None,
-            snapshots: None,
+            admin: Some(admin),
+            snapshots: Some(snapshots),
             logs: events.clone(),
             traces: events,
             ingest,
@@ -330,7 +330,7 @@ impl Server {
             version = env!("CARGO_PKG_VERSION"),
             "server is ready"
         );
-        Ok(Self { app, tasks, clock, addresses, stores, reloader, quit, _snapshots: snapshots, _lock: lock })
+        Ok(Self { app, tasks, clock, addresses, stores, reloader, quit, _lock: lock })
     }
 
     /// Serves until a signal, a quit over HTTP or the failure of a task that must not fail; then shuts down in order.

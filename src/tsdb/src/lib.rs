@@ -10,7 +10,8 @@
 //! Reading order: `store` (the parts of a store and how they hang together), `write`, `series` (the registry),
 //! `guard` (who may have new series),
 //! `record` (journal records), `memtable`, `flush`, `part` (files), `encoding`, `read`, `matching`,
-//! `merge`, `policy`, `downsample`, `tombstones`, `rewrite`, `replay`, `exemplars`, `metadata`, `inspect`.
+//! `merge`, `policy`, `downsample`, `tombstones`, `rewrite`, `replay`, `exemplars`, `metadata`, `inspect`,
+//! `admin` (the contract of administration).
 //!
 //! Invariants: one id stands for one label set, for ever. Every journal epoch defines all series that it names, so
 //! that replay from the committed position needs nothing else. Parts of a (tenant, day) have disjoint ranges of
@@ -19,6 +20,7 @@
 //! It must not know HTTP, wire formats, configuration files or query languages.
 #![doc = include_str!("../FORMAT.md")]
 
+mod admin;
 mod by_shard;
 mod cardinality;
 mod downsample;
