@@ -18,6 +18,8 @@ use crate::encoding::varint::Reader;
 use crate::matching::LabelIndex;
 use crate::metrics;
 
+mod verify;
+
 const PAGE_BYTES_MAX: usize = 64 << 20;
 
 /// An open part.
