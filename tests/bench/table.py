@@ -117,7 +117,8 @@ for title, name in [
     ("query p50, ms, after the start (Trefoil: from the memtable)", "query.json"),
     ("query p50, ms, merged", "merged.query.json"),
 ]:
-    answers = {s: {q["name"]: q["p50_ms"] for q in (report(f"{s}.{name}") or {}).get("queries", [])} for s in SERVERS}
+    asked = {s: (report(f"{s}.{name}") or {}).get("a", {}) for s in SERVERS}
+    answers = {s: {q["name"]: q["p50_ms"] for q in asked[s].get("queries", [])} for s in SERVERS}
     names = list(answers["trefoil"])
     rows = [(q, {s: answers[s].get(q) for s in SERVERS}) for q in names]
     sums = {s: sum(answers[s].values()) if answers[s] else None for s in SERVERS}
