@@ -9,7 +9,7 @@
 //!
 //! Reading order: `store` (the parts of a store and how they hang together), `write`, `series` (the registry),
 //! `guard` (who may have new series),
-//! `record` (journal records), `memtable`, `flush`, `part` (files), `encoding`, `read`, `matching`,
+//! `record` (journal records), `memtable`, `flush`, `part` (files), `encoding`, `read`, `matching`, `value_set`,
 //! `merge`, `replay`, `exemplars`, `metadata`.
 //!
 //! Invariants: one id stands for one label set, for ever. Every journal epoch defines all series that it names, so
@@ -36,6 +36,7 @@ mod record;
 mod replay;
 mod series;
 mod store;
+mod value_set;
 mod write;
 
 pub use error::TsdbError;

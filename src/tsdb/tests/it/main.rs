@@ -6,5 +6,6 @@ mod damage;
 mod fixture;
 mod guard;
 mod model;
+mod regex;
 mod store;
 mod support;
