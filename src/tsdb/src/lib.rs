@@ -9,7 +9,7 @@
 //!
 //! Reading order: `store` (the parts of a store and how they hang together), `write`, `series` (the registry),
 //! `guard` (who may have new series),
-//! `record` (journal records), `memtable`, `flush`, `part` (files), `encoding`, `read`, `matching`,
+//! `record` (journal records), `memtable`, `flush`, `part` (files), `encoding`, `read`, `matching`, `value_set`,
 //! `merge`, `policy`, `downsample`, `tombstones`, `rewrite`, `replay`, `exemplars`, `metadata`, `inspect`,
 //! `admin` (the contract of administration).
 //!
@@ -45,6 +45,7 @@ mod series;
 mod snapshot;
 mod store;
 mod tombstones;
+mod value_set;
 mod write;
 
 pub use error::TsdbError;

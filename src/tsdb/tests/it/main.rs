@@ -7,6 +7,7 @@ mod fixture;
 mod guard;
 mod life;
 mod model;
+mod regex;
 mod snapshot;
 mod store;
 mod support;
