@@ -272,9 +272,11 @@ pub(crate) enum QueryCommand {
 fn is_switch(name: &str) -> bool {
     let ours = Cli::command();
     let serve = ours.find_subcommand("serve");
-    serve.into_iter().flat_map(clap::Command::get_arguments).any(|argument| {
-        argument.get_long() == Some(name) && matches!(argument.get_action(), clap::ArgAction::SetTrue)
-    }) || IGNORED_FLAGS.iter().any(|(flag, takes_value)| !takes_value && flag.strip_prefix("--") == Some(name))
+    serve
+        .into_iter()
+        .flat_map(clap::Command::get_arguments)
+        .any(|argument| argument.get_long() == Some(name) && matches!(argument.get_action(), clap::ArgAction::SetTrue))
+        || IGNORED_FLAGS.iter().any(|(flag, takes_value)| !takes_value && flag.strip_prefix("--") == Some(name))
 }
 
 /// Makes Prometheus' command line ours: a line of flags alone is `serve`, and flags without a meaning here are taken
