@@ -15,3 +15,4 @@ mod loki;
 mod otel;
 mod page;
 mod prometheus;
+mod tsdb_commands;
