@@ -23,6 +23,8 @@ mod error;
 mod exemplars;
 mod flush;
 mod matching;
+#[doc(hidden)]
+pub mod measure;
 mod memtable;
 mod merge;
 mod metadata;
