@@ -31,6 +31,8 @@ mod flush;
 mod guard;
 mod inspect;
 mod matching;
+#[doc(hidden)]
+pub mod measure;
 mod memtable;
 mod merge;
 mod metadata;

@@ -7,6 +7,7 @@ use fst::{IntoStreamer, Streamer};
 use roaring::RoaringBitmap;
 use trefoil_model::{Labels, SampleBuffer, SeriesId, StoreError, TimeRange, time::DAY_MS};
 
+use super::column;
 use super::layout::{
     BLOCKS_FILE, Contents, Extent, HEADER_BYTES, INDEX_FILE, NameEntry, PAGE_ROWS, Section, check_blocks_header,
 };
@@ -84,37 +85,57 @@ impl PartReader {
         Ok(u64::from_le_bytes(bytes.try_into().expect("the slice has eight bytes")))
     }
 
-    fn pair_at(&self, section: Section, at: u32) -> Result<(u32, u32), StoreError> {
-        let v = self.u64_at(section, at)?;
-        Ok((v as u32, (v >> 32) as u32))
+    /// A value of a column that is packed since version 2.
+    fn value_at(&self, section: Section, at: u32) -> Result<u64, StoreError> {
+        if self.contents.version == 1 {
+            return self.u64_at(section, at);
+        }
+        column::get(self.section(section)?, at).map_err(|_| self.corrupt(section.name()))
+    }
+
+    /// The first bits of a hash, and a row.
+    fn hash_at(&self, at: u32, row_bits: u32) -> Result<(u64, u32), StoreError> {
+        let v = self.value_at(Section::Hashes, at)?;
+        if self.contents.version == 1 {
+            return Ok((v & u64::from(u32::MAX), (v >> 32) as u32));
+        }
+        Ok((v >> row_bits, (v & ((1 << row_bits) - 1)) as u32))
     }
 
     /// The id of a row's series.
     pub(crate) fn id(&self, row: u32) -> Result<SeriesId, StoreError> {
-        self.u64_at(Section::Ids, row).map(SeriesId)
+        self.value_at(Section::Ids, row).map(SeriesId)
     }
 
     /// First and last time of a row, Unix milliseconds.
     pub(crate) fn bounds(&self, row: u32) -> Result<(i64, i64), StoreError> {
-        let (first, last) = self.pair_at(Section::Bounds, row)?;
+        let pair = match self.contents.version {
+            1 => self.u64_at(Section::Bounds, row)?,
+            _ => column::get_pair(self.section(Section::Bounds)?, row).map_err(|_| self.corrupt("bounds"))?,
+        };
+        let (first, last) = (pair as u32, (pair >> 32) as u32);
         let day_start = self.contents.day.saturating_mul(DAY_MS);
         Ok((day_start.saturating_add(i64::from(first)), day_start.saturating_add(i64::from(last))))
     }
 
     /// Finds the id of a series by its labels.
     pub(crate) fn find(&self, labels: &Labels) -> Result<Option<SeriesId>, StoreError> {
-        let hash = (labels.stable_hash() >> 32) as u32;
+        let (hash_bits, row_bits) = match self.contents.version {
+            1 => (32, 32),
+            _ => column::hash_bits(self.contents.rows),
+        };
+        let hash = labels.stable_hash() >> (64 - hash_bits);
         let (mut low, mut high) = (0, self.contents.rows);
         while low < high {
             let middle = low + (high - low) / 2;
-            if self.pair_at(Section::Hashes, middle)?.0 < hash {
+            if self.hash_at(middle, row_bits)?.0 < hash {
                 low = middle + 1;
             } else {
                 high = middle;
             }
         }
         for at in low..self.contents.rows {
-            let (h, row) = self.pair_at(Section::Hashes, at)?;
+            let (h, row) = self.hash_at(at, row_bits)?;
             if h != hash {
                 break;
             }
@@ -210,7 +231,7 @@ impl PartReader {
     /// Appends a row's samples in the range to `out`, whose times are all before them.
     pub(crate) fn read(&self, row: u32, range: TimeRange, out: &mut SampleBuffer) -> Result<(), StoreError> {
         let id = self.id(row)?;
-        let extent = self.u64_at(Section::Offsets, row)?..self.u64_at(Section::Offsets, row + 1)?;
+        let extent = self.value_at(Section::Offsets, row)?..self.value_at(Section::Offsets, row + 1)?;
         let corrupt = |reason: &str| {
             metrics::BLOCKS_CORRUPT.inc();
             StoreError::Corrupt(format!(
