@@ -51,6 +51,9 @@ pub(crate) struct ServeArgs {
     /// How long metrics are kept, for example 15d.
     #[arg(long = "storage.tsdb.retention.time", alias = "storage.tsdb.retention", value_name = "DURATION")]
     pub retention_time: Option<String>,
+    /// How many bytes of metrics are kept, for example 50GB.
+    #[arg(long = "storage.tsdb.retention.size", value_name = "SIZE")]
+    pub retention_size: Option<String>,
     /// Address of the HTTP listener. Default 127.0.0.1:9090.
     #[arg(long = "web.listen-address", value_name = "HOST:PORT")]
     pub listen_address: Option<String>,
@@ -92,7 +95,6 @@ pub(crate) const IGNORED_FLAGS: &[(&str, bool)] = &[
     ("--rules.alert.resend-delay", true),
     ("--storage.remote.flush-deadline", true),
     ("--storage.tsdb.no-lockfile", false),
-    ("--storage.tsdb.retention.size", true),
     ("--storage.tsdb.wal-compression", false),
     ("--storage.tsdb.min-block-duration", true),
     ("--storage.tsdb.max-block-duration", true),
@@ -114,6 +116,7 @@ impl ServeArgs {
         FlagOverrides {
             storage_tsdb_path: self.storage_path.clone(),
             storage_tsdb_retention_time: self.retention_time.clone(),
+            storage_tsdb_retention_size: self.retention_size.clone(),
             web_listen_address: self.listen_address.clone(),
             web_external_url: self.external_url.clone(),
             web_enable_lifecycle: self.enable_lifecycle,
@@ -262,9 +265,11 @@ pub(crate) enum QueryCommand {
 fn is_switch(name: &str) -> bool {
     let ours = Cli::command();
     let serve = ours.find_subcommand("serve");
-    serve.into_iter().flat_map(clap::Command::get_arguments).any(|argument| {
-        argument.get_long() == Some(name) && matches!(argument.get_action(), clap::ArgAction::SetTrue)
-    }) || IGNORED_FLAGS.iter().any(|(flag, takes_value)| !takes_value && flag.strip_prefix("--") == Some(name))
+    serve
+        .into_iter()
+        .flat_map(clap::Command::get_arguments)
+        .any(|argument| argument.get_long() == Some(name) && matches!(argument.get_action(), clap::ArgAction::SetTrue))
+        || IGNORED_FLAGS.iter().any(|(flag, takes_value)| !takes_value && flag.strip_prefix("--") == Some(name))
 }
 
 /// Makes Prometheus' command line ours: a line of flags alone is `serve`, and flags without a meaning here are taken
