@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::config::Config;
 use crate::error::{ConfigError, Diagnostic, Pos};
-use crate::trefoil::{LogFormat, LogLevel, check_external_url};
+use crate::trefoil::{LogFormat, LogLevel, check_cors_origin, check_external_url};
 use crate::values::{Limit, ListenAddress};
 use crate::{ByteSize, PromDuration};
 
@@ -17,12 +17,16 @@ pub struct FlagOverrides {
     pub storage_tsdb_retention_time: Option<String>,
     /// `--storage.tsdb.retention.size`: how many bytes of metrics are kept, over `storage.tsdb.retention.size`.
     pub storage_tsdb_retention_size: Option<String>,
-    /// `--web.listen-address`: `trefoil.listeners.http.address`.
-    pub web_listen_address: Option<String>,
+    /// `--web.listen-address`, each time it was given: `trefoil.listeners.http.address` and `more_addresses`.
+    pub web_listen_address: Vec<String>,
     /// `--web.external-url`: `trefoil.external_url`.
     pub web_external_url: Option<String>,
     /// `--web.enable-lifecycle`: `trefoil.enable_lifecycle`.
     pub web_enable_lifecycle: bool,
+    /// `--web.enable-admin-api`: `trefoil.enable_admin_api`.
+    pub web_enable_admin_api: bool,
+    /// `--web.cors.origin`: `trefoil.cors_origin`.
+    pub web_cors_origin: Option<String>,
     /// `--web.config.file`: `trefoil.web_config_file`.
     pub web_config_file: Option<PathBuf>,
     /// `--log.level`: `trefoil.self_telemetry.log_level`.
@@ -40,7 +44,7 @@ impl FlagOverrides {
     pub fn apply(&self, config: &mut Config) -> Result<(), ConfigError> {
         let mut faults = Vec::new();
         let mut fault = |flag: &str, message: String| {
-            faults.push(Diagnostic { file: None, pos: Pos::default(), message: format!("flag --{flag}: {message}") });
+            faults.push(Diagnostic { file: None, pos: Pos::NOWHERE, message: format!("flag --{flag}: {message}") });
         };
         let trefoil = &mut config.trefoil;
         if let Some(path) = &self.storage_tsdb_path {
@@ -65,8 +69,18 @@ impl FlagOverrides {
                 Err(message) => fault("storage.tsdb.retention.size", message),
             }
         }
+        for (i, text) in self.web_listen_address.iter().enumerate() {
+            let http = &mut trefoil.listeners.http;
+            match ListenAddress::parse(text) {
+                Ok(address) if i == 0 => {
+                    http.address = address;
+                    http.more_addresses.clear();
+                }
+                Ok(address) => http.more_addresses.push(address),
+                Err(message) => fault("web.listen-address", message),
+            }
+        }
         for (flag, text, slot) in [
-            ("web.listen-address", &self.web_listen_address, &mut trefoil.listeners.http),
             ("otlp.grpc-address", &self.otlp_grpc_address, &mut trefoil.listeners.otlp_grpc),
             ("otlp.http-address", &self.otlp_http_address, &mut trefoil.listeners.otlp_http),
         ] {
@@ -83,6 +97,13 @@ impl FlagOverrides {
             }
         }
         trefoil.enable_lifecycle |= self.web_enable_lifecycle;
+        trefoil.enable_admin_api |= self.web_enable_admin_api;
+        if let Some(origin) = &self.web_cors_origin {
+            match check_cors_origin(origin) {
+                Ok(()) => trefoil.cors_origin.clone_from(origin),
+                Err(message) => fault("web.cors.origin", message),
+            }
+        }
         if let Some(path) = &self.web_config_file {
             trefoil.web_config_file = Some(path.clone());
         }

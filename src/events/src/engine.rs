@@ -435,6 +435,28 @@ impl<K: Kind> Engine<K> {
         flushed
     }
 
+    /// Writes a store of this kind into a directory by hard links; see [`crate::EventStore::snapshot_to`].
+    pub(crate) async fn snapshot_to(self: &Arc<Self>, dir: PathBuf, with_memtables: bool) -> Result<(), EventsError> {
+        if self.is_closed.load(Ordering::Acquire) {
+            return Err(EventsError::Closed { kind: K::NAME });
+        }
+        // First the journal, then the parts: what a flush takes out of the journal meanwhile is in the parts.
+        let end = match with_memtables {
+            true => Some(self.journal.rotate().await.map_err(|source| EventsError::Journal { kind: K::NAME, source })?),
+            false => None,
+        };
+        let engine = Arc::clone(self);
+        let work = move || {
+            if let Some(end) = end {
+                let linked = engine.journal.link_segments(end, &dir.join("journal"));
+                linked.map_err(|source| EventsError::Journal { kind: K::NAME, source })?;
+            }
+            let state = engine.set.state();
+            engine.set.link_to(&state, &dir).map_err(|source| EventsError::Parts { kind: K::NAME, source })
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|error| EventsError::Write(std::io::Error::other(error)))?
+    }
+
     fn output(&self) -> Output<'_> {
         let EngineOptions { block_bytes, slice_bytes, .. } = self.options;
         Output { set: &self.set, now_ms: self.now_ms(), block_bytes, slice_bytes }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -151,6 +151,14 @@ impl EventStore {
         let logs = self.logs.close().await;
         self.traces.close().await?;
         logs
+    }
+
+    /// Writes a store into a directory that is missing or empty, by hard links: the parts of the current commits and,
+    /// with `with_memtables`, the journals. Opened, it answers what was acknowledged before the call (perhaps more).
+    /// After an error the directory holds something half-done.
+    pub async fn snapshot_to(&self, dir: &Path, with_memtables: bool) -> Result<(), EventsError> {
+        self.logs.snapshot_to(dir.join("logs"), with_memtables).await?;
+        self.traces.snapshot_to(dir.join("traces"), with_memtables).await
     }
 
     /// The published parts of log records.

@@ -16,7 +16,9 @@ use trefoil_api::{App, AppState, BuildInfo, PromqlEvaluate, Servers, Setup};
 use trefoil_config::{Config, FlagOverrides, LoadedConfig, RuleFile, TrefoilConfig};
 use trefoil_events::{EventStore, EventStoreOptions};
 use trefoil_ingest::{Ingest, IngestOptions, counters};
-use trefoil_model::{AlertReceiver, EventWriter, LogReader, MetricReader, MetricWriter, TraceReader};
+use trefoil_model::{
+    AlertReceiver, EventWriter, LogReader, MetricAdmin, MetricReader, MetricWriter, SnapshotTaker, TraceReader,
+};
 use trefoil_promql::{Engine, ParserOptions};
 use trefoil_rules::{RuleManager, RuleOptions, load_rule_files};
 use trefoil_runtime::{Accountant, DataDirLock, OnError, Phase, RealClock, RealVfs, SharedClock, Tasks, data_dir};
@@ -29,6 +31,7 @@ use crate::cli::ServeArgs;
 use crate::counted::{Counted, Credited};
 use crate::features::{Features, features};
 use crate::self_telemetry::{self, Collector, Identity};
+use crate::snapshots::Snapshots;
 use crate::{logging, memory};
 
 /// All of the shutdown must be done by then.
@@ -84,6 +87,8 @@ fn needs_restart(started_with: &TrefoilConfig, now: &TrefoilConfig) -> Vec<&'sta
         ("data_dir", started_with.data_dir != now.data_dir),
         ("external_url", started_with.external_url != now.external_url),
         ("enable_lifecycle", started_with.enable_lifecycle != now.enable_lifecycle),
+        ("enable_admin_api", started_with.enable_admin_api != now.enable_admin_api),
+        ("cors_origin", started_with.cors_origin != now.cors_origin),
         ("listeners", started_with.listeners != now.listeners),
         ("limits", started_with.limits != now.limits),
         ("retention.logs", started_with.retention.logs != now.retention.logs),
@@ -233,10 +238,13 @@ impl Server {
         let accountant = Accountant::new(budget);
         let stores = open_stores(&loaded, &data, &clock, &accountant).await?;
         background::start(&stores, &tasks);
+        let snapshots = Snapshots::new(stores.clone(), RealVfs::shared(), &data).context("folder of snapshots")?;
+        let snapshots: Arc<dyn SnapshotTaker> = Arc::new(snapshots);
 
         let metrics = Arc::new(stores.metrics.clone());
         let events = Arc::new(stores.events.clone());
         let writer: Arc<dyn MetricWriter> = metrics.clone();
+        let admin: Arc<dyn MetricAdmin> = metrics.clone();
         let reader: Arc<dyn MetricReader> = metrics;
         let event_writer: Arc<dyn EventWriter> = events.clone();
         let pushed: Arc<dyn EventWriter> = match &collector {
@@ -286,6 +294,8 @@ impl Server {
         let app = make_app(AppParts {
             reader,
             writer: Arc::clone(&writer),
+            admin: Some(admin),
+            snapshots: Some(snapshots),
             logs: events.clone(),
             traces: events,
             ingest,
@@ -455,6 +465,8 @@ fn start_self_telemetry(
 struct AppParts {
     reader: Arc<dyn MetricReader>,
     writer: Arc<dyn MetricWriter>,
+    admin: Option<Arc<dyn MetricAdmin>>,
+    snapshots: Option<Arc<dyn SnapshotTaker>>,
     logs: Arc<dyn LogReader>,
     traces: Arc<dyn TraceReader>,
     ingest: Ingest,
@@ -479,6 +491,8 @@ fn make_app(parts: AppParts) -> anyhow::Result<AppState> {
     let app = App::new(Setup {
         metrics: parts.reader,
         metric_writer: parts.writer,
+        admin: parts.admin,
+        snapshots: parts.snapshots,
         logs: parts.logs,
         traces: parts.traces,
         ingest: Arc::new(parts.ingest),
@@ -517,9 +531,11 @@ fn flag_values(flags: &FlagOverrides) -> BTreeMap<String, String> {
         ("storage.tsdb.path", path(&flags.storage_tsdb_path)),
         ("storage.tsdb.retention.time", flags.storage_tsdb_retention_time.clone()),
         ("storage.tsdb.retention.size", flags.storage_tsdb_retention_size.clone()),
-        ("web.listen-address", flags.web_listen_address.clone()),
+        ("web.listen-address", Some(flags.web_listen_address.join(",")).filter(|a| !a.is_empty())),
         ("web.external-url", flags.web_external_url.clone()),
         ("web.enable-lifecycle", Some(flags.web_enable_lifecycle.to_string())),
+        ("web.enable-admin-api", Some(flags.web_enable_admin_api.to_string())),
+        ("web.cors.origin", flags.web_cors_origin.clone()),
         ("web.config.file", path(&flags.web_config_file)),
         ("log.level", flags.log_level.clone()),
         ("log.format", flags.log_format.clone()),

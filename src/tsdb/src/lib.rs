@@ -8,8 +8,10 @@
 //!   answered around silently.
 //!
 //! Reading order: `store` (the parts of a store and how they hang together), `write`, `series` (the registry),
-//! `record` (journal records), `memtable`, `flush`, `part` (files), `encoding`, `read`, `matching`,
-//! `merge`, `policy`, `downsample`, `tombstones`, `rewrite`, `replay`, `exemplars`, `metadata`.
+//! `guard` (who may have new series),
+//! `record` (journal records), `memtable`, `flush`, `part` (files), `encoding`, `read`, `matching`, `value_set`,
+//! `merge`, `policy`, `downsample`, `tombstones`, `rewrite`, `replay`, `exemplars`, `metadata`, `inspect`,
+//! `admin` (the contract of administration).
 //!
 //! Invariants: one id stands for one label set, for ever. Every journal epoch defines all series that it names, so
 //! that replay from the committed position needs nothing else. Parts of a (tenant, day) have disjoint ranges of
@@ -18,11 +20,16 @@
 //! It must not know HTTP, wire formats, configuration files or query languages.
 #![doc = include_str!("../FORMAT.md")]
 
+mod admin;
+mod by_shard;
+mod cardinality;
 mod downsample;
 mod encoding;
 mod error;
 mod exemplars;
 mod flush;
+mod guard;
+mod inspect;
 mod matching;
 mod memtable;
 mod merge;
@@ -35,11 +42,14 @@ mod record;
 mod replay;
 mod rewrite;
 mod series;
+mod snapshot;
 mod store;
 mod tombstones;
+mod value_set;
 mod write;
 
 pub use error::TsdbError;
 pub use flush::FlushReport;
+pub use inspect::{PartInfo, PartSeries, SeriesIds, Unflushed};
 pub use policy::{DownsamplingRule, Policy, RetentionRule};
 pub use store::{Tsdb, TsdbOptions};

@@ -8,6 +8,7 @@ use trefoil_model::{Labels, SampleBuffer, SeriesId, StoreError, TimeRange};
 use trefoil_parts::{Commit, PartId};
 
 use crate::downsample::without;
+use crate::encoding::Effort;
 use crate::error::TsdbError;
 use crate::flush::DayWriter;
 use crate::metrics;
@@ -181,6 +182,7 @@ impl Inner {
         let timer = metrics::MERGE_DURATION.start_timer();
         let (first, last) = (&parts[0], &parts[parts.len() - 1]);
         let mut writer = DayWriter::begin(self, first.meta.tenant, first.meta.partition)?;
+        writer.builder.set_effort(Effort::Merged);
         let view = self.view.load_full();
         let rewriting = Rewriting::new(self, &view, parts);
         let mut cursors = Vec::with_capacity(parts.len());

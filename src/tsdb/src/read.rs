@@ -14,7 +14,7 @@ use trefoil_model::{
 
 pub(crate) use self::merge::merge_buffers;
 use crate::downsample::{dedup, whole_intervals, without};
-use crate::matching::{LabelIndex, select_rows};
+use crate::matching::{LabelIndex, Wanted, select_rows, wanted_values};
 use crate::memtable::Memtable;
 use crate::store::{Inner, OpenPart, Tsdb, View};
 use crate::tombstones::Hidden;
@@ -508,8 +508,13 @@ impl MetricReader for Tsdb {
     ) -> Result<(Vec<String>, bool), StoreError> {
         let mut values = Smallest::new(limit);
         let mut seen = 0u32;
+        // One pattern on the label itself says which values to look at.
+        let wanted = match requests {
+            [request] => wanted_values(&request.matchers, name),
+            _ => Wanted::All,
+        };
         self.inner.for_each_index(tenant, range, requests, budget, &mut |index, rows| {
-            index.values(name, rows, &mut |value| {
+            index.values(name, &wanted, rows, &mut |value| {
                 seen = seen.wrapping_add(1);
                 if seen.is_multiple_of(1024) {
                     budget.check()?;

@@ -2,7 +2,8 @@ use proptest::prelude::*;
 use trefoil_model::STALE_NAN;
 
 use super::*;
-use crate::encoding::block::{Blocks, encode_series};
+use crate::encoding::Effort;
+use crate::encoding::block::{BlockEncoder, Blocks};
 use crate::read::merge_buffers;
 
 const MIN: i64 = 60_000;
@@ -85,10 +86,10 @@ proptest! {
         let rolled = downsample(&raw, minutes * MIN, minutes % 2 == 0);
         prop_assert_eq!(rolled.rollups.iter().map(|r| r.count).sum::<u64>(), raw.len() as u64);
         let mut bytes = Vec::new();
-        encode_series(7, &rolled, &mut bytes);
+        BlockEncoder::new(Effort::Merged).encode_series(7, &rolled, 0, &mut bytes);
         let read = |range: TimeRange| {
             let (mut out, mut found) = (SampleBuffer::default(), Vec::new());
-            for block in Blocks::new(7, &bytes) {
+            for block in Blocks::new(7, &bytes).in_file(&bytes) {
                 let block = block.unwrap();
                 if block.has_rollups() { block.rollups(range, &mut found).unwrap() } else if range.overlaps(block.min_t, block.max_t) { block.decode(range, &mut out).unwrap() }
             }

@@ -5,10 +5,10 @@
 
 use trefoil_model::SampleBuffer;
 
-use super::DecodeError;
 use super::floats::{decode_floats, encode_floats};
 use super::ints::{decode_ints, encode_ints};
 use super::varint::{Reader, put_ivarint, put_uvarint};
+use super::{DecodeError, Effort};
 use crate::downsample::{Timed, timed};
 
 /// Kind of a block of rollups.
@@ -35,7 +35,7 @@ pub(crate) fn encode_rollups(samples: &SampleBuffer, mut put: impl FnMut(&[u8]))
         let sums: Vec<f64> = block.iter().map(|r| r.sum).collect();
         encode_ints(&untils, &mut payload);
         encode_ints(&counts, &mut payload);
-        encode_floats(&sums, &mut payload);
+        encode_floats(Effort::Merged, &sums, &mut payload);
         put(&payload);
     }
 }

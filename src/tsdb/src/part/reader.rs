@@ -10,13 +10,15 @@ use trefoil_model::{Labels, SampleBuffer, SeriesId, StoreError, TimeRange, time:
 use super::layout::{
     BLOCKS_FILE, Contents, Extent, HEADER_BYTES, INDEX_FILE, NameEntry, PAGE_ROWS, Section, check_blocks_header,
 };
-use super::postings::get_postings;
+use super::postings::{add_postings, get_postings, postings_meet};
 use super::writer::{PAGE_LZ4, PAGE_PLAIN};
 use crate::encoding::DecodeError;
 use crate::encoding::block::{BlockError, Blocks};
 use crate::encoding::varint::Reader;
-use crate::matching::LabelIndex;
+use crate::matching::{LabelIndex, VALUES_PER_CHECK, Wanted};
 use crate::metrics;
+
+mod verify;
 
 const PAGE_BYTES_MAX: usize = 64 << 20;
 
@@ -220,7 +222,8 @@ impl PartReader {
         let data = data.filter(|(start, _)| *start >= HEADER_BYTES).and_then(|(a, b)| self.blocks.get(a..b));
         let from = out.len();
         let mut rollups = Vec::new();
-        for block in Blocks::new(id.0, data.ok_or_else(|| corrupt("is not in the file"))?) {
+        let blocks = Blocks::new(id.0, data.ok_or_else(|| corrupt("is not in the file"))?).in_file(&self.blocks);
+        for block in blocks {
             let block = block.map_err(|e| match e {
                 BlockError::Checksum => corrupt("fails its checksum"),
                 BlockError::Content => corrupt("has an unknown encoding"),
@@ -257,24 +260,58 @@ impl PartReader {
     }
 
     fn postings(&self, at: u64) -> Result<RoaringBitmap, StoreError> {
-        let data = usize::try_from(at).ok().and_then(|at| self.index.get(at..));
-        data.and_then(|d| get_postings(d).ok()).ok_or_else(|| self.corrupt(format_args!("postings at {at}")))
+        get_postings(self.postings_data(at)).map_err(|_| self.corrupt(format_args!("postings at {at}")))
     }
 
+    fn postings_data(&self, at: u64) -> &[u8] {
+        usize::try_from(at).ok().and_then(|at| self.index.get(at..)).unwrap_or_default()
+    }
+
+    /// Calls `each` with the wanted values and where their postings are.
     fn for_each_value(
         &self,
         name: &str,
-        prefix: &str,
+        wanted: &Wanted<'_>,
         each: &mut dyn FnMut(&str, u64) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let Some((at, _)) = self.name(name) else { return Ok(()) };
-        let mut stream = self.dictionary(at)?.range().ge(prefix).into_stream();
-        while let Some((value, postings_at)) = stream.next() {
-            if !value.starts_with(prefix.as_bytes()) {
-                break;
-            }
+        let dictionary = self.dictionary(at)?;
+        let mut each = |value: &[u8], postings_at: u64| {
             let value = std::str::from_utf8(value).map_err(|_| self.corrupt("a label value"))?;
-            each(value, postings_at)?;
+            each(value, postings_at)
+        };
+        match wanted {
+            Wanted::All => {
+                let mut stream = dictionary.stream();
+                while let Some((value, at)) = stream.next() {
+                    each(value, at)?;
+                }
+            }
+            Wanted::Listed(values) => {
+                for value in *values {
+                    if let Some(at) = dictionary.get(value) {
+                        each(value.as_bytes(), at)?;
+                    }
+                }
+            }
+            Wanted::Set(set) => {
+                let mut stream = dictionary.search(&**set).into_stream();
+                while let Some((value, at)) = stream.next() {
+                    each(value, at)?;
+                }
+            }
+            Wanted::Tested(prefix, m) => {
+                let mut stream = dictionary.range().ge(prefix).into_stream();
+                while let Some((value, at)) = stream.next() {
+                    if !value.starts_with(prefix.as_bytes()) {
+                        break;
+                    }
+                    let text = std::str::from_utf8(value).map_err(|_| self.corrupt("a label value"))?;
+                    if m.matches(text) != m.op.is_negative() {
+                        each(value, at)?;
+                    }
+                }
+            }
         }
         Ok(())
     }
@@ -302,33 +339,41 @@ impl LabelIndex for PartReader {
         }
     }
 
-    fn rows_accepted(
+    fn rows_wanted(
         &self,
         name: &str,
-        prefix: &str,
-        accept: &mut dyn FnMut(&str) -> Result<bool, StoreError>,
+        wanted: &Wanted<'_>,
+        check: &mut dyn FnMut() -> Result<(), StoreError>,
     ) -> Result<RoaringBitmap, StoreError> {
-        let mut rows = RoaringBitmap::new();
-        self.for_each_value(name, prefix, &mut |value, at| {
-            if accept(value)? {
-                rows |= self.postings(at)?;
+        let (mut few, mut many) = (Vec::new(), RoaringBitmap::new());
+        let mut seen = 0u32;
+        self.for_each_value(name, wanted, &mut |_, at| {
+            seen = seen.wrapping_add(1);
+            if seen.is_multiple_of(VALUES_PER_CHECK) {
+                check()?;
             }
-            Ok(())
+            let added = add_postings(self.postings_data(at), &mut few, &mut many);
+            added.map_err(|_| self.corrupt(format_args!("postings at {at}")))
         })?;
-        Ok(rows)
+        // In order a bitmap is built without searching.
+        few.sort_unstable();
+        many |= few.into_iter().collect::<RoaringBitmap>();
+        Ok(many)
     }
 
     fn values(
         &self,
         name: &str,
+        wanted: &Wanted<'_>,
         rows: Option<&RoaringBitmap>,
         each: &mut dyn FnMut(&str) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        self.for_each_value(name, "", &mut |value, at| {
-            if rows.is_none() || !self.postings(at)?.is_disjoint(rows.expect("there are rows")) {
-                each(value)?;
-            }
-            Ok(())
+        self.for_each_value(name, wanted, &mut |value, at| {
+            let has_row = match rows {
+                None => Ok(true),
+                Some(rows) => postings_meet(self.postings_data(at), rows),
+            };
+            if has_row.map_err(|_| self.corrupt(format_args!("postings at {at}")))? { each(value) } else { Ok(()) }
         })
     }
 

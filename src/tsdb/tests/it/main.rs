@@ -4,7 +4,10 @@
 mod crash;
 mod damage;
 mod fixture;
+mod guard;
 mod life;
 mod model;
+mod regex;
+mod snapshot;
 mod store;
 mod support;
