@@ -82,6 +82,13 @@ impl Config {
         if time.is_zero() { self.trefoil.retention.metrics } else { Limit::At(time) }
     }
 
+    /// How many bytes of metrics are kept: `storage.tsdb.retention.size` if given, else
+    /// `trefoil.retention.metrics_bytes`.
+    pub fn metrics_retention_bytes(&self) -> Limit<ByteSize> {
+        let size = self.storage.tsdb.retention.size;
+        if size.as_i64() > 0 { Limit::At(size) } else { self.trefoil.retention.metrics_bytes }
+    }
+
     /// The rule files that are there now, in the order of `rule_files`, each once.
     pub fn rule_file_paths(&self) -> Result<Vec<PathBuf>, ConfigError> {
         let mut out: Vec<PathBuf> = Vec::new();

@@ -23,7 +23,7 @@ use trefoil_promql::{Engine, ParserOptions};
 use trefoil_rules::{RuleManager, RuleOptions, load_rule_files};
 use trefoil_runtime::{Accountant, DataDirLock, OnError, Phase, RealClock, RealVfs, SharedClock, Tasks, data_dir};
 use trefoil_scrape::ScrapeManager;
-use trefoil_tsdb::{Tsdb, TsdbOptions};
+use trefoil_tsdb::{DownsamplingRule, Policy, RetentionRule, Tsdb, TsdbOptions};
 
 use crate::background::{self, Stores};
 use crate::check::{chain, env};
@@ -73,6 +73,7 @@ struct Reloader {
     parser: ParserOptions,
     scrape: Arc<ScrapeManager>,
     rules: Arc<RuleManager>,
+    metrics: Tsdb,
     dispatcher: Arc<Dispatcher>,
     remote: Arc<RemoteAlertmanagers>,
     external_url: String,
@@ -90,7 +91,8 @@ fn needs_restart(started_with: &TrefoilConfig, now: &TrefoilConfig) -> Vec<&'sta
         ("cors_origin", started_with.cors_origin != now.cors_origin),
         ("listeners", started_with.listeners != now.listeners),
         ("limits", started_with.limits != now.limits),
-        ("retention", started_with.retention != now.retention),
+        ("retention.logs", started_with.retention.logs != now.retention.logs),
+        ("retention.traces", started_with.retention.traces != now.retention.traces),
         ("journal", started_with.journal != now.journal),
         ("memtable", started_with.memtable != now.memtable),
         ("self_telemetry", started_with.self_telemetry != now.self_telemetry),
@@ -129,6 +131,7 @@ impl Reloader {
         self.dispatcher.apply(options.as_ref())?;
         self.remote.apply(&config.alerting, &config.global.external_labels).map_err(|e| anyhow!(e))?;
         self.scrape.apply(&loaded.scrape_configs)?;
+        self.metrics.set_policy(metrics_policy(config));
         let rules = RuleOptions {
             interval_ms: config.global.evaluation_interval.as_ms(),
             query_offset_ms: config.global.rule_query_offset.as_ms(),
@@ -281,6 +284,7 @@ impl Server {
             parser: features.parser,
             scrape: Arc::clone(&scrape),
             rules: Arc::clone(&rules),
+            metrics: stores.metrics.clone(),
             dispatcher: Arc::clone(&dispatcher),
             remote,
             external_url: external_url.clone(),
@@ -366,6 +370,27 @@ impl Server {
     }
 }
 
+/// What becomes of old samples.
+fn metrics_policy(config: &Config) -> Policy {
+    let trefoil = &config.trefoil;
+    let rule = |r: &trefoil_config::trefoil::RetentionRuleConfig| RetentionRule {
+        matchers: r.r#match.matchers().to_vec(),
+        keep: r.keep.get().map(|d| d.as_std()),
+    };
+    let downsampling = |d: &trefoil_config::trefoil::DownsamplingConfig| DownsamplingRule {
+        matchers: d.r#match.matchers().to_vec(),
+        after: d.after.as_std(),
+        interval: d.interval.as_std(),
+    };
+    Policy {
+        retention: config.metrics_retention().get().map(|d| d.as_std()),
+        retention_bytes: config.metrics_retention_bytes().get().map(|b| b.as_u64()),
+        retention_rules: trefoil.retention.metrics_rules.iter().map(rule).collect(),
+        downsampling: trefoil.downsampling.iter().map(downsampling).collect(),
+        dedup_interval: (!trefoil.dedup_interval.is_zero()).then(|| trefoil.dedup_interval.as_std()),
+    }
+}
+
 async fn open_stores(
     loaded: &Arc<LoadedConfig>,
     data: &Path,
@@ -383,7 +408,7 @@ async fn open_stores(
         let vfs = RealVfs::shared();
         let mut options = TsdbOptions::new(data.join("metrics"), Arc::clone(&vfs), Arc::clone(&clock));
         options.accountant = accountant.clone();
-        options.retention = config.metrics_retention().get().map(|d| d.as_std());
+        options.policy = metrics_policy(config);
         options.limits = limits.clone();
         options.flush_bytes = memtable.flush_bytes.as_u64();
         options.flush_interval = memtable.flush_interval.as_std();
@@ -505,6 +530,7 @@ fn flag_values(flags: &FlagOverrides) -> BTreeMap<String, String> {
     let given = [
         ("storage.tsdb.path", path(&flags.storage_tsdb_path)),
         ("storage.tsdb.retention.time", flags.storage_tsdb_retention_time.clone()),
+        ("storage.tsdb.retention.size", flags.storage_tsdb_retention_size.clone()),
         ("web.listen-address", Some(flags.web_listen_address.join(",")).filter(|a| !a.is_empty())),
         ("web.external-url", flags.web_external_url.clone()),
         ("web.enable-lifecycle", Some(flags.web_enable_lifecycle.to_string())),

@@ -508,3 +508,66 @@ fn of_a_pair_of_scrapers_one_sample_an_interval_is_left() {
         }
     }
 }
+
+/// What was acknowledged of a scripted life: written, deleted, written again.
+#[derive(Debug, Default)]
+struct Acknowledged {
+    written: bool,
+    deleted: bool,
+    again: bool,
+}
+
+fn scripted(disk: &SimDisk, clock: &Arc<SimClock>, first: i64) -> Acknowledged {
+    let mut done = Acknowledged::default();
+    let options = TsdbOptions::new("/data/metrics", Arc::new(disk.clone()), Arc::clone(clock) as _);
+    let Ok(db) = Tsdb::open(options) else { return done };
+    let samples: Vec<_> = (0..10).map(|i| (name(2), (first + i, 0, float(1.0)))).collect();
+    done.written = write(&db, &samples).is_ok();
+    let request = SelectRequest { range: TimeRange::new(first, first + 5), ..all(TimeRange::ALL) };
+    done.deleted = wait(db.delete(&[request])).is_ok();
+    done.again = write(&db, &[(name(2), (first + 2, 0, float(7.0)))]).is_ok();
+    wait(db.flush()).ok();
+    wait(db.clean_tombstones()).ok();
+    while db.merge_once().is_ok_and(|more| more) {}
+    done
+}
+
+#[test]
+fn a_deletion_outlives_a_power_cut_at_any_operation() {
+    use trefoil_runtime::vfs::sim::Fault;
+    let now = BASE + 4 * DAY_MS + 7 * HOUR_MS;
+    let (clock, first) = (SimClock::new(now), now - 3 * DAY_MS);
+    for fault in [Fault::PowerCut, Fault::Io] {
+        for at in 0.. {
+            let disk = SimDisk::new();
+            disk.fail_at(at, fault);
+            let done = scripted(&disk, &clock, first);
+            let struck = disk.op_count() > at;
+            disk.clear_faults();
+            disk.crash(at);
+            for round in 0..3 {
+                let context = format!("{fault:?} at operation {at}, round {round}: {done:?}");
+                let options = TsdbOptions::new("/data/metrics", Arc::new(disk.clone()), Arc::clone(&clock) as _);
+                let db = Tsdb::open(options).unwrap_or_else(|e| panic!("{context}: {e:?}"));
+                let got: BTreeMap<i64, Value> = crate::support::read(&db, 0, vec![], TimeRange::ALL)
+                    .remove(&name(2))
+                    .unwrap_or_default()
+                    .into_iter()
+                    .map(|(t, _, v)| (t - first, v))
+                    .collect();
+                let has = |range: std::ops::Range<i64>| range.filter(|i| *i != 2 && got.contains_key(i)).count();
+                assert!(!done.written || has(5..10) == 5, "{context}: what was not deleted is there: {got:?}");
+                assert!(!done.deleted || has(0..5) == 0, "{context}: what was deleted is not: {got:?}");
+                assert!(matches!(has(0..5), 0 | 4), "{context}: all or nothing is deleted: {got:?}");
+                assert!(!done.again || got.get(&2) == Some(&float(7.0)), "{context}: later writes are there: {got:?}");
+                // However often it is rewritten and opened, nothing comes back.
+                wait(db.flush()).unwrap();
+                wait(db.clean_tombstones()).unwrap();
+                while db.merge_once().unwrap() {}
+            }
+            if !struck {
+                break;
+            }
+        }
+    }
+}
