@@ -160,15 +160,22 @@ impl Servers {
             });
             let own = door.tls.as_ref().map(TlsSettings::from_listener);
             let tls = own.or(web).transpose().map_err(|source| BindError::Tls { listener: kind.name(), source })?;
-            listeners.push(Arc::new(Listener::bind(kind, &door.address, tls).await?));
+            for address in door.addresses() {
+                listeners.push(Arc::new(Listener::bind(kind, address, tls.clone()).await?));
+            }
         }
         let limits = config.config.trefoil.limits.limits.clone();
         Ok(Self { listeners, shared: Arc::new(Shared { limits, open: RwLock::new(None) }) })
     }
 
-    /// The address of a listener, when it is enabled.
+    /// The address of a listener, its first one when it has several, when it is enabled.
     pub fn address(&self, kind: Kind) -> Option<SocketAddr> {
-        self.listeners.iter().find(|l| l.kind == kind).map(|l| l.address)
+        self.addresses(kind).next()
+    }
+
+    /// All addresses of a listener.
+    pub fn addresses(&self, kind: Kind) -> impl Iterator<Item = SocketAddr> {
+        self.listeners.iter().filter(move |l| l.kind == kind).map(|l| l.address)
     }
 
     /// Begins to accept; until [`Servers::open`] only `/-/healthy` says 200. The tasks end in [`Phase::Accept`]:
@@ -365,9 +372,8 @@ async fn answer(kind: Kind, shared: &Shared, mut request: Request) -> Response {
     }
     let open = shared.open.read().clone();
     let Some(open) = open else { return starting(&request) };
-    // Prometheus lets any page read; Loki and Jaeger do not, and neither do we for logs and traces.
-    let is_prometheus = request.uri().path().contains("/api/v1/") && !request.uri().path().contains("/loki/");
-    let origin = request.headers().get(http::header::ORIGIN).cloned().filter(|_| is_prometheus);
+    let origin = request.headers().get(http::header::ORIGIN).cloned();
+    let origin = origin.filter(|o| is_shared(request.uri().path()) && open.state.origins.cors_allows(o));
     let mut response = if request.method() == Method::OPTIONS && kind != Kind::OtlpGrpc {
         StatusCode::NO_CONTENT.into_response()
     } else {
@@ -436,7 +442,14 @@ fn strip_prefix(request: &mut Request, prefix: &str) {
 const CSP: &str = "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; object-src 'none'; \
                    base-uri 'self'; frame-ancestors 'none'";
 
-/// CORS as Prometheus answers it by default, and what browsers should not do with our answers.
+/// Whether pages of allowed origins may use a path: Prometheus' API, and OTLP from browsers. Loki and Jaeger let no
+/// other pages read, and neither do we for logs and traces.
+fn is_shared(path: &str) -> bool {
+    let is_otlp = ["/v1/logs", "/v1/traces", "/v1/metrics"].iter().any(|p| path.ends_with(p));
+    is_otlp || (path.contains("/api/v1/") && !path.contains("/loki/"))
+}
+
+/// CORS as Prometheus answers it, and what browsers should not do with our answers.
 fn add_headers(response: &mut Response, origin: Option<HeaderValue>, configured: &[(HeaderName, HeaderValue)]) {
     let headers = response.headers_mut();
     if let Some(origin) = origin {

@@ -100,6 +100,15 @@ limits! {
     metadata_bytes_max: usize = 1024;
     /// Metric families whose metadata is kept. Default 100,000; excess: dropped.
     metadata_families_max: usize = 100_000;
+    /// Active series, those written since the last flush but one. Default `auto`: what the memory budget bears, 3,000,000
+    /// at 8 GiB; excess: new series are rejected, first those of jobs that grow more than others.
+    series_active_max: u64 = 0;
+    /// Active series with the same value of the label `job`. Default unlimited; excess: its new series are rejected.
+    series_active_per_job_max: u64 = u64::MAX;
+    /// New series a minute; what is not used is saved for 10 minutes. Default 300,000; excess: as `series_active_max`.
+    series_new_per_minute_max: u64 = 300_000;
+    /// As the one before, with the same value of the label `job`. Default unlimited; excess: its new series are rejected.
+    series_new_per_job_per_minute_max: u64 = u64::MAX;
 
     /// Bytes of a log line. Default 1 MiB; excess: that record is rejected.
     log_line_bytes_max: usize = 1 << 20;

@@ -16,7 +16,9 @@ use trefoil_api::{App, AppState, BuildInfo, PromqlEvaluate, Servers, Setup};
 use trefoil_config::{Config, FlagOverrides, LoadedConfig, RuleFile, TrefoilConfig};
 use trefoil_events::{EventStore, EventStoreOptions};
 use trefoil_ingest::{Ingest, IngestOptions, counters};
-use trefoil_model::{AlertReceiver, EventWriter, LogReader, MetricReader, MetricWriter, SnapshotTaker, TraceReader};
+use trefoil_model::{
+    AlertReceiver, EventWriter, LogReader, MetricAdmin, MetricReader, MetricWriter, SnapshotTaker, TraceReader,
+};
 use trefoil_promql::{Engine, ParserOptions};
 use trefoil_rules::{RuleManager, RuleOptions, load_rule_files};
 use trefoil_runtime::{Accountant, DataDirLock, OnError, Phase, RealClock, RealVfs, SharedClock, Tasks, data_dir};
@@ -84,6 +86,8 @@ fn needs_restart(started_with: &TrefoilConfig, now: &TrefoilConfig) -> Vec<&'sta
         ("data_dir", started_with.data_dir != now.data_dir),
         ("external_url", started_with.external_url != now.external_url),
         ("enable_lifecycle", started_with.enable_lifecycle != now.enable_lifecycle),
+        ("enable_admin_api", started_with.enable_admin_api != now.enable_admin_api),
+        ("cors_origin", started_with.cors_origin != now.cors_origin),
         ("listeners", started_with.listeners != now.listeners),
         ("limits", started_with.limits != now.limits),
         ("retention", started_with.retention != now.retention),
@@ -175,7 +179,6 @@ pub(crate) struct Server {
     stores: Stores,
     reloader: Arc<Reloader>,
     quit: Arc<Notify>,
-    _snapshots: Arc<dyn SnapshotTaker>,
     _lock: DataDirLock,
 }
 
@@ -286,6 +289,8 @@ impl Server {
         let app = make_app(AppParts {
             reader,
             writer: Arc::clone(&writer),
+            admin: None,
+            snapshots: Some(snapshots),
             logs: events.clone(),
             traces: events,
             ingest,
@@ -324,7 +329,7 @@ impl Server {
             version = env!("CARGO_PKG_VERSION"),
             "server is ready"
         );
-        Ok(Self { app, tasks, clock, addresses, stores, reloader, quit, _snapshots: snapshots, _lock: lock })
+        Ok(Self { app, tasks, clock, addresses, stores, reloader, quit, _lock: lock })
     }
 
     /// Serves until a signal, a quit over HTTP or the failure of a task that must not fail; then shuts down in order.
@@ -434,6 +439,8 @@ fn start_self_telemetry(
 struct AppParts {
     reader: Arc<dyn MetricReader>,
     writer: Arc<dyn MetricWriter>,
+    admin: Option<Arc<dyn MetricAdmin>>,
+    snapshots: Option<Arc<dyn SnapshotTaker>>,
     logs: Arc<dyn LogReader>,
     traces: Arc<dyn TraceReader>,
     ingest: Ingest,
@@ -458,6 +465,8 @@ fn make_app(parts: AppParts) -> anyhow::Result<AppState> {
     let app = App::new(Setup {
         metrics: parts.reader,
         metric_writer: parts.writer,
+        admin: parts.admin,
+        snapshots: parts.snapshots,
         logs: parts.logs,
         traces: parts.traces,
         ingest: Arc::new(parts.ingest),
@@ -495,9 +504,11 @@ fn flag_values(flags: &FlagOverrides) -> BTreeMap<String, String> {
     let given = [
         ("storage.tsdb.path", path(&flags.storage_tsdb_path)),
         ("storage.tsdb.retention.time", flags.storage_tsdb_retention_time.clone()),
-        ("web.listen-address", flags.web_listen_address.clone()),
+        ("web.listen-address", Some(flags.web_listen_address.join(",")).filter(|a| !a.is_empty())),
         ("web.external-url", flags.web_external_url.clone()),
         ("web.enable-lifecycle", Some(flags.web_enable_lifecycle.to_string())),
+        ("web.enable-admin-api", Some(flags.web_enable_admin_api.to_string())),
+        ("web.cors.origin", flags.web_cors_origin.clone()),
         ("web.config.file", path(&flags.web_config_file)),
         ("log.level", flags.log_level.clone()),
         ("log.format", flags.log_format.clone()),

@@ -78,7 +78,7 @@ impl Inner {
         self.journal_epoch.fetch_add(1, Ordering::AcqRel);
         self.switch_memtable(Some(Arc::clone(&frozen)));
         // What the memtable before this one had and this one has not is in parts; nobody is looking series up.
-        self.registry.evict_before(frozen.memtable.epoch());
+        self.guard.forget(self.registry.evict_before(frozen.memtable.epoch()).into_iter());
         Some(frozen)
     }
 

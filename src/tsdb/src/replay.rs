@@ -1,5 +1,6 @@
 //! Start-up: what the journal holds behind the committed position goes back into the memtable.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -83,7 +84,8 @@ impl Inner {
         for (id, labels) in record.series {
             let hash = registry_hash(tenant, &labels);
             self.registry.reserve_through(id.0);
-            let (entry, _) = self.registry.get_or_create(hash, tenant, &labels, || Some(id.0));
+            let admit = || Ok::<_, Infallible>(self.guard.count(tenant, &labels));
+            let Ok((entry, _)) = self.registry.get_or_create(hash, tenant, &labels, Some(id.0), admit);
             entry.set_defined_in(journal_epoch);
             replay.series.insert(id.0, entry);
         }

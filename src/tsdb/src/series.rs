@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use parking_lot::RwLock;
 use trefoil_model::{Labels, SeriesId, TenantId};
 
+use crate::by_shard::ByShard;
+
 const SHARDS: usize = 64;
 /// Bytes that an entry takes beside its labels: itself, its two counters, its place in the map.
 const ENTRY_BYTES: usize = size_of::<SeriesEntry>() + 16 + 24;
@@ -25,11 +27,13 @@ pub(crate) struct SeriesEntry {
     defined_in: AtomicU32,
     /// Memtable epoch (high half) and the row that the series has in that memtable (low half).
     place: AtomicU64,
+    /// The number under which the cardinality guard counts it.
+    job: u32,
 }
 
 impl SeriesEntry {
-    pub(crate) fn new(id: SeriesId, tenant: TenantId, labels: Labels) -> Self {
-        Self { id, tenant, labels, defined_in: AtomicU32::new(0), place: AtomicU64::new(0) }
+    pub(crate) fn new(id: SeriesId, tenant: TenantId, labels: Labels, job: u32) -> Self {
+        Self { id, tenant, labels, defined_in: AtomicU32::new(0), place: AtomicU64::new(0), job }
     }
 
     pub(crate) fn is_defined_in(&self, journal_epoch: u32) -> bool {
@@ -117,14 +121,24 @@ pub(crate) fn registry_hash(tenant: TenantId, labels: &Labels) -> u64 {
     labels.stable_hash() ^ u64::from(tenant.0).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
+/// Reads a little of every cache line of a typical label set. The value means nothing.
+fn warm(labels: &Labels) -> u8 {
+    let bytes = labels.as_packed().as_bytes();
+    [0, 64, 128, 192].iter().fold(0, |sum, at| sum ^ bytes.get(*at).copied().unwrap_or(0))
+}
+
+fn shard_of(hash: u64) -> usize {
+    // The map inside uses the low and the very highest bits.
+    (hash >> 40) as usize % SHARDS
+}
+
 impl Registry {
     pub(crate) fn new(next_id: u64) -> Self {
         Self { shards: (0..SHARDS).map(|_| RwLock::default()).collect(), next_id: AtomicU64::new(next_id.max(1)) }
     }
 
     fn shard(&self, hash: u64) -> &RwLock<Shard> {
-        // The map inside uses the low and the very highest bits.
-        &self.shards[(hash >> 40) as usize % SHARDS]
+        &self.shards[shard_of(hash)]
     }
 
     /// The id that the next new series gets.
@@ -137,43 +151,76 @@ impl Registry {
         self.next_id.fetch_max(id.saturating_add(1), Ordering::AcqRel);
     }
 
-    /// Finds a series.
-    pub(crate) fn get(&self, hash: u64, tenant: TenantId, labels: &Labels) -> Option<Arc<SeriesEntry>> {
-        self.shard(hash).read().get(hash, tenant, labels).cloned()
+    /// Finds the series of a batch; `labels` and their hashes are in the same order, `None` is not looked for. One lock
+    /// a shard.
+    pub(crate) fn get_all(
+        &self,
+        tenant: TenantId,
+        hashes: &[Option<u64>],
+        labels: &[Labels],
+    ) -> Vec<Option<Arc<SeriesEntry>>> {
+        let mut found = vec![None; hashes.len()];
+        for (shard, items) in ByShard::new(SHARDS, hashes.len(), |i| hashes[i].map(shard_of)).iter() {
+            let shard = self.shards[shard].read();
+            // Step by step, so that the memory of many series is asked for at once: their entries, their labels, and
+            // only then their counters, each of which stops the processor from looking ahead.
+            let group: Vec<(u32, u64, &Arc<SeriesEntry>)> = items
+                .iter()
+                .filter_map(|i| {
+                    let hash = hashes[*i as usize]?;
+                    shard.by_hash.get(&hash).map(|entry| (*i, hash, entry))
+                })
+                .collect();
+            let warm = group.iter().fold(0, |sum, (_, _, entry)| sum ^ warm(&entry.labels));
+            std::hint::black_box(warm);
+            for (i, hash, _) in group {
+                found[i as usize] = shard.get(hash, tenant, &labels[i as usize]).cloned();
+            }
+        }
+        found
     }
 
-    /// Finds a series or makes it; `known_id` looks its id up in the parts. Also says whether it was made.
-    pub(crate) fn get_or_create(
+    /// Finds a series or makes it when `admit` lets it in and names its job; it gets the id `known` or a new one. Also
+    /// says whether it was made.
+    pub(crate) fn get_or_create<E>(
         &self,
         hash: u64,
         tenant: TenantId,
         labels: &Labels,
-        known_id: impl FnOnce() -> Option<u64>,
-    ) -> (Arc<SeriesEntry>, bool) {
+        known: Option<u64>,
+        admit: impl FnOnce() -> Result<u32, E>,
+    ) -> Result<(Arc<SeriesEntry>, bool), E> {
         let mut shard = self.shard(hash).write();
         if let Some(entry) = shard.get(hash, tenant, labels) {
-            return (Arc::clone(entry), false);
+            return Ok((Arc::clone(entry), false));
         }
-        let id = known_id().unwrap_or_else(|| self.next_id.fetch_add(1, Ordering::AcqRel));
-        let entry = Arc::new(SeriesEntry::new(SeriesId(id), tenant, labels.clone()));
+        let job = admit()?;
+        let id = known.unwrap_or_else(|| self.next_id.fetch_add(1, Ordering::AcqRel));
+        let entry = Arc::new(SeriesEntry::new(SeriesId(id), tenant, labels.clone(), job));
         shard.insert(hash, Arc::clone(&entry));
-        (entry, true)
+        Ok((entry, true))
     }
 
-    /// Forgets series that have no row in a memtable of `since` or later; their parts still know them.
-    pub(crate) fn evict_before(&self, since: u32) -> usize {
-        let mut evicted = 0;
+    /// Forgets series that have no row in a memtable of `since` or later; their parts still know them. Returns the
+    /// job of each.
+    pub(crate) fn evict_before(&self, since: u32) -> Vec<u32> {
+        let mut evicted = Vec::new();
         for shard in &self.shards {
             let mut shard = shard.write();
-            let before = shard.by_hash.len() + shard.collisions.len();
-            shard.collisions.retain(|(_, e)| e.last_epoch() >= since);
+            let mut keep = |e: &SeriesEntry| {
+                let keep = e.last_epoch() >= since;
+                if !keep {
+                    evicted.push(e.job);
+                }
+                keep
+            };
+            shard.collisions.retain(|(_, e)| keep(e));
             // One with collisions behind it stays, because they are found through it.
             let Shard { by_hash, collisions } = &mut *shard;
-            by_hash.retain(|hash, e| e.last_epoch() >= since || collisions.iter().any(|(h, _)| h == hash));
+            by_hash.retain(|hash, e| collisions.iter().any(|(h, _)| h == hash) || keep(e));
             if by_hash.capacity() > 4 * by_hash.len().max(64) {
                 by_hash.shrink_to_fit();
             }
-            evicted += before - by_hash.len() - collisions.len();
         }
         evicted
     }

@@ -16,6 +16,7 @@ use trefoil_runtime::{Accountant, DiskGuard, Limits, Pool, Reservation, SharedCl
 
 use crate::error::TsdbError;
 use crate::exemplars::Exemplars;
+use crate::guard::Guard;
 use crate::memtable::Memtable;
 use crate::metadata::Metadata;
 use crate::metrics;
@@ -46,7 +47,8 @@ pub struct TsdbOptions {
     pub retention: Option<Duration>,
     /// Limits of label sets, sample times, exemplars and metadata.
     pub limits: Limits,
-    /// Bytes in the memtable that ask for a flush (sooner when the memtable pool is small). Default 256 MiB.
+    /// Bytes of samples in the memtable, without what their series take, that ask for a flush (sooner when the memtable
+    /// pool is small). Default 256 MiB.
     pub flush_bytes: u64,
     /// Age of the memtable's first sample, counted from its arrival, that asks for a flush. Default 1 h.
     pub flush_interval: Duration,
@@ -82,6 +84,7 @@ pub(crate) struct Inner {
     pub(crate) journal: Arc<dyn JournalStore>,
     pub(crate) parts: PartSet,
     pub(crate) registry: Registry,
+    pub(crate) guard: Guard,
     /// Held shared from before a record is appended until its samples are in the memtable, and alone while a memtable
     /// is frozen: the journal's end is then exactly what the memtable holds.
     pub(crate) gate: Arc<tokio::sync::RwLock<()>>,
@@ -185,6 +188,7 @@ impl Tsdb {
         let inner = Inner {
             journal: Arc::new(journal),
             registry: Registry::new(next_id),
+            guard: Guard::new(&options.limits, &options.accountant, Arc::clone(&options.clock)),
             gate: Arc::default(),
             view: ArcSwap::from_pointee(view),
             publish: Mutex::default(),
@@ -256,7 +260,8 @@ impl Inner {
         // Two memtables are in memory during a flush, and writes go on.
         let pool = self.options.accountant.limit(Pool::Memtable);
         let first = self.first_write_ms.load(Ordering::Relaxed);
-        view.active.bytes() >= self.options.flush_bytes.min(pool / 5 * 2)
+        view.active.sample_bytes() >= self.options.flush_bytes
+            || view.active.bytes() >= pool / 5 * 2
             || (first >= 0 && self.monotonic_ms() - first >= self.options.flush_interval.as_millis() as i64)
     }
 

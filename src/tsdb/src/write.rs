@@ -8,6 +8,7 @@ use rustc_hash::FxHashSet;
 use trefoil_model::{Labels, MetricBatch, MetricMetadata, MetricWriter, TenantId, WriteError, WriteReport};
 use trefoil_runtime::{Pool, Reservation, limits};
 
+use crate::guard::Refusal;
 use crate::memtable::{Memtable, Sample, Value};
 use crate::metrics;
 use crate::record::{ExemplarRecord, FloatSample, HistogramSample, Record};
@@ -185,18 +186,35 @@ impl Inner {
         for e in &batch.exemplars {
             for_exemplars[e.series as usize] = true;
         }
+        let hashes: Vec<Option<u64>> = batch
+            .series
+            .iter()
+            .zip(used.iter().zip(&for_exemplars))
+            .map(|(labels, (used, for_exemplars))| {
+                (*used > 0 || *for_exemplars).then(|| registry_hash(batch.tenant, labels))
+            })
+            .collect();
+        let found = self.registry.get_all(batch.tenant, &hashes, &batch.series);
         let mut refused = false;
         let mut series = Vec::with_capacity(batch.series.len());
-        for ((labels, used), for_exemplars) in batch.series.iter().zip(used).zip(for_exemplars) {
-            if used == 0 && !for_exemplars {
+        for (((labels, used), hash), found) in batch.series.iter().zip(used).zip(hashes).zip(found) {
+            let Some(hash) = hash else {
                 series.push(None);
                 continue;
-            }
-            let hash = registry_hash(batch.tenant, labels);
-            let entry = match self.registry.get(hash, batch.tenant, labels) {
+            };
+            let entry = match found {
                 Some(entry) => Some(entry),
                 None => match self.check_labels(labels) {
-                    Ok(()) => Some(self.create(hash, batch.tenant, labels)),
+                    Ok(()) => match self.create(hash, batch.tenant, labels) {
+                        Ok(entry) => Some(entry),
+                        Err(refusal) => {
+                            metrics::rejected("cardinality", u64::from(used));
+                            report.reject(|| self.guard.reason(refusal, labels));
+                            report.rejected = report.rejected + u64::from(used) - 1;
+                            refused = true;
+                            None
+                        }
+                    },
                     Err(reason) => {
                         metrics::rejected("labels", u64::from(used));
                         report.reject(|| reason);
@@ -216,18 +234,14 @@ impl Inner {
         Ok(series)
     }
 
-    fn create(&self, hash: u64, tenant: TenantId, labels: &Labels) -> Arc<SeriesEntry> {
-        let mut is_known = false;
-        let known_id = || {
-            let id = self.id_in_parts(tenant, labels);
-            is_known = id.is_some();
-            id
-        };
-        let (entry, is_new) = self.registry.get_or_create(hash, tenant, labels, known_id);
-        if is_new && !is_known {
+    fn create(&self, hash: u64, tenant: TenantId, labels: &Labels) -> Result<Arc<SeriesEntry>, Refusal> {
+        let known = if self.guard.was_refused(hash) { None } else { self.id_in_parts(tenant, labels) };
+        let admit = || self.guard.admit(hash, tenant, labels, known.is_some());
+        let (entry, is_new) = self.registry.get_or_create(hash, tenant, labels, known, admit)?;
+        if is_new && known.is_none() {
             metrics::SERIES_CREATED.inc();
         }
-        entry
+        Ok(entry)
     }
 
     /// Label sets are checked when their series is made.
@@ -290,15 +304,19 @@ impl Inner {
         let rows: Vec<u32> =
             series.iter().map(|s| s.as_ref().and_then(|s| s.row_in(memtable.epoch())).unwrap_or(0)).collect();
         report.accepted = batch.sample_count() as u64;
-        let floats = batch
-            .floats
-            .iter()
-            .map(|f| (rows[f.series as usize], Sample { t: f.t_ms, start: f.start_ms, value: Value::Float(f.value) }));
-        let histograms = batch.histograms.iter().map(|h| {
-            let value = Value::Histogram(Arc::clone(&h.value));
-            (rows[h.series as usize], Sample { t: h.t_ms, start: h.start_ms, value })
-        });
-        memtable.insert(tenant, floats.chain(histograms));
+        let (floats, histograms) = (&batch.floats, &batch.histograms);
+        let row_of = |i: usize| {
+            let histogram = || histograms[i - floats.len()].series;
+            rows[floats.get(i).map_or_else(histogram, |f| f.series) as usize]
+        };
+        let sample = |i: usize| match floats.get(i) {
+            Some(f) => Sample { t: f.t_ms, start: f.start_ms, value: Value::Float(f.value) },
+            None => {
+                let h = &histograms[i - floats.len()];
+                Sample { t: h.t_ms, start: h.start_ms, value: Value::Histogram(Arc::clone(&h.value)) }
+            }
+        };
+        memtable.insert_batch(tenant, floats.len() + histograms.len(), row_of, sample);
         if !batch.exemplars.is_empty() {
             let mut exemplars = self.exemplars.lock();
             for e in batch.exemplars {

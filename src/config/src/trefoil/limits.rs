@@ -13,7 +13,7 @@ use crate::yaml::{Node, Value};
 /// `trefoil_limit_hits_total`, and `memory_bytes`.
 ///
 /// Numbers are plain, bytes may have units (`64MB`), times are durations (`60s`; `future_ms_max` too). None may be 0;
-/// the word `unlimited` lifts a limit.
+/// the word `unlimited` lifts a limit, and `series_active_max` takes `auto`.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct LimitsConfig {
     /// Memory of the process that ingest, memtables, queries and caches share. `None`, the default: 80 % of the
@@ -29,6 +29,10 @@ trait LimitValue: Copy {
     fn read(key: &str, text: &str) -> Result<Self, String>;
     fn print(self, key: &str) -> Value;
 }
+
+/// The value that leaves a limit to the memory budget, and the key that takes it.
+const AUTO: &str = "auto";
+const AUTO_KEY: &str = "series_active_max";
 
 /// Stands for "no limit" where a duration is asked for: no deadline that is computed from it overflows.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
@@ -54,6 +58,9 @@ macro_rules! whole_numbers {
                 if text == "unlimited" {
                     return Ok(<$ty>::MAX);
                 }
+                if text == AUTO && key == AUTO_KEY {
+                    return Ok(0);
+                }
                 let value = <$ty>::try_from(whole(key, text)?).map_err(|_| format!("{text} is too large"))?;
                 if value == 0 { Err("must not be 0: give a limit or the word unlimited".to_owned()) } else { Ok(value) }
             }
@@ -61,6 +68,9 @@ macro_rules! whole_numbers {
             fn print(self, key: &str) -> Value {
                 if self == <$ty>::MAX {
                     return Value::Str("unlimited".to_owned());
+                }
+                if self == 0 && key == AUTO_KEY {
+                    return Value::Str(AUTO.to_owned());
                 }
                 let number = i128::try_from(self).unwrap_or(i128::MAX);
                 match i64::try_from(number) {
@@ -135,6 +145,7 @@ limits! {
     series_per_request_max, samples_per_request_max, labels_per_series_max, label_name_bytes_max,
     label_value_bytes_max, labels_bytes_max, future_ms_max, histogram_buckets_max, exemplars_max, metadata_bytes_max,
     metadata_families_max,
+    series_active_max, series_active_per_job_max, series_new_per_minute_max, series_new_per_job_per_minute_max,
     log_line_bytes_max, log_line_cut_bytes, log_attributes_max, log_attributes_bytes_max, attribute_depth_max,
     span_bytes_max, span_attributes_max, span_attribute_value_bytes_max, span_events_max, span_links_max,
     spans_per_trace_max,

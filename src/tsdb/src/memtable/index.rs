@@ -35,6 +35,13 @@ impl Postings {
         }
     }
 
+    fn len(&self) -> u64 {
+        match self {
+            Self::One(_) => 1,
+            Self::Many(rows) => rows.len(),
+        }
+    }
+
     fn meets(&self, rows: &RoaringBitmap) -> bool {
         match self {
             Self::One(r) => rows.contains(*r),
@@ -80,6 +87,18 @@ impl MemIndex {
             }
         }
         bytes
+    }
+
+    /// Number of rows.
+    pub(crate) fn rows(&self) -> u64 {
+        self.all.len()
+    }
+
+    /// Calls `each` with every label name and its values with their numbers of rows; both ascend.
+    pub(crate) fn for_each_dictionary(&self, each: &mut dyn FnMut(&str, &mut dyn Iterator<Item = (&str, u64)>)) {
+        for (name, dictionary) in &self.names {
+            each(name, &mut dictionary.values.iter().map(|(value, rows)| (&**value, rows.len())));
+        }
     }
 
     /// Notes that a row has samples on a day.

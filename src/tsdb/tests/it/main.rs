@@ -4,6 +4,7 @@
 mod crash;
 mod damage;
 mod fixture;
+mod guard;
 mod model;
 mod snapshot;
 mod store;
