@@ -53,6 +53,7 @@ pub fn all_keys() -> Vec<(&'static str, String)> {
         crate::trefoil::RetentionConfig,
         crate::trefoil::JournalConfig,
         crate::trefoil::MemtableConfig,
+        crate::trefoil::ObjectStoreConfig,
         crate::trefoil::SelfTelemetryConfig,
         crate::trefoil::InlineAlertmanager,
         crate::trefoil::Receiver,

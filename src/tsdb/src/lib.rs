@@ -39,9 +39,11 @@ mod replay;
 mod series;
 mod snapshot;
 mod store;
+mod tier;
 mod write;
 
 pub use error::TsdbError;
 pub use flush::FlushReport;
 pub use inspect::{PartInfo, PartSeries, SeriesIds, Unflushed};
 pub use store::{Tsdb, TsdbOptions};
+pub use tier::ObjectStoreOptions;

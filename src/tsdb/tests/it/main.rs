@@ -9,3 +9,4 @@ mod model;
 mod snapshot;
 mod store;
 mod support;
+mod tier;
