@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod alerts;
+mod backup;
 mod bad_input;
 mod configuration;
 mod crash;
@@ -12,6 +13,7 @@ mod doors;
 mod jaeger_tempo;
 mod layers;
 mod loki;
+mod object_store;
 mod otel;
 mod page;
 mod prometheus;

@@ -55,6 +55,7 @@ pub fn all_keys() -> Vec<(&'static str, String)> {
         crate::trefoil::DownsamplingConfig,
         crate::trefoil::JournalConfig,
         crate::trefoil::MemtableConfig,
+        crate::trefoil::ObjectStoreConfig,
         crate::trefoil::SelfTelemetryConfig,
         crate::trefoil::InlineAlertmanager,
         crate::trefoil::Receiver,

@@ -78,6 +78,30 @@ impl MemtableConfig {
     }
 }
 
+section! {
+    /// Where the parts of past days of metrics go. Default none: all data stays in `data_dir`. Credentials of S3 come
+    /// from the environment (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_ENDPOINT_URL`).
+    pub struct ObjectStoreConfig {
+        /// The place, for one data directory alone: `s3://bucket/prefix` or `file:///dir`. Default empty: none.
+        pub url: String = String::new(),
+        /// Time from the end of a day to the move of its parts. Default 7d.
+        pub after: PromDuration = PromDuration::from_days(7),
+        /// Bytes on the local disk for parts that queries fetch back. Default 10GB, at least 1MB.
+        pub cache_bytes: ByteSize = ByteSize::mib(10 << 10),
+    }
+    check ObjectStoreConfig::check
+}
+
+impl ObjectStoreConfig {
+    fn check(&mut self, node: &Node, sink: &mut Sink) {
+        let is_place = self.url.is_empty() || self.url.starts_with("s3://") || self.url.starts_with("file:///");
+        let message = "object_store.url must begin with s3:// or file:///";
+        sink.require(is_place, node.key_pos("url"), message);
+        let pos = node.key_pos("cache_bytes");
+        sink.require(self.cache_bytes >= ByteSize::mib(1), pos, "object_store.cache_bytes must be at least 1MB");
+    }
+}
+
 choice! {
     /// From which severity on the server's own log is written.
     pub enum LogLevel: "log level" {
@@ -166,6 +190,8 @@ section! {
         pub journal: JournalConfig = JournalConfig::default(),
         /// Memtables.
         pub memtable: MemtableConfig = MemtableConfig::default(),
+        /// Where the parts of past days of metrics go.
+        pub object_store: ObjectStoreConfig = ObjectStoreConfig::default(),
         /// What the server stores about itself.
         pub self_telemetry: SelfTelemetryConfig = SelfTelemetryConfig::default(),
         /// The built-in Alertmanager. Default none: alerts go to `alerting.alertmanagers` only.

@@ -6,10 +6,12 @@ use serde::{Deserialize, Serialize};
 use trefoil_model::TenantId;
 
 use crate::PartsError;
-use crate::meta::{FileMeta, PartId, PartMeta};
+use crate::meta::{FileMeta, LOCATION, PartId, PartMeta};
 
-/// Version of the format that this build writes and reads.
-pub const VERSION: u32 = 1;
+/// Newest version of the format that this build writes and reads.
+pub const VERSION: u32 = 2;
+/// Version of commits that name no part in an object store. Builds that know nothing of object stores read these.
+const LOCAL_VERSION: u32 = 1;
 /// First word of a commit.
 const MAGIC: &str = "trefoil-commit";
 /// Ending of a commit's name.
@@ -110,7 +112,9 @@ pub fn parse_name(name: &str) -> Option<u64> {
 
 pub(crate) fn encode(commit: &CommitFile) -> Vec<u8> {
     let body = serde_json::to_vec(commit).expect("plain data has a JSON form");
-    let mut bytes = format!("{MAGIC} {VERSION} {:08x} {}\n", crc32c::crc32c(&body), body.len()).into_bytes();
+    let has_remote = commit.add.iter().any(|part| part.attributes.contains_key(LOCATION));
+    let version = if has_remote { VERSION } else { LOCAL_VERSION };
+    let mut bytes = format!("{MAGIC} {version} {:08x} {}\n", crc32c::crc32c(&body), body.len()).into_bytes();
     bytes.extend_from_slice(&body);
     bytes
 }
@@ -126,7 +130,7 @@ pub(crate) fn decode(sequence: u64, bytes: &[u8]) -> Result<CommitFile, PartsErr
         return Err(damaged("wrong first word"));
     }
     let version: u32 = version.parse().map_err(|_| damaged("version is not a number"))?;
-    if version != VERSION {
+    if !(LOCAL_VERSION..=VERSION).contains(&version) {
         return Err(PartsError::Version { file: name(sequence), found: version });
     }
     if len != body.len().to_string() {

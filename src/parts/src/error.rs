@@ -29,7 +29,7 @@ pub enum PartsError {
         reason: String,
     },
     /// A commit was written by a version that this build does not read.
-    #[error("commit {file} has format version {found}, this build reads {}", crate::commit_file::VERSION)]
+    #[error("commit {file} has format version {found}, this build reads {} and older", crate::commit_file::VERSION)]
     Version {
         /// Name of the commit file.
         file: String,
@@ -64,6 +64,35 @@ pub enum PartsError {
         /// What is wrong.
         reason: String,
     },
+    /// A file of a part that lies in an object store could not be read or written.
+    #[error("file {place} of part {part} in the object store")]
+    Remote {
+        /// The part.
+        part: PartId,
+        /// URL of the file.
+        place: String,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// An object store could not be asked.
+    #[error("object store {url}")]
+    ObjectStore {
+        /// Its URL.
+        url: String,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The parts of another data directory lie at the place.
+    #[error("object store {url} holds the parts of another data directory")]
+    NotOwner {
+        /// Its URL.
+        url: String,
+    },
+    /// There is no object store to move parts to.
+    #[error("no object store is configured")]
+    NoObjectStore,
     /// The part is not in the set.
     #[error("part {0} is not in the set")]
     NoSuchPart(PartId),
@@ -96,6 +125,9 @@ impl From<PartsError> for StoreError {
         match error {
             PartsError::Io { action, path, source } => {
                 Self::Io { context: format!("{action} {}", path.display()), source }
+            }
+            PartsError::Remote { part, place, source } => {
+                Self::Io { context: format!("part {part} in the object store, {place}"), source }
             }
             other => Self::Corrupt(other.to_string()),
         }

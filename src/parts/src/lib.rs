@@ -13,6 +13,7 @@
 //! It must not know what is in a part, nor what wrote it.
 #![doc = include_str!("../FORMAT.md")]
 
+pub mod backup;
 pub mod blob_store;
 pub mod catalog;
 pub mod commit_file;
@@ -21,15 +22,20 @@ pub mod link;
 pub mod merge;
 pub mod meta;
 mod metrics;
+pub mod objects;
 pub mod part_set;
 pub mod part_writer;
+pub mod remote;
 pub mod retention;
 
+pub use backup::{BackupError, Backups};
 pub use blob_store::{BlobStore, LocalFolder};
 pub use catalog::{Catalog, CatalogState, Change, LocalCatalog};
 pub use error::PartsError;
 pub use link::SetState;
 pub use merge::{MergePlan, MergePolicy};
 pub use meta::{FileMeta, PartId, PartMeta};
+pub use objects::Objects;
 pub use part_set::{Commit, PartHandle, PartSet};
 pub use part_writer::{PartFacts, PartFile, PartWriter, PendingPart};
+pub use remote::RemoteOptions;

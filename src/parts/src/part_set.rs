@@ -20,6 +20,7 @@ use crate::link::SetState;
 use crate::meta::{PartId, PartMeta};
 use crate::metrics::Metrics;
 use crate::part_writer::{PartWriter, PendingPart};
+use crate::remote::{Cache, RemoteOptions};
 
 /// What one commit changes, all at once.
 #[derive(Default)]
@@ -53,6 +54,8 @@ struct Inner {
     /// One commit at a time.
     committing: Mutex<()>,
     metrics: Metrics,
+    /// The object store and what is cached of it.
+    cache: Option<Cache>,
 }
 
 #[derive(Clone)]
@@ -78,6 +81,16 @@ impl PartSet {
     /// Opens a set, creating the directory when it is missing. Removes what no commit names: temporary files and
     /// part folders. Errors when a commit is damaged; a damaged file of a part is logged and its part stays.
     pub fn open(vfs: SharedVfs, dir: &Path, name: &'static str) -> Result<Self, PartsError> {
+        Self::open_with(vfs, dir, name, None)
+    }
+
+    /// Opens a set as [`Self::open`] does, with an object store. Sends nothing.
+    pub fn open_with(
+        vfs: SharedVfs,
+        dir: &Path,
+        name: &'static str,
+        remote: Option<RemoteOptions>,
+    ) -> Result<Self, PartsError> {
         let catalog_dir = dir.join("catalog");
         for folder in [dir.join("parts"), catalog_dir.clone(), dir.join("tmp")] {
             create_dir_durable(&*vfs, &folder).map_err(io("create", &folder))?;
@@ -85,13 +98,23 @@ impl PartSet {
         let folder = LocalFolder::open(Arc::clone(&vfs), catalog_dir.clone()).map_err(io("open", &catalog_dir))?;
         let catalog = LocalCatalog::open(folder)?;
         let state = catalog.state();
+        let published = Published::from(state.clone());
+        let cache_dir = dir.join("cache");
+        let cache = match remote {
+            None => None,
+            Some(options) => Some(
+                Cache::open(Arc::clone(&vfs), cache_dir.clone(), name, options, &published.parts)
+                    .map_err(io("open", &cache_dir))?,
+            ),
+        };
         let inner = Inner {
+            cache,
             vfs,
             dir: dir.to_owned(),
             name,
             catalog: Box::new(catalog),
             next_part: AtomicU64::new(state.next_part.max(1)),
-            published: RwLock::new(state.into()),
+            published: RwLock::new(published),
             removed: Mutex::new(Vec::new()),
             unsynced_dirs: Mutex::new(BTreeSet::new()),
             committing: Mutex::new(()),
@@ -173,6 +196,9 @@ impl PartSet {
     /// Maps a file of a part and checks its length; checksums of what is inside are the reader's.
     pub fn map(&self, part: &PartMeta, file: &str) -> Result<Bytes, PartsError> {
         let meta = part.file(file).ok_or_else(|| PartsError::NoSuchFile { part: part.id, file: file.to_owned() })?;
+        if part.is_remote() {
+            return self.map_remote(part, meta);
+        }
         let path = self.path(part, file);
         let content = self.0.vfs.map(&path).map_err(io("read", &path))?;
         if content.len() as u64 == meta.len {
@@ -212,13 +238,61 @@ impl PartSet {
             *removed = used;
             unused
         };
-        for meta in unused {
-            let folder = self.folder(&meta);
+        if let Some(cache) = &self.0.cache
+            && unused.iter().any(|meta| meta.is_remote())
+        {
+            cache.want_sweep();
+            cache.retain(&self.known_parts().iter().map(|meta| meta.id).collect());
+        }
+        for meta in unused.iter().filter(|meta| !meta.is_remote()) {
+            let folder = self.folder(meta);
             if let Err(error) = self.0.vfs.remove_dir_all(&folder) {
                 // Opening the set removes it.
                 tracing::warn!(store = self.0.name, part = meta.id.0, %error, "removed part's files were not removed");
             }
         }
+    }
+
+    /// Replaces the meta of a published part by one that says where it lies.
+    pub(crate) fn relocate(&self, from: Arc<PartMeta>, to: Arc<PartMeta>) -> Result<(), PartsError> {
+        let inner = &self.0;
+        let committing = inner.committing.lock();
+        if !inner.published.read().parts.iter().any(|meta| Arc::ptr_eq(meta, &from)) {
+            return Err(PartsError::NoSuchPart(from.id));
+        }
+        let next_part = inner.next_part.load(Ordering::Relaxed);
+        let result = inner.catalog.commit(&Change { add: vec![to], next_part, ..Change::default() });
+        match &result {
+            Ok(()) => {
+                inner.metrics.commits.inc();
+                *inner.published.write() = inner.catalog.state().into();
+                inner.removed.lock().push(from);
+                inner.show();
+            }
+            Err(_) => inner.metrics.commit_failures.inc(),
+        }
+        drop(committing);
+        self.collect_garbage();
+        result
+    }
+
+    /// The published parts and those that were removed and are still held.
+    pub(crate) fn known_parts(&self) -> Vec<Arc<PartMeta>> {
+        let removed = self.0.removed.lock();
+        self.0.published.read().parts.iter().chain(removed.iter()).map(Arc::clone).collect()
+    }
+
+    pub(crate) fn cache(&self) -> Option<&Cache> {
+        self.0.cache.as_ref()
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        self.0.name
+    }
+
+    /// Returns how many files have left the cache of remote parts for want of room, and the bytes that it has.
+    pub fn cache_evictions_and_bytes(&self) -> (u64, u64) {
+        self.0.cache.as_ref().map_or((0, 0), |cache| (cache.evictions(), cache.bytes()))
     }
 
     /// Returns how many removed parts are still held.
@@ -273,6 +347,9 @@ impl Inner {
     fn show(&self) {
         let parts = Arc::clone(&self.published.read().parts);
         let bytes: u64 = parts.iter().map(|meta| meta.bytes).sum();
+        let remote: Vec<u64> = parts.iter().filter(|meta| meta.is_remote()).map(|meta| meta.bytes).collect();
+        self.metrics.remote.set(i64::try_from(remote.len()).unwrap_or(i64::MAX));
+        self.metrics.remote_bytes.set(i64::try_from(remote.iter().sum::<u64>()).unwrap_or(i64::MAX));
         self.metrics.parts.set(i64::try_from(parts.len()).unwrap_or(i64::MAX));
         self.metrics.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
@@ -283,7 +360,9 @@ impl Inner {
         for entry in self.vfs.read_dir(&temporary).map_err(io("list", &temporary))? {
             self.remove_orphan(&temporary.join(&entry.name), entry.is_dir);
         }
-        let named: BTreeSet<PathBuf> = self.published.read().parts.iter().map(|meta| self.folder(meta)).collect();
+        let local = Arc::clone(&self.published.read().parts);
+        let local = local.iter().filter(|meta| !meta.is_remote());
+        let named: BTreeSet<PathBuf> = local.map(|meta| self.folder(meta)).collect();
         let parts = self.dir.join("parts");
         for tenant in self.vfs.read_dir(&parts).map_err(io("list", &parts))? {
             let tenant_dir = parts.join(&tenant.name);
@@ -323,7 +402,7 @@ impl Inner {
 
     /// Looks whether every file is there with its length.
     fn check_files(&self) {
-        for part in self.published.read().parts.iter() {
+        for part in self.published.read().parts.iter().filter(|meta| !meta.is_remote()) {
             for file in &part.files {
                 let path = self.folder(part).join(&file.name);
                 let found = self.vfs.len(&path);

@@ -10,6 +10,10 @@ use trefoil_tsdb::Tsdb;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 const MERGE_EVERY: Duration = Duration::from_secs(10);
 const RETENTION_EVERY: Duration = Duration::from_secs(60);
+/// Time between looks for parts to move to the object store.
+const MOVE_EVERY: Duration = Duration::from_secs(2);
+/// Longest wait after failures.
+const MOVE_RETRY_MAX: Duration = Duration::from_secs(300);
 /// Merges one after the other before other work is looked at again.
 const MERGES_AT_ONCE: usize = 16;
 
@@ -79,6 +83,7 @@ pub(crate) fn start(stores: &Stores, tasks: &Tasks) {
             Ok(())
         }
     });
+    start_moving(stores, tasks);
     let s = stores.clone();
     tasks.spawn("retention", Phase::Background, OnError::Restart, move |stop| {
         let s = s.clone();
@@ -92,6 +97,30 @@ pub(crate) fn start(stores: &Stores, tasks: &Tasks) {
                     Ok(())
                 })
                 .await??;
+            }
+            Ok(())
+        }
+    });
+}
+
+/// Moves parts of past days to the object store; waits longer after each failure in a row.
+fn start_moving(stores: &Stores, tasks: &Tasks) {
+    let s = stores.clone();
+    tasks.spawn("move to object store", Phase::Background, OnError::Restart, move |stop| {
+        let s = s.clone();
+        async move {
+            let mut delay = MOVE_EVERY;
+            while wait(&s.clock, &stop, delay).await {
+                let metrics = s.metrics.clone();
+                match tokio::task::spawn_blocking(move || metrics.move_once()).await? {
+                    Ok(true) => delay = Duration::ZERO,
+                    Ok(false) => delay = MOVE_EVERY,
+                    Err(error) => {
+                        delay = (delay * 2).clamp(MOVE_EVERY, MOVE_RETRY_MAX);
+                        let (error, retry_seconds) = (trefoil_runtime::tasks::chain(&error), delay.as_secs());
+                        warn!(%error, retry_seconds, "parts were not moved to the object store");
+                    }
+                }
             }
             Ok(())
         }

@@ -1,9 +1,13 @@
 //! The command line.
 
+mod backup;
+
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use trefoil_config::FlagOverrides;
+
+pub(crate) use self::backup::{BackupArgs, BackupCommand, RestoreArgs};
 
 /// One server for metrics, logs and traces: scrapes, receives, stores, queries, alerts and shows them.
 #[derive(Debug, Parser)]
@@ -33,6 +37,10 @@ pub(crate) enum Command {
     /// Looks into the stored samples, brings them in and takes them out.
     #[command(subcommand)]
     Tsdb(crate::tsdb::TsdbCommand),
+    /// Backs up a data directory, a snapshot or a running server; looks after backups.
+    Backup(BackupArgs),
+    /// Writes a backup to a new data directory.
+    Restore(RestoreArgs),
     /// Prints the version.
     Version,
     /// Prints a completion script for a shell.

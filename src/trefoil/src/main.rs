@@ -1,9 +1,11 @@
 //! The binary: command line, wiring, signals. No logic of its own.
 //!
 //! Reading order: [`cli`], [`serve`] (how a server is put together, reloaded and taken down), [`background`] (what the
-//! stores need to have done now and then), [`logging`], [`self_telemetry`], [`memory`], [`demo`], [`check`], [`query`], [`tsdb`].
+//! stores need to have done now and then), [`logging`], [`self_telemetry`], [`memory`], [`demo`], [`check`], [`query`],
+//! [`snapshots`], [`backup`], [`tsdb`].
 
 mod background;
+mod backup;
 mod check;
 mod cli;
 mod counted;
@@ -42,6 +44,8 @@ fn main() -> ExitCode {
             run(query::run(command, now_ms))
         }
         Command::Tsdb(command) => run(tsdb::run(command)),
+        Command::Backup(arguments) => run(backup::run(arguments)),
+        Command::Restore(arguments) => run(backup::restore(arguments)),
         Command::Version => {
             print_line(&format!(
                 "trefoil {} (speaks the API of Prometheus {})",

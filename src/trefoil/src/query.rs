@@ -24,10 +24,19 @@ pub(crate) fn client(target: &Target) -> anyhow::Result<reqwest::Client> {
     client.build().context("http client")
 }
 
-/// Asks a server; the answer's JSON, or its error.
+/// Asks a server by GET; the answer's JSON, or its error.
 pub(crate) async fn ask(target: &Target, path: &str, query: &[(&str, String)]) -> anyhow::Result<Value> {
+    send(target, reqwest::Method::GET, path, query).await
+}
+
+/// Asks a server by POST, likewise.
+pub(crate) async fn post(target: &Target, path: &str, query: &[(&str, String)]) -> anyhow::Result<Value> {
+    send(target, reqwest::Method::POST, path, query).await
+}
+
+async fn send(target: &Target, method: reqwest::Method, path: &str, query: &[(&str, String)]) -> anyhow::Result<Value> {
     let client = client(target)?;
-    let mut request = client.get(format!("{}{path}", target.server.trim_end_matches('/'))).query(query);
+    let mut request = client.request(method, format!("{}{path}", target.server.trim_end_matches('/'))).query(query);
     if let Some(value) = &target.authorization {
         request = request.header("authorization", value);
     }

@@ -19,11 +19,12 @@ use trefoil_ingest::{Ingest, IngestOptions, counters};
 use trefoil_model::{
     AlertReceiver, EventWriter, LogReader, MetricAdmin, MetricReader, MetricWriter, SnapshotTaker, TraceReader,
 };
+use trefoil_parts::RemoteOptions;
 use trefoil_promql::{Engine, ParserOptions};
 use trefoil_rules::{RuleManager, RuleOptions, load_rule_files};
 use trefoil_runtime::{Accountant, DataDirLock, OnError, Phase, RealClock, RealVfs, SharedClock, Tasks, data_dir};
 use trefoil_scrape::ScrapeManager;
-use trefoil_tsdb::{DownsamplingRule, Policy, RetentionRule, Tsdb, TsdbOptions};
+use trefoil_tsdb::{DownsamplingRule, ObjectStoreOptions, Policy, RetentionRule, Tsdb, TsdbOptions};
 
 use crate::background::{self, Stores};
 use crate::check::{chain, env};
@@ -95,6 +96,7 @@ fn needs_restart(started_with: &TrefoilConfig, now: &TrefoilConfig) -> Vec<&'sta
         ("retention.traces", started_with.retention.traces != now.retention.traces),
         ("journal", started_with.journal != now.journal),
         ("memtable", started_with.memtable != now.memtable),
+        ("object_store", started_with.object_store != now.object_store),
         ("self_telemetry", started_with.self_telemetry != now.self_telemetry),
     ]
     .into_iter()
@@ -306,7 +308,7 @@ impl Server {
             accountant,
             clock: Arc::clone(&clock),
             tasks: tasks.clone(),
-            flags: flag_values(&flags),
+            flags: flag_values(&flags, &data),
             external_url,
             reloader: Arc::clone(&reloader),
             quit: Arc::clone(&quit),
@@ -413,6 +415,13 @@ async fn open_stores(
         options.flush_bytes = memtable.flush_bytes.as_u64();
         options.flush_interval = memtable.flush_interval.as_std();
         options.journal.segment_bytes = journal.segment_bytes.as_u64();
+        let tier = &config.trefoil.object_store;
+        if !tier.url.is_empty() {
+            let objects = trefoil_parts::objects::open_url(&tier.url, Arc::clone(&vfs));
+            let objects = objects.with_context(|| format!("object store {}", tier.url))?;
+            let remote = RemoteOptions { objects, cache_bytes: tier.cache_bytes.as_u64() };
+            options.object_store = Some(ObjectStoreOptions { remote, after: tier.after.as_std() });
+        }
         let metrics = Tsdb::open(options).context("open the metrics store")?;
         let mut options = EventStoreOptions::new(data.join("events"), vfs, Arc::clone(&clock), accountant);
         options.retention_logs = retention.logs.get().map(|d| d.as_std());
@@ -524,11 +533,11 @@ fn make_app(parts: AppParts) -> anyhow::Result<AppState> {
     Ok(app)
 }
 
-/// What `/api/v1/status/flags` shows: the flags that were given.
-fn flag_values(flags: &FlagOverrides) -> BTreeMap<String, String> {
+/// What `/api/v1/status/flags` shows: the flags that were given, and where the data is.
+fn flag_values(flags: &FlagOverrides, data: &Path) -> BTreeMap<String, String> {
     let path = |p: &Option<PathBuf>| p.as_ref().map(|p| p.display().to_string());
     let given = [
-        ("storage.tsdb.path", path(&flags.storage_tsdb_path)),
+        ("storage.tsdb.path", Some(std::path::absolute(data).unwrap_or_else(|_| data.into()).display().to_string())),
         ("storage.tsdb.retention.time", flags.storage_tsdb_retention_time.clone()),
         ("storage.tsdb.retention.size", flags.storage_tsdb_retention_size.clone()),
         ("web.listen-address", Some(flags.web_listen_address.join(",")).filter(|a| !a.is_empty())),

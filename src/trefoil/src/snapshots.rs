@@ -22,10 +22,12 @@ pub(crate) struct Snapshots {
     alone: tokio::sync::Mutex<()>,
 }
 
-/// A name from the time, sortable, as Prometheus has them: `20260102T030405Z-<16 hexadecimal digits>`.
+/// A name from the time, sortable, as Prometheus has them: `20260102T030405Z-<16 hexadecimal digits>`. The first three of
+/// the digits are the milliseconds, the others are random.
 pub(crate) fn name_at(now_ms: i64) -> String {
     let time = jiff::Timestamp::from_millisecond(now_ms).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    format!("{}-{:016x}", time.strftime("%Y%m%dT%H%M%SZ"), rand::random::<u64>())
+    let millisecond = time.as_millisecond().rem_euclid(1000);
+    format!("{}-{millisecond:03x}{:013x}", time.strftime("%Y%m%dT%H%M%SZ"), rand::random::<u64>() >> 12)
 }
 
 impl Snapshots {
@@ -89,7 +91,8 @@ mod tests {
     #[test]
     fn names_say_the_time() {
         let name = name_at(1_767_323_045_000);
-        assert!(name.starts_with("20260102T030405Z-") && name.len() == 33, "{name}");
+        assert!(name.starts_with("20260102T030405Z-000") && name.len() == 33, "{name}");
+        assert!(name_at(1_767_323_045_999) > name_at(1_767_323_045_998));
         assert_ne!(name_at(0), name_at(0));
     }
 }

@@ -11,7 +11,7 @@
 //! `guard` (who may have new series),
 //! `record` (journal records), `memtable`, `flush`, `part` (files), `encoding`, `read`, `matching`, `value_set`,
 //! `merge`, `policy`, `downsample`, `tombstones`, `rewrite`, `replay`, `exemplars`, `metadata`, `inspect`,
-//! `admin` (the contract of administration).
+//! `tier` (parts in an object store), `admin` (the contract of administration).
 //!
 //! Invariants: one id stands for one label set, for ever. Every journal epoch defines all series that it names, so
 //! that replay from the committed position needs nothing else. Parts of a (tenant, day) have disjoint ranges of
@@ -46,6 +46,7 @@ mod rewrite;
 mod series;
 mod snapshot;
 mod store;
+mod tier;
 mod tombstones;
 mod value_set;
 mod write;
@@ -55,3 +56,4 @@ pub use flush::FlushReport;
 pub use inspect::{PartInfo, PartSeries, SeriesIds, Unflushed};
 pub use policy::{DownsamplingRule, Policy, RetentionRule};
 pub use store::{Tsdb, TsdbOptions};
+pub use tier::ObjectStoreOptions;

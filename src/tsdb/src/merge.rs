@@ -95,7 +95,7 @@ fn plan(parts: &[Arc<OpenPart>], damaged: &BTreeSet<PartId>, today: i64) -> Opti
     for ((day, _), mut list) in days.into_iter().rev() {
         list.sort_by_key(|p| (p.sequence.1, p.meta.id));
         // A part that cannot be read stays where it is and divides its neighbours.
-        for run in list.split(|p| p.reader().is_err() || damaged.contains(&p.meta.id)) {
+        for run in list.split(|p| p.meta.is_remote() || p.reader().is_err() || damaged.contains(&p.meta.id)) {
             let is_over = day < today;
             for (level, group) in groups(run, is_over) {
                 if best.as_ref().is_none_or(|(lowest, _)| level < *lowest) {

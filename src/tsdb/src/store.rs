@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -25,6 +25,7 @@ use crate::part::layout::{BLOCKS_FILE, INDEX_FILE};
 use crate::policy::{Lifecycle, Policy};
 use crate::rewrite::PartKnowledge;
 use crate::series::Registry;
+use crate::tier::ObjectStoreOptions;
 use crate::tombstones::Tombstones;
 
 /// Attribute of commits: the id that the next new series gets.
@@ -63,6 +64,8 @@ pub struct TsdbOptions {
     pub flush_bytes: u64,
     /// Age of the memtable's first sample, counted from its arrival, that asks for a flush. Default 1 h.
     pub flush_interval: Duration,
+    /// Where parts of past days go; `None` keeps all here.
+    pub object_store: Option<ObjectStoreOptions>,
     /// Options of the journal. `segment_min` is set by the store.
     pub journal: JournalOptions,
 }
@@ -80,6 +83,7 @@ impl TsdbOptions {
             limits: Limits::default(),
             flush_bytes: 256 << 20,
             flush_interval: Duration::from_secs(3600),
+            object_store: None,
             journal: JournalOptions::named("metrics"),
         }
     }
@@ -116,6 +120,8 @@ pub(crate) struct Inner {
     pub(crate) damaged: Mutex<BTreeSet<PartId>>,
     /// One merge or retention run at a time.
     pub(crate) merge_lock: Mutex<()>,
+    /// Evictions from the cache of remote parts that the view takes account of. Locked while parts are moved.
+    pub(crate) evictions_seen: Mutex<u64>,
     pub(crate) flush_wanted: AtomicBool,
     /// When the active memtable got its first sample (monotonic milliseconds), -1 before.
     pub(crate) first_write_ms: AtomicI64,
@@ -154,14 +160,34 @@ pub(crate) struct OpenPart {
     pub(crate) rollup_ms: i64,
     /// What is known of it under a policy and a list of tombstones.
     pub(crate) known: PartKnowledge,
-    reader: Result<PartReader, String>,
+    /// What was found when it was opened; `None` for a part in an object store.
+    local: Option<Result<PartReader, String>>,
+    /// The reader of a part in an object store, once a query wanted it.
+    remote: OnceLock<PartReader>,
+    set: PartSet,
     /// Keeps the files while a query reads them.
     _handle: Option<PartHandle>,
 }
 
 impl OpenPart {
     fn open(parts: &PartSet, meta: &Arc<PartMeta>) -> Self {
-        let handle = parts.hold(meta.id);
+        let number = |name| -> Option<u64> { meta.attributes.get(name).and_then(|v| v.parse().ok()) };
+        let last = number(SEQUENCE_LAST).unwrap_or(meta.id.0);
+        let sequence = (number(SEQUENCE_FIRST).unwrap_or(last), last);
+        Self {
+            meta: Arc::clone(meta),
+            sequence,
+            tombstone: number(TOMBSTONE_LAST).unwrap_or(0),
+            rollup_ms: number(ROLLUP_MS).and_then(|n| i64::try_from(n).ok()).unwrap_or(0),
+            known: PartKnowledge::default(),
+            local: (!meta.is_remote()).then(|| Self::open_local(parts, meta)),
+            remote: OnceLock::new(),
+            set: parts.clone(),
+            _handle: parts.hold(meta.id),
+        }
+    }
+
+    fn open_local(parts: &PartSet, meta: &PartMeta) -> Result<PartReader, String> {
         let place = parts.path(meta, "").display().to_string();
         let place = place.trim_end_matches('/').to_owned();
         let map = |file| parts.map(meta, file).map_err(|e| format!("{place}/{file}: {e}"));
@@ -177,18 +203,39 @@ impl OpenPart {
             metrics::BLOCKS_CORRUPT.inc();
             tracing::error!(part = meta.id.0, tenant = meta.tenant.0, day = meta.partition, %error, "part not readable");
         }
-        let number = |name| -> Option<u64> { meta.attributes.get(name).and_then(|v| v.parse().ok()) };
-        let last = number(SEQUENCE_LAST).unwrap_or(meta.id.0);
-        let sequence = (number(SEQUENCE_FIRST).unwrap_or(last), last);
-        let tombstone = number(TOMBSTONE_LAST).unwrap_or(0);
-        let rollup_ms = number(ROLLUP_MS).and_then(|n| i64::try_from(n).ok()).unwrap_or(0);
-        let meta = Arc::clone(meta);
-        Self { meta, sequence, tombstone, rollup_ms, known: PartKnowledge::default(), reader, _handle: handle }
+        reader
     }
 
-    /// The reader, or what is wrong with the files.
+    fn open_remote(&self) -> Result<PartReader, StoreError> {
+        let index = self.set.map(&self.meta, INDEX_FILE)?;
+        let blocks = self.set.map(&self.meta, BLOCKS_FILE)?;
+        let place = self.meta.location().unwrap_or_default().to_owned();
+        let reader = PartReader::open(place, index, blocks)?;
+        if reader.day() == self.meta.partition {
+            return Ok(reader);
+        }
+        let (part, day) = (self.meta.id, self.meta.partition);
+        Err(StoreError::Corrupt(format!("part {part} in the object store is of day {}, not {day}", reader.day())))
+    }
+
+    /// True when files that its reader maps have left the cache: a new one lets their bytes go.
+    fn is_stale(&self) -> bool {
+        self.remote.get().is_some() && !self.set.is_cached(&self.meta)
+    }
+
+    /// The reader, or what is wrong with the files. Files in an object store are fetched first, which blocks; what
+    /// fails is tried again by the next call.
     pub(crate) fn reader(&self) -> Result<&PartReader, StoreError> {
-        self.reader.as_ref().map_err(|e| StoreError::Corrupt(e.clone()))
+        if let Some(local) = &self.local {
+            return local.as_ref().map_err(|e| StoreError::Corrupt(e.clone()));
+        }
+        self.set.touch(&self.meta);
+        if let Some(reader) = self.remote.get() {
+            return Ok(reader);
+        }
+        let reader = self.open_remote()?;
+        // Another query may have been faster.
+        Ok(self.remote.get_or_init(|| reader))
     }
 
     /// True when it may have samples of the tenant in the range.
@@ -201,7 +248,12 @@ impl Tsdb {
     /// Opens or makes a store and replays its journal. Blocks on the disk; call it from a blocking thread.
     pub fn open(mut options: TsdbOptions) -> Result<Self, TsdbError> {
         metrics::register();
-        let parts = PartSet::open(Arc::clone(&options.vfs), &options.dir.join("parts"), "metrics")?;
+        let parts = PartSet::open_with(
+            Arc::clone(&options.vfs),
+            &options.dir.join("parts"),
+            "metrics",
+            options.object_store.as_ref().map(|tier| tier.remote.clone()),
+        )?;
         let committed = parts.journal_position();
         options.journal.segment_min = options.journal.segment_min.max(committed.map_or(1, |(segment, _)| segment + 1));
         let journal_dir = options.dir.join("journal");
@@ -228,6 +280,7 @@ impl Tsdb {
             flush_lock: Arc::default(),
             damaged: Mutex::default(),
             merge_lock: Mutex::default(),
+            evictions_seen: Mutex::default(),
             flush_wanted: AtomicBool::new(false),
             first_write_ms: AtomicI64::new(-1),
             closed: AtomicBool::new(false),
@@ -303,12 +356,12 @@ impl Inner {
     pub(crate) fn publish_parts(&self, change: impl FnOnce(&mut View)) {
         let _alone = self.publish.lock();
         let old = self.view.load_full();
-        let known = |id| old.parts.iter().find(|p| p.meta.id == id);
+        let known = |meta| old.parts.iter().find(|p| Arc::ptr_eq(&p.meta, meta) && !p.is_stale());
         let mut parts: Vec<Arc<OpenPart>> = self
             .parts
             .parts()
             .iter()
-            .map(|meta| match known(meta.id) {
+            .map(|meta| match known(meta) {
                 Some(part) => Arc::clone(part),
                 None => Arc::new(OpenPart::open(&self.parts, meta)),
             })
@@ -358,7 +411,8 @@ impl Inner {
     /// The id under which the parts know a series.
     pub(crate) fn id_in_parts(&self, tenant: TenantId, labels: &Labels) -> Option<u64> {
         let view = self.view.load();
-        let of_tenant = view.parts.iter().rev().filter(|p| p.meta.tenant == tenant);
+        // A series that has samples in an object store only gets a new id: queries bring both together by labels.
+        let of_tenant = view.parts.iter().rev().filter(|p| p.meta.tenant == tenant && !p.meta.is_remote());
         of_tenant.filter_map(|p| p.reader().ok()?.find(labels).ok()?).map(|id| id.0).next()
     }
 }

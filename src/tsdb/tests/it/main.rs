@@ -3,6 +3,7 @@
 
 mod crash;
 mod damage;
+mod endurance;
 mod fixture;
 mod guard;
 mod life;
@@ -11,3 +12,4 @@ mod regex;
 mod snapshot;
 mod store;
 mod support;
+mod tier;

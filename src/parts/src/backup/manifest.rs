@@ -1,0 +1,127 @@
+//! The bytes of a manifest. See `FORMAT.md`.
+
+use serde::{Deserialize, Serialize};
+
+use super::{BackupError, OBJECTS};
+
+/// Version of the format that this build writes and reads.
+pub(super) const VERSION: u32 = 1;
+/// First word of a manifest.
+const MAGIC: &str = "trefoil-backup";
+
+/// A file of a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileEntry {
+    /// Where it lies in the data directory: plain names divided by `/`.
+    pub path: String,
+    /// Its length in bytes.
+    pub len: u64,
+    /// SHA-256 of its bytes, 64 lower-case hexadecimal digits.
+    pub sha256: String,
+}
+
+impl FileEntry {
+    /// Returns the key of the object that holds its content.
+    pub fn key(&self) -> String {
+        let folder = self.sha256.get(..2).unwrap_or("00");
+        format!("{OBJECTS}/{folder}/{}-{}", self.sha256, self.len)
+    }
+
+    fn is_sound(&self) -> bool {
+        let is_plain = |word: &str| !word.is_empty() && word != "." && word != ".." && !word.contains(['\\', '\0']);
+        self.path.split('/').all(is_plain)
+            && self.sha256.len() == 64
+            && self.sha256.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    }
+}
+
+/// What a backup consists of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Its name.
+    pub name: String,
+    /// When it was made, in milliseconds since the Unix epoch.
+    pub created_ms: i64,
+    /// Its files.
+    pub files: Vec<FileEntry>,
+}
+
+impl Manifest {
+    /// Returns the bytes of all files.
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.len).fold(0, u64::saturating_add)
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let body = serde_json::to_vec(self).expect("plain data has a JSON form");
+        let mut bytes = format!("{MAGIC} {VERSION} {:08x} {}\n", crc32c::crc32c(&body), body.len()).into_bytes();
+        bytes.extend_from_slice(&body);
+        bytes
+    }
+
+    pub(super) fn decode(name: &str, bytes: &[u8]) -> Result<Self, BackupError> {
+        let damaged = |reason: &str| BackupError::Manifest { name: name.to_owned(), reason: reason.to_owned() };
+        let end = bytes.iter().take(128).position(|byte| *byte == b'\n').ok_or_else(|| damaged("no header line"))?;
+        let (header, body) = (&bytes[..end], &bytes[end + 1..]);
+        let header = std::str::from_utf8(header).map_err(|_| damaged("header is not text"))?;
+        let words: Vec<&str> = header.split(' ').collect();
+        let [magic, version, checksum, len] = words[..] else { return Err(damaged("header has not four words")) };
+        if magic != MAGIC {
+            return Err(damaged("wrong first word"));
+        }
+        let version: u32 = version.parse().map_err(|_| damaged("version is not a number"))?;
+        if version != VERSION {
+            return Err(BackupError::Version { name: name.to_owned(), found: version });
+        }
+        if len != body.len().to_string() {
+            return Err(damaged("wrong length"));
+        }
+        if checksum != format!("{:08x}", crc32c::crc32c(body)) {
+            return Err(damaged("checksum mismatch"));
+        }
+        let manifest: Self = serde_json::from_slice(body).map_err(|error| damaged(&error.to_string()))?;
+        if manifest.name != name {
+            return Err(damaged("it is a copy of another manifest"));
+        }
+        if let Some(file) = manifest.files.iter().find(|file| !file.is_sound()) {
+            return Err(damaged(&format!("file {:?} has a path or checksum that cannot be", file.path)));
+        }
+        Ok(manifest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(path: &str) -> Manifest {
+        let file = FileEntry { path: path.to_owned(), len: 3, sha256: "ab".repeat(32) };
+        Manifest { name: "one".to_owned(), created_ms: 7, files: vec![file] }
+    }
+
+    #[test]
+    fn every_flip_and_every_cut_is_an_error() {
+        let manifest = manifest("metrics/parts/a");
+        let bytes = manifest.encode();
+        assert_eq!(Manifest::decode("one", &bytes).unwrap(), manifest);
+        Manifest::decode("two", &bytes).unwrap_err();
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(Manifest::decode("one", &flipped).is_err(), "bit {bit}");
+        }
+        for len in 0..bytes.len() {
+            assert!(Manifest::decode("one", &bytes[..len]).is_err(), "cut at {len}");
+        }
+    }
+
+    #[test]
+    fn paths_stay_in_the_directory() {
+        for bad in ["", "/etc/passwd", "../x", "a/../b", "a//b", "a/.", "a\\b", "a\0"] {
+            let error = Manifest::decode("one", &manifest(bad).encode()).unwrap_err().to_string();
+            assert!(error.contains("cannot be"), "{bad:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Objects in a bucket, over the S3 API. The requests run on a thread of their own, so that callers may block anywhere.
+
+use std::io;
+use std::ops::Range;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::path::Path as Key;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig};
+
+use super::{ObjectInfo, Objects, check_key};
+
+/// Content up to this size goes in one request.
+const SINGLE_PUT_BYTES_MAX: usize = 16 << 20;
+/// Bytes of a part of longer content.
+const PUT_PART_BYTES: usize = 8 << 20;
+/// Attempts after the first one of each request.
+const RETRIES_MAX: usize = 2;
+/// After this long nothing is attempted again.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A bucket, or what begins with a prefix in it.
+pub struct S3Objects {
+    store: AmazonS3,
+    /// Without slashes at its ends; empty for the whole bucket.
+    prefix: String,
+    url: String,
+    /// Taken only by drop.
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+fn invalid(message: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, message)
+}
+
+fn to_io(error: object_store::Error) -> io::Error {
+    let kind = match &error {
+        object_store::Error::NotFound { .. } => io::ErrorKind::NotFound,
+        object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. } => {
+            io::ErrorKind::AlreadyExists
+        }
+        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
+            io::ErrorKind::PermissionDenied
+        }
+        _ => io::ErrorKind::Other,
+    };
+    io::Error::new(kind, error)
+}
+
+impl S3Objects {
+    /// Opens `s3://bucket/prefix` with what the environment says. Sends nothing.
+    pub fn open(url: &str) -> io::Result<Self> {
+        let place = url.strip_prefix("s3://").unwrap_or(url).trim_end_matches('/');
+        let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
+        if bucket.is_empty() || (!prefix.is_empty() && check_key(prefix).is_err()) {
+            return Err(invalid(format!("{url:?} is not s3://bucket/prefix")));
+        }
+        let retry = RetryConfig { max_retries: RETRIES_MAX, retry_timeout: RETRY_TIMEOUT, ..RetryConfig::default() };
+        let store = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retry).build().map_err(to_io)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("object-store")
+            .enable_all()
+            .build()?;
+        let url = format!("s3://{place}");
+        Ok(Self { store, prefix: prefix.to_owned(), url, runtime: Some(runtime) })
+    }
+
+    fn key(&self, key: &str) -> io::Result<Key> {
+        check_key(key)?;
+        let whole = if self.prefix.is_empty() { key.to_owned() } else { format!("{}/{key}", self.prefix) };
+        Key::parse(whole).map_err(|error| invalid(error.to_string()))
+    }
+
+    /// Runs a request to its end.
+    fn wait<T, F>(&self, request: impl FnOnce(AmazonS3) -> F) -> io::Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, object_store::Error>> + Send + 'static,
+    {
+        let (done, answer) = mpsc::sync_channel(1);
+        let request = request(self.store.clone());
+        let runtime = self.runtime.as_ref().expect("taken only by drop");
+        runtime.spawn(async move {
+            // Somebody waits for it below.
+            drop(done.send(request.await));
+        });
+        let gone = |_| io::Error::other("the request to the object store ended without an answer");
+        answer.recv().map_err(gone)?.map_err(to_io)
+    }
+}
+
+impl Drop for S3Objects {
+    fn drop(&mut self) {
+        // Allowed on async threads too.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Objects for S3Objects {
+    fn put(&self, key: &str, content: Bytes) -> io::Result<()> {
+        let key = self.key(key)?;
+        self.wait(move |store| async move {
+            if content.len() <= SINGLE_PUT_BYTES_MAX {
+                store.put(&key, PutPayload::from(content)).await?;
+                return Ok(());
+            }
+            let mut upload = store.put_multipart(&key).await?;
+            let mut rest = content;
+            while !rest.is_empty() {
+                let part = rest.split_to(rest.len().min(PUT_PART_BYTES));
+                if let Err(error) = upload.put_part(PutPayload::from(part)).await {
+                    if let Err(left) = upload.abort().await {
+                        tracing::warn!(key = %key, error = %left, "unfinished upload was not removed");
+                    }
+                    return Err(error);
+                }
+            }
+            upload.complete().await?;
+            Ok(())
+        })
+    }
+
+    fn put_new(&self, key: &str, content: Bytes) -> io::Result<()> {
+        let key = self.key(key)?;
+        self.wait(move |store| async move {
+            let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+            store.put_opts(&key, PutPayload::from(content), options).await.map(drop)
+        })
+    }
+
+    fn get_range(&self, key: &str, range: Range<u64>) -> io::Result<Bytes> {
+        let key = self.key(key)?;
+        self.wait(move |store| async move { store.get_range(&key, range).await })
+    }
+
+    fn len(&self, key: &str) -> io::Result<Option<u64>> {
+        let key = self.key(key)?;
+        match self.wait(move |store| async move { store.head(&key).await }) {
+            Ok(meta) => Ok(Some(meta.size)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn delete(&self, key: &str) -> io::Result<()> {
+        let key = self.key(key)?;
+        match self.wait(move |store| async move { store.delete(&key).await }) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn list(&self, prefix: &str) -> io::Result<Vec<ObjectInfo>> {
+        let below = match (self.prefix.as_str(), prefix) {
+            ("", "") => None,
+            (ours, "") => Some(Key::parse(ours).map_err(|error| invalid(error.to_string()))?),
+            (_, prefix) => Some(self.key(prefix)?),
+        };
+        let found: Vec<_> =
+            self.wait(move |store| async move { store.list(below.as_ref()).try_collect::<Vec<_>>().await })?;
+        let mut infos: Vec<ObjectInfo> = found
+            .into_iter()
+            .filter_map(|meta| {
+                let key = meta.location.as_ref();
+                let key =
+                    if self.prefix.is_empty() { key } else { key.strip_prefix(&self.prefix)?.strip_prefix('/')? };
+                Some(ObjectInfo { key: key.to_owned(), len: meta.size })
+            })
+            .collect();
+        infos.sort();
+        Ok(infos)
+    }
+
+    fn url(&self) -> &str {
+        &self.url
+    }
+}

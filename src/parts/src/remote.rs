@@ -1,0 +1,212 @@
+//! Parts whose files lie in an object store: moving them there, reading them through a cache on the local disk.
+//!
+//! A part is moved by one commit that replaces its meta by one with the attribute [`LOCATION`], after every object was
+//! written and read back. So a crash at any point leaves the part here or there. What is left over is swept: local
+//! folders when the set is opened, objects by [`PartSet::sweep_remote`].
+
+mod cache;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+pub(crate) use self::cache::Cache;
+use crate::PartsError;
+use crate::meta::{FileMeta, LOCATION, PartId, PartMeta};
+use crate::objects::{Objects, for_each_chunk};
+use crate::part_set::PartSet;
+
+/// Value of the catalog and object: whose parts lie at a place, so that two data directories do not share one.
+const OWNER_ATTRIBUTE: &str = "object_store_owner";
+/// Name of the object.
+const OWNER: &str = "OWNER";
+
+/// Where a set keeps the files of parts that are not to lie here.
+#[derive(Clone)]
+pub struct RemoteOptions {
+    /// The place. It belongs to one data directory.
+    pub objects: Arc<dyn Objects>,
+    /// Bytes of the cache on the local disk. A single file that is larger is cached alone.
+    pub cache_bytes: u64,
+}
+
+/// Returns the URL of a file of a part in an object store.
+fn place(meta: &PartMeta, file: &str) -> String {
+    format!("{}/{file}", meta.location().unwrap_or_default())
+}
+
+fn failed(meta: &PartMeta, file: &str) -> impl FnOnce(io::Error) -> PartsError {
+    let (part, place) = (meta.id, place(meta, file));
+    move |source| PartsError::Remote { part, place, source }
+}
+
+/// The key of a file of a part that lies at a place.
+fn key_of(objects: &dyn Objects, meta: &PartMeta, file: &str) -> Result<String, PartsError> {
+    let location = meta.location().unwrap_or_default();
+    let folder = location.strip_prefix(objects.url()).and_then(|rest| rest.strip_prefix('/'));
+    let folder = folder.ok_or_else(|| {
+        let message = format!("the configured object store is {}", objects.url());
+        failed(meta, file)(io::Error::new(io::ErrorKind::NotFound, message))
+    })?;
+    Ok(format!("{folder}/{file}"))
+}
+
+/// Name of the folder of a part within its partition. Another part of the same id (after an older backup was restored)
+/// has another one.
+fn folder_name(meta: &PartMeta) -> String {
+    let sums: Vec<u8> = meta.files.iter().flat_map(|file| file.crc32c.to_le_bytes()).collect();
+    format!("{:020}-{:08x}", meta.id.0, crc32c::crc32c(&sums))
+}
+
+/// Writes an object and reads it back.
+fn put_verified(objects: &dyn Objects, key: &str, file: &FileMeta, content: Bytes) -> io::Result<()> {
+    objects.put(key, content)?;
+    let mut found = 0;
+    for_each_chunk(objects, key, file.len, &mut |chunk| {
+        found = crc32c::crc32c_append(found, chunk);
+        Ok(())
+    })?;
+    if found == file.crc32c {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidData, "the object does not have the checksum of what was written"))
+}
+
+impl PartSet {
+    fn remote(&self) -> Result<&Cache, PartsError> {
+        self.cache().ok_or(PartsError::NoObjectStore)
+    }
+
+    /// Maps a file of a remote part out of the cache, fetching it when it is not there. Several readers share one
+    /// download.
+    pub(crate) fn map_remote(&self, meta: &PartMeta, file: &FileMeta) -> Result<Bytes, PartsError> {
+        let Some(cache) = self.cache() else {
+            let message = "no object store is configured";
+            return Err(failed(meta, &file.name)(io::Error::new(io::ErrorKind::NotFound, message)));
+        };
+        let key = key_of(&**cache.objects(), meta, &file.name)?;
+        cache.map(meta.id, file, &key).map_err(failed(meta, &file.name))
+    }
+
+    /// Returns whether all files of a remote part are in the cache.
+    pub fn is_cached(&self, meta: &PartMeta) -> bool {
+        self.cache().is_some_and(|cache| meta.files.iter().all(|file| cache.has(meta.id, file)))
+    }
+
+    /// Notes that a remote part is in use, so that others leave the cache before it.
+    pub fn touch(&self, meta: &PartMeta) {
+        if let Some(cache) = self.cache() {
+            cache.touch(meta.id);
+        }
+    }
+
+    /// Moves a part to the object store: writes and verifies its objects, then commits that it lies there. Its local
+    /// files go when nobody reads them any more. Returns false when it lies there already. Blocks on network and disk.
+    pub fn upload(&self, id: PartId) -> Result<bool, PartsError> {
+        let cache = self.remote()?;
+        let objects = cache.objects();
+        let meta = self.parts().iter().find(|meta| meta.id == id).map(Arc::clone).ok_or(PartsError::NoSuchPart(id))?;
+        if meta.is_remote() {
+            return Ok(false);
+        }
+        self.own_place()?;
+        let (tenant, partition) = (meta.tenant.0, meta.partition);
+        let folder = format!("{}/{tenant}/{partition}/{}", self.name(), folder_name(&meta));
+        let mut moved = PartMeta::clone(&meta);
+        moved.attributes.insert(LOCATION.to_owned(), format!("{}/{folder}", objects.url()));
+        for file in &meta.files {
+            let content = self.map(&meta, &file.name)?;
+            if crc32c::crc32c(&content) != file.crc32c {
+                let reason = "checksum mismatch".to_owned();
+                return Err(PartsError::CorruptFile { part: id, file: file.name.clone(), reason });
+            }
+            let key = format!("{folder}/{}", file.name);
+            if let Err(error) = put_verified(&**objects, &key, file, content) {
+                cache.metrics().upload_failures.inc();
+                return Err(failed(&moved, &file.name)(error));
+            }
+        }
+        cache.metrics().uploads.inc();
+        let committed = self.relocate(meta, Arc::new(moved));
+        if committed.is_err() {
+            // A merge or the retention was faster.
+            cache.want_sweep();
+        }
+        committed.map(|()| true)
+    }
+
+    /// Makes the place ours, or finds that it is.
+    fn own_place(&self) -> Result<(), PartsError> {
+        let cache = self.remote()?;
+        if cache.is_owned() {
+            return Ok(());
+        }
+        let objects = cache.objects();
+        let key = format!("{}/{OWNER}", self.name());
+        let io = |source| PartsError::ObjectStore { url: objects.url().to_owned(), source };
+        let found = match objects.get(&key) {
+            Ok(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(io(error)),
+        };
+        let ours = match self.attributes().remove(OWNER_ATTRIBUTE) {
+            Some(ours) => ours,
+            None if found.is_some() => return Err(PartsError::NotOwner { url: objects.url().to_owned() }),
+            None => {
+                let mut random = [0u8; 16];
+                ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut random)
+                    .map_err(|_| io(io::Error::other("no random bytes")))?;
+                let ours: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+                let attributes = [(OWNER_ATTRIBUTE.to_owned(), ours.clone())].into();
+                self.commit(crate::Commit { attributes, ..crate::Commit::default() })?;
+                ours
+            }
+        };
+        match found {
+            Some(found) if found == ours => {}
+            Some(_) => return Err(PartsError::NotOwner { url: objects.url().to_owned() }),
+            None => objects.put_new(&key, Bytes::from(ours)).map_err(io)?,
+        }
+        cache.set_owned();
+        Ok(())
+    }
+
+    /// Deletes the objects of parts that are no longer in the set and that nobody reads, when there may be some.
+    /// Returns how many objects that were. Blocks on the network.
+    pub fn sweep_remote(&self) -> Result<usize, PartsError> {
+        let cache = self.remote()?;
+        if !cache.take_wanted_sweep() {
+            return Ok(0);
+        }
+        let swept = self.sweep();
+        if swept.is_err() {
+            cache.want_sweep();
+        }
+        swept
+    }
+
+    fn sweep(&self) -> Result<usize, PartsError> {
+        let objects = self.remote()?.objects();
+        if !self.attributes().contains_key(OWNER_ATTRIBUTE) {
+            // Nothing was ever written.
+            return Ok(0);
+        }
+        self.own_place()?;
+        let io = |source| PartsError::ObjectStore { url: objects.url().to_owned(), source };
+        let listed = objects.list(self.name()).map_err(io)?;
+        // After the listing, so that what was written meanwhile is known.
+        let known: BTreeSet<String> = self.known_parts().iter().map(|meta| folder_name(meta)).collect();
+        let mut count = 0;
+        for info in listed {
+            // <store>/<tenant>/<partition>/<folder>/<file>
+            let Some(folder) = info.key.split('/').nth(3) else { continue };
+            if !known.contains(folder) {
+                objects.delete(&info.key).map_err(io)?;
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+}

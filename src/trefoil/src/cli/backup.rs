@@ -1,0 +1,79 @@
+//! Arguments of `backup` and `restore`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+/// Flags of `backup`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct BackupArgs {
+    /// What to do with the backups at a place; without a command: make one.
+    #[command(subcommand)]
+    pub command: Option<BackupCommand>,
+    /// Where to: s3://bucket/prefix (credentials by AWS_* in the environment), file:///dir or a folder.
+    #[arg(long, required = true, value_name = "PLACE")]
+    pub to: Option<String>,
+    /// URL of a running server on this machine, which takes a snapshot first (it needs its admin API); the snapshot is
+    /// removed in the end.
+    #[arg(long, value_name = "URL", conflicts_with = "snapshot")]
+    pub server: Option<String>,
+    /// Value of the Authorization header, for example `Bearer …`.
+    #[arg(long, env = "TREFOIL_AUTHORIZATION", hide_env_values = true)]
+    pub authorization: Option<String>,
+    /// PEM file of the authority that signed the server's certificate.
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// Does not verify the server's certificate.
+    #[arg(long)]
+    pub insecure: bool,
+    /// Data directory that no server uses; with --server, the server's (default: the one it names).
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["server", "snapshot"])]
+    pub data_dir: Option<PathBuf>,
+    /// Folder of a snapshot.
+    #[arg(long, value_name = "DIR", conflicts_with = "data_dir")]
+    pub snapshot: Option<PathBuf>,
+}
+
+/// What can be done with backups.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BackupCommand {
+    /// Lists the backups at a place, oldest first.
+    List {
+        /// Where they are: s3://bucket/prefix, file:///dir or a folder.
+        #[arg(long, value_name = "PLACE")]
+        from: String,
+    },
+    /// Reads every object of a backup and compares checksums; names what is damaged.
+    Verify {
+        /// Where it is.
+        #[arg(long, value_name = "PLACE")]
+        from: String,
+        /// Name of the backup. Default: the newest.
+        #[arg(long, value_name = "NAME")]
+        at: Option<String>,
+    },
+    /// Removes all but the newest backups, and the objects that only those needed. Not while a backup is being made.
+    Prune {
+        /// Where they are.
+        #[arg(long, value_name = "PLACE")]
+        from: String,
+        /// How many stay.
+        #[arg(long, value_name = "N")]
+        keep: usize,
+    },
+}
+
+/// Flags of `restore`.
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// Where the backup is: s3://bucket/prefix, file:///dir or a folder.
+    #[arg(long, value_name = "PLACE")]
+    pub from: String,
+    /// Name of the backup. Default: the newest.
+    #[arg(long, value_name = "NAME")]
+    pub at: Option<String>,
+    /// Data directory to write: missing or empty.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+}

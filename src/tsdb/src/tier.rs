@@ -1,0 +1,70 @@
+//! Parts of past days in an object store.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use trefoil_model::time::DAY_MS;
+use trefoil_parts::{PartMeta, PartsError, RemoteOptions};
+
+use crate::error::TsdbError;
+use crate::store::Tsdb;
+
+/// Which parts lie in an object store, and where.
+#[derive(Clone)]
+pub struct ObjectStoreOptions {
+    /// The place and the bounds of the local cache.
+    pub remote: RemoteOptions,
+    /// Time from the end of a day to the move of its parts.
+    pub after: Duration,
+}
+
+/// True when a part's day ended long enough ago.
+fn is_due(meta: &PartMeta, now_ms: i64, after: Duration) -> bool {
+    let after_ms = i64::try_from(after.as_millis()).unwrap_or(i64::MAX);
+    let end_ms = meta.partition.saturating_add(1).saturating_mul(DAY_MS);
+    !meta.is_remote() && end_ms.saturating_add(after_ms) <= now_ms
+}
+
+impl Tsdb {
+    /// Moves the oldest part that is due to the object store; returns whether there was one, then call it again. Lets
+    /// go of files that left the cache and deletes objects that no part needs any more. After an error the part lies
+    /// where it lay. Blocks on network and disk.
+    pub fn move_once(&self) -> Result<bool, TsdbError> {
+        let inner = &self.inner;
+        let Some(options) = &inner.options.object_store else { return Ok(false) };
+        if inner.closed.load(Ordering::Acquire) {
+            return Err(TsdbError::Closed);
+        }
+        let mut seen = inner.evictions_seen.lock();
+        let (evictions, _) = inner.parts.cache_evictions_and_bytes();
+        if *seen != evictions {
+            *seen = evictions;
+            inner.publish_parts(|_| {});
+        }
+        let now_ms = inner.options.clock.now_ms();
+        let damaged = inner.damaged.lock().clone();
+        let parts = inner.parts.parts();
+        let due = parts.iter().filter(|meta| is_due(meta, now_ms, options.after) && !damaged.contains(&meta.id));
+        let Some(meta) = due.min_by_key(|meta| (meta.partition, meta.id)) else {
+            drop(parts);
+            inner.parts.sweep_remote()?;
+            return Ok(false);
+        };
+        let id = meta.id;
+        let (day, bytes) = (meta.partition, meta.bytes);
+        drop(parts);
+        match inner.parts.upload(id) {
+            Ok(_) => tracing::info!(part = id.0, day, bytes, "part moved to the object store"),
+            // It was merged or removed meanwhile.
+            Err(PartsError::NoSuchPart(_)) => return Ok(true),
+            Err(error) => {
+                if matches!(error, PartsError::CorruptFile { .. }) {
+                    inner.damaged.lock().insert(id);
+                }
+                return Err(error.into());
+            }
+        }
+        inner.publish_parts(|_| {});
+        Ok(true)
+    }
+}

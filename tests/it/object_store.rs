@@ -1,0 +1,122 @@
+//! Metrics of past days in a real S3 server: moved, queried through a bounded cache, out of reach, back again.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use trefoil_tests::server::fresh_dir;
+use trefoil_tests::{Seaweed, Server, ServerOptions, skipped, wait_for, wait_for_result, wire};
+
+const SERIES: usize = 100;
+const SAMPLES: usize = 900;
+const DAY_MS: i64 = 86_400_000;
+/// Days before today that are written.
+const DAYS: [i64; 3] = [10, 9, 8];
+
+/// Values that do not compress, so that a day is some hundreds of kilobytes.
+fn value(day: i64, series: usize, n: usize) -> f64 {
+    let x = (day as u64 * 1_000_003 + series as u64 * 10_007 + n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    f64::from_bits((x >> 12) | 0x3ff0_0000_0000_0000)
+}
+
+fn day_start_ms(day: i64) -> i64 {
+    (wire::now_ms() / DAY_MS - day) * DAY_MS
+}
+
+fn write_day(server: &Server, day: i64) {
+    let start = day_start_ms(day) + 3_600_000;
+    let series = (0..SERIES)
+        .map(|i| {
+            let samples: Vec<_> = (0..SAMPLES).map(|n| (start + n as i64 * 15_000, value(day, i, n))).collect();
+            wire::series(&[("__name__", "tiered"), ("i", &i.to_string())], &samples)
+        })
+        .collect();
+    let answer = server.http.post("/api/v1/write", wire::REMOTE_WRITE, wire::remote_write(series)).unwrap();
+    assert!(answer.status < 300, "{}", answer.text());
+}
+
+/// The number and the sum of the samples of a day, or what the server says.
+fn ask(server: &Server, day: i64) -> Result<(f64, f64), String> {
+    let time = ((day_start_ms(day) + DAY_MS - 1000) / 1000).to_string();
+    let one = |query: &str| {
+        let answer = server.http.json("/api/v1/query", &[("query", query), ("time", &time)])?;
+        let value = answer["data"]["result"][0]["value"][1].as_str().and_then(|v| v.parse::<f64>().ok());
+        value.ok_or_else(|| format!("no value in {answer}"))
+    };
+    Ok((one("sum(count_over_time(tiered[23h]))")?, one("sum(sum_over_time(tiered[23h]))")?))
+}
+
+fn check_day(server: &Server, day: i64) {
+    let (count, sum) = ask(server, day).unwrap();
+    let expected: f64 = (0..SERIES).flat_map(|i| (0..SAMPLES).map(move |n| value(day, i, n))).sum();
+    assert_eq!(count, (SERIES * SAMPLES) as f64, "{day} days ago");
+    assert!((sum / expected - 1.0).abs() < 1e-9, "{day} days ago: {sum}, expected {expected}");
+}
+
+fn files(dir: &Path) -> Vec<(PathBuf, u64)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        match path.metadata() {
+            Ok(meta) if meta.is_dir() => found.extend(files(&path)),
+            Ok(meta) => found.push((path, meta.len())),
+            // Evicted meanwhile.
+            Err(_) => {}
+        }
+    }
+    found
+}
+
+#[test]
+fn metrics_of_past_days_live_in_s3() {
+    let dir = fresh_dir("object-store");
+    let Some(mut seaweed) = Seaweed::start(&dir) else {
+        return skipped("metrics_of_past_days_live_in_s3", "SeaweedFS is not installed");
+    };
+    let trefoil = format!(
+        "  retention: {{ metrics: 60d }}\n  memtable: {{ flush_interval: 1s }}\n  object_store: {{ url: \"{}\", after: 1d, cache_bytes: 1MB }}",
+        seaweed.url("tier")
+    );
+    let env = seaweed.env();
+    let mut server = Server::start("object-store", ServerOptions { trefoil, env, ..ServerOptions::default() });
+    DAYS.iter().for_each(|day| write_day(&server, *day));
+    let now = wire::now_ms();
+    let today = wire::series(&[("__name__", "local")], &[(now, 7.0)]);
+    let answer = server.http.post("/api/v1/write", wire::REMOTE_WRITE, wire::remote_write(vec![today])).unwrap();
+    assert!(answer.status < 300, "{}", answer.text());
+    let parts = server.data_dir.join("metrics/parts");
+    let is_moved = |server: &Server| {
+        let moved = server.http.own_metric("trefoil_parts_remote") as usize;
+        let left = files(&parts.join("parts"));
+        let day_of = |path: &Path| path.ancestors().nth(2)?.file_name()?.to_str()?.parse::<i64>().ok();
+        let old = left.iter().filter(|(path, _)| day_of(path).is_some_and(|day| day < now / DAY_MS - 1)).count();
+        if moved >= DAYS.len() && old == 0 { Ok(()) } else { Err(format!("{moved} parts moved, {old} files left")) }
+    };
+    wait_for_result("the parts to be moved", Duration::from_secs(60), || is_moved(&server));
+    let objects = seaweed.objects("tier");
+    let bytes: u64 = objects.iter().map(|(_, len)| len).sum();
+    assert!(objects.len() > 2 * DAYS.len() && bytes > 1_200_000, "{objects:?}");
+
+    let cache = parts.join("cache");
+    let cached_bytes = || files(&cache).iter().map(|(_, len)| len).sum::<u64>();
+    for round in 0..2 {
+        for day in DAYS {
+            check_day(&server, day);
+            assert!(cached_bytes() <= 1 << 20, "{} bytes in round {round}", cached_bytes());
+        }
+    }
+    assert!(server.http.own_metric("trefoil_parts_cache_evictions_total") > 0.0);
+
+    // A restart keeps the cache; what is in it needs no store.
+    let (first, last) = (DAYS[0], DAYS[DAYS.len() - 1]);
+    server.restart();
+    seaweed.stop();
+    check_day(&server, last);
+    let error = ask(&server, first).unwrap_err();
+    assert!(error.contains("object store") && error.contains("tier/metrics/"), "{error}");
+    assert_eq!(server.http.promql_value("local").unwrap(), 7.0, "what lies here answers");
+    seaweed.restart();
+    wait_for("the store to be back", Duration::from_secs(60), || ask(&server, first).is_ok());
+    DAYS.iter().for_each(|day| check_day(&server, *day));
+    drop(seaweed);
+    std::fs::remove_dir_all(&dir).ok();
+}
