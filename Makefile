@@ -56,8 +56,8 @@ check: ui/dist/index.html ## Formats, lints and audits; warnings fail.
 	$(CARGO) clippy $(PROFILE) --locked --workspace --all-targets -- -D warnings
 	if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; else echo "skipped: cargo-deny is not installed"; fi
 
-bench: build ## Measures Trefoil beside Prometheus with signalbench, in the same run.
-	tests/bench
+bench: build ## Measures Trefoil beside Prometheus and VictoriaMetrics with signalbench, in the same run (FULL=1: 48.8 M samples).
+	tests/bench/run
 
 torture: build ## Runs the long forms of the crash and fault tests.
 	TREFOIL_TORTURE=1 $(CARGO) test $(PROFILE) --locked -p trefoil-journal -p trefoil-parts -p trefoil-tsdb -p trefoil-events

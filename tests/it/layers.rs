@@ -18,6 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("client", &["config"]),
     ("scrape", &["model", "runtime", "config", "client"]),
     ("ingest", &["model", "runtime"]),
+    ("transfer", &["model", "runtime", "scrape"]),
     ("rules", &["model", "runtime", "config", "promql", "template"]),
     ("alertmanager", &["model", "runtime", "config", "client", "template"]),
     (

@@ -164,6 +164,17 @@ const steps = {
     await id("page-status").waitFor();
     await id("target-row").first().waitFor();
   },
+
+  async "what the active series are made of"() {
+    await page.goto(`${base}/status`);
+    await id("status-tabs-cardinality").click();
+    await id("page-cardinality").waitFor();
+    await id("by-metric-row").first().waitFor();
+    await page.locator("[data-testid=cardinality-growth] canvas").first().waitFor();
+    check(painted("[data-testid=cardinality-growth] canvas"), "the growth is not drawn");
+    await id("by-metric-row").first().click();
+    await id("result-row").first().waitFor();
+  },
 };
 
 /** Whether a canvas has pixels of more than one colour. */
@@ -188,6 +199,7 @@ async function takePictures() {
     dashboard: "/d/trefoil?from=now-5m&to=now",
     alerts: "/alerts",
     status: "/status",
+    cardinality: "/status/cardinality?from=now-5m&to=now",
   };
   for (const width of [1440, 390]) {
     for (const colorScheme of ["light", "dark"]) {

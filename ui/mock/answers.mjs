@@ -246,6 +246,20 @@ export const targets = () =>
     lastError: health === "down" ? "connection refused" : "", lastScrape: ago(4), lastScrapeDuration: 0.0042 + (hash(instance) % 100) / 10_000, health, scrapeInterval: "15s", scrapeTimeout: "10s",
   }));
 
+const counts = (pairs) => pairs.map(([name, value]) => ({ name, value }));
+export const cardinality = (empty) =>
+  empty
+    ? { series: 0, labelPairs: 0, minTime: null, maxTime: null, offenders: [] }
+    : {
+        series: 84_212, labelPairs: 31_877, minTime: Date.now() - 5_400_000, maxTime: Date.now() - 2_000,
+        seriesByJob: counts([["shop", 61_004], ["node", 14_120], ["kubelet", 8_342], ["trefoil", 446]]),
+        seriesByMetric: counts([["http_request_duration_seconds_bucket", 40_112], ["http_requests_total", 9_981], ["container_network_transmit_packets_dropped_total", 4_320], ["node_cpu_seconds_total", 2_048], ["go_gc_duration_seconds", 1_210], ["process_open_fds", 880], ["kube_pod_container_status_restarts_total", 640], ["node_filesystem_avail_bytes", 512], ["node_network_receive_bytes_total", 498], ["rest_client_requests_total", 300], ["workqueue_depth", 260], ["up", 41]]),
+        valuesByLabel: counts([["session_id", 12_208], ["path", 2_204], ["__name__", 1_640], ["pod", 480], ["le", 96], ["instance", 41], ["code", 17], ["job", 4]]),
+        bytesByLabel: counts([["session_id", 439_488], ["path", 61_712], ["__name__", 48_000], ["pod", 19_200], ["le", 410], ["instance", 611], ["code", 51], ["job", 22]]),
+        seriesByPair: counts([["job=shop", 61_004], ["__name__=http_request_duration_seconds_bucket", 40_112], ["code=200", 30_420], ["instance=shop-1:8080", 20_340], ["instance=shop-2:8080", 20_331], ["job=node", 14_120]]),
+        offenders: [{ job: "shop", limit: "series_per_job_max", limitValue: 60_000, series: 61_004, refused: 128_340, firstRefused: ago(2_700), lastRefused: ago(3), label: "session_id", labelValues: 12_208, metric: "http_request_duration_seconds_bucket" }],
+      };
+
 export const buildInfo = { version: "0.1.0", revision: "5f2c9e1", branch: "main", buildUser: "", buildDate: "2026-11-21", goVersion: "" };
 export const configYaml = `server:\n  listen: 127.0.0.1:9090\nstorage:\n  path: data\n  retention: 30d\nscrape_configs:\n  - job_name: trefoil\n    static_configs:\n      - targets: [localhost:9090]\n  - job_name: shop\n    scrape_interval: 15s\n    static_configs:\n      - targets: [shop-1:8080, shop-2:8080, shop-3:8080]\nrule_files:\n  - rules/*.yml\n`;
 

@@ -4,7 +4,7 @@ import { createReadStream, existsSync, readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { extname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
-import { alertsData, buildInfo, configYaml, dashboards, dashboardJson, evaluate, instantOf, jaegerTraces, jaegerTrace, labelNames, labelValues, logLabelValues, logStreams, logVolume, metadata, rules, services, operations, targets } from "./answers.mjs";
+import { alertsData, buildInfo, cardinality, configYaml, dashboards, dashboardJson, evaluate, instantOf, jaegerTraces, jaegerTrace, labelNames, labelValues, logLabelValues, logStreams, logVolume, metadata, rules, services, operations, targets } from "./answers.mjs";
 
 const option = (name, fallback) => process.argv.find((arg) => arg.startsWith(`--${name}=`))?.split("=").slice(1).join("=") ?? fallback;
 const mode = option("mode", "full");
@@ -47,6 +47,8 @@ function api(path, query) {
       return ok(buildInfo);
     case "/api/v1/status/runtimeinfo":
       return ok({ startTime: new Date(Date.now() - 86_400_000).toISOString(), reloadConfigSuccess: true, storageRetention: "30d", serverTime: new Date().toISOString(), goroutineCount: 0 });
+    case "/api/v1/status/cardinality":
+      return ok(cardinality(empty));
     case "/api/v1/status/config":
       return ok({ yaml: configYaml });
     case "/api/v1/trefoil/dashboards":

@@ -23,6 +23,7 @@ const PAGES = {
   dashboard: "d/trefoil",
   alerts: "alerts",
   status: "status",
+  cardinality: "status/cardinality",
   missing: "nowhere",
 };
 

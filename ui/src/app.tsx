@@ -25,6 +25,7 @@ const TracePage = lazy(() => import("./pages/trace").then((m) => ({ default: m.T
 const DashboardsPage = lazy(() => import("./pages/dashboards").then((m) => ({ default: m.DashboardsPage })));
 const DashboardPage = lazy(() => import("./pages/dashboard").then((m) => ({ default: m.DashboardPage })));
 const AlertsPage = lazy(() => import("./pages/alerts").then((m) => ({ default: m.AlertsPage })));
+const CardinalityPage = lazy(() => import("./pages/cardinality").then((m) => ({ default: m.CardinalityPage })));
 const StatusPage = lazy(() => import("./pages/status").then((m) => ({ default: m.StatusPage })));
 
 export function App() {
@@ -68,6 +69,7 @@ function Frame() {
       go("d", "Dashboards", "/dashboards"),
       go("a", "Alerts", "/alerts"),
       go(",", "Status", "/status"),
+      go("c", "Cardinality", "/status/cardinality"),
       { keys: "/", label: "Focus the search box", group: "Page", run: () => document.querySelector<HTMLElement>("[data-focus=search]")?.focus() },
       { keys: "Ctrl+K", label: "Go to anything, run anything", group: "Page", run: () => setPalette(true) },
       { keys: "?", label: "This help", group: "Page", run: () => setHelp((open) => !open) },
@@ -122,6 +124,7 @@ function Frame() {
             <Route path="/targets">
               <Moved to="/status" />
             </Route>
+            <Route path="/status/cardinality" component={CardinalityPage} />
             <Route path="/status/*?" component={StatusPage} />
             <Route>
               <Empty icon="search" title="There is no such page" testid="not-found" actions={<a class="link" href={`${basePath}/`}>Go home</a>} />

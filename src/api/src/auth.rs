@@ -13,7 +13,7 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
@@ -233,31 +233,20 @@ fn same(a: &Tag, b: &Tag) -> bool {
     a.iter().zip(b).fold(0, |acc, (x, y)| acc | (x ^ y)) == 0
 }
 
-/// True when a page of another origin makes a browser send the request. Requests without these headers come from no
-/// browser.
-fn is_cross_site(headers: &HeaderMap) -> bool {
-    if headers.get("sec-fetch-site").is_some_and(|v| v == "cross-site" || v == "same-site") {
-        return true;
-    }
-    let Some(origin) = headers.get(ORIGIN) else { return false };
-    let Some(host) = headers.get(HOST) else { return headers.get("sec-fetch-site").is_none() };
-    let of = |text: &HeaderValue| text.to_str().unwrap_or("").to_ascii_lowercase();
-    let origin = of(origin);
-    origin.split_once("://").is_none_or(|(_, at)| at != of(host))
-}
-
 /// Lets a request in, with its [`Identity`] in the extensions, or answers it.
 pub(crate) async fn admit(state: &AppState, access: Access, mut request: Request) -> Result<Request, Response> {
     let Some(scope) = access.scope() else { return Ok(request) };
-    if access == Access::Admin && is_cross_site(request.headers()) {
-        return Err((StatusCode::FORBIDDEN, "request comes from a page of another origin\n").into_response());
-    }
     let auth = state.auth();
+    let peer = request.extensions().get::<Peer>().map(|p| p.address.ip());
+    if let Some(reason) = state.origins.refusal(access, &request, peer, auth.is_open()) {
+        let (head, body) = request.into_parts();
+        drain(body).await;
+        return Err(foreign(reason, &head.headers));
+    }
     if auth.is_open() {
         request.extensions_mut().insert(Identity { name: String::new() });
         return Ok(request);
     }
-    let peer = request.extensions().get::<Peer>().map(|p| p.address.ip());
     match auth.identify(request.headers(), scope, peer, state.clock.monotonic()).await {
         Ok(identity) => {
             request.extensions_mut().insert(identity);
@@ -269,6 +258,13 @@ pub(crate) async fn admit(state: &AppState, access: Access, mut request: Request
             Err(refuse(refusal, scope, auth.challenge(), &head.headers))
         }
     }
+}
+
+fn foreign(reason: &str, headers: &HeaderMap) -> Response {
+    if is_grpc(headers) {
+        return tonic::Status::permission_denied(reason).into_http::<Body>();
+    }
+    (StatusCode::FORBIDDEN, format!("{reason}\n")).into_response()
 }
 
 /// Most bytes of a refused request's body that are read, so that the sender gets to read the answer.
@@ -339,24 +335,6 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn other_origins_are_told_apart() {
-        for (headers, want) in [
-            (&[][..], false),
-            (&[("origin", "http://h:9090"), ("host", "h:9090")], false),
-            (&[("origin", "http://evil"), ("host", "h:9090")], true),
-            (&[("origin", "null"), ("host", "h:9090")], true),
-            (&[("sec-fetch-site", "cross-site"), ("host", "h")], true),
-            (&[("sec-fetch-site", "same-origin"), ("host", "h")], false),
-        ] {
-            let mut map = HeaderMap::new();
-            for (name, value) in headers {
-                map.insert(*name, HeaderValue::from_static(value));
-            }
-            assert_eq!(is_cross_site(&map), want, "{headers:?}");
-        }
-    }
 
     #[test]
     fn failures_are_counted_by_address_and_time() {

@@ -4,7 +4,7 @@
 //! is refused is refused with the status, the text and the `Retry-After` that its protocol defines; no request holds
 //! more than its limits allow; nobody passes a route without the scope that the table of routes asks for.
 //!
-//! Reading order: [`state`] (what handlers share), [`routes`] (the table), [`auth`], [`gate`] (queries), [`error`],
+//! Reading order: [`state`] (what handlers share), [`routes`] (the table), [`auth`], [`origin`], [`gate`] (queries), [`error`],
 //! [`params`]; then the listeners: [`server`], [`connection`], [`tls`]; then the dialects: [`prometheus`],
 //! [`loki`], [`tempo`], [`jaeger`], [`ingest_routes`]; and [`page`] with [`dashboards`].
 //!
@@ -19,6 +19,7 @@ pub mod gate;
 pub mod ingest_routes;
 pub mod jaeger;
 pub mod loki;
+pub mod origin;
 pub mod page;
 pub mod params;
 pub mod prometheus;

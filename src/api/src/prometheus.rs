@@ -1,10 +1,12 @@
 //! Prometheus' HTTP API, as of version 3.14 (<https://prometheus.io/docs/prometheus/latest/querying/api/>).
 //!
 //! Map: [`answer`] (the envelope, and JSON of labels and samples), [`query`], [`syntax`] (format and parse), [`labels`]
-//! (series, names, values, metadata, exemplars), [`targets`], [`rules`], [`status`], [`federate`], [`health`] (what is
-//! outside `/api/v1`), [`evaluate`] (PromQL for rules).
+//! (series, names, values, metadata, exemplars), [`targets`], [`rules`], [`status`], [`cardinality`], [`admin`],
+//! [`federate`], [`health`] (what is outside `/api/v1`), [`evaluate`] (PromQL for rules).
 
+mod admin;
 pub mod answer;
+mod cardinality;
 pub mod evaluate;
 mod federate;
 mod health;
@@ -49,14 +51,15 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::get("/api/v1/status/flags", Read, status::flags),
         Route::get("/api/v1/status/runtimeinfo", Read, status::runtime),
         Route::get("/api/v1/status/buildinfo", Read, status::build),
-        Route::get("/api/v1/status/tsdb", Read, status::tsdb),
+        Route::get("/api/v1/status/tsdb", Read, cardinality::tsdb),
+        Route::get("/api/v1/status/cardinality", Read, cardinality::cardinality),
         Route::get("/api/v1/status/walreplay", Read, status::replay),
         Route::get("/api/v1/status/limits", Read, status::limits),
         Route::get("/api/v1/features", Read, status::features),
         Route::get("/api/v1/notifications", Read, status::notifications),
-        Route::post_put("/api/v1/admin/tsdb/delete_series", Admin, status::admin_off),
-        Route::post_put("/api/v1/admin/tsdb/clean_tombstones", Admin, status::admin_off),
-        Route::post_put("/api/v1/admin/tsdb/snapshot", Admin, status::admin_off),
+        Route::post_put("/api/v1/admin/tsdb/delete_series", Admin, admin::delete_series),
+        Route::post_put("/api/v1/admin/tsdb/clean_tombstones", Admin, admin::clean_tombstones),
+        Route::post_put("/api/v1/admin/tsdb/snapshot", Admin, admin::snapshot),
         Route::get("/federate", Read, federate::federate),
         Route::get("/metrics", Read, health::metrics),
         Route::get("/version", Read, health::version),

@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use parking_lot::RwLock;
 use trefoil_config::LoadedConfig;
 use trefoil_ingest::Ingest;
-use trefoil_model::{LogReader, MetricReader, MetricWriter, TenantId, TraceReader};
+use trefoil_model::{LogReader, MetricAdmin, MetricReader, MetricWriter, SnapshotTaker, TenantId, TraceReader};
 use trefoil_promql::Engine;
 use trefoil_rules::RuleManager;
 use trefoil_runtime::{Accountant, Limits, QueryContext, SharedClock, Tasks};
@@ -18,6 +18,7 @@ use trefoil_scrape::ScrapeManager;
 use crate::auth::Auth;
 use crate::error::ApiError;
 use crate::gate::QueryGate;
+use crate::origin::Origins;
 
 /// Reads the configuration again and puts it in force; `Err` with what is wrong with it.
 pub type ReloadFn = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
@@ -44,6 +45,10 @@ pub struct Setup {
     pub metrics: Arc<dyn MetricReader>,
     /// Writes series.
     pub metric_writer: Arc<dyn MetricWriter>,
+    /// Deletes and inspects series, when the store can.
+    pub admin: Option<Arc<dyn MetricAdmin>>,
+    /// Takes snapshots, when the stores can.
+    pub snapshots: Option<Arc<dyn SnapshotTaker>>,
     /// Reads log records.
     pub logs: Arc<dyn LogReader>,
     /// Reads spans.
@@ -82,6 +87,10 @@ pub struct App {
     pub metrics: Arc<dyn MetricReader>,
     /// Writes series.
     pub metric_writer: Arc<dyn MetricWriter>,
+    /// Deletes and inspects series, when the store can.
+    pub admin: Option<Arc<dyn MetricAdmin>>,
+    /// Takes snapshots, when the stores can.
+    pub snapshots: Option<Arc<dyn SnapshotTaker>>,
     /// Reads log records.
     pub logs: Arc<dyn LogReader>,
     /// Reads spans.
@@ -116,6 +125,10 @@ pub struct App {
     pub external_url: String,
     /// Whether `/-/reload` and `/-/quit` may be used.
     pub lifecycle: bool,
+    /// Whether `/api/v1/admin/tsdb/*` may be used.
+    pub admin_api: bool,
+    /// Whose pages may read, and what browsers must not do here.
+    pub origins: Origins,
     /// When the process started, Unix milliseconds.
     pub start_ms: i64,
     /// Tenant of all requests.
@@ -141,6 +154,8 @@ impl App {
         Ok(Arc::new(Self {
             metrics: setup.metrics,
             metric_writer: setup.metric_writer,
+            admin: setup.admin,
+            snapshots: setup.snapshots,
             logs: setup.logs,
             traces: setup.traces,
             ingest: setup.ingest,
@@ -156,8 +171,10 @@ impl App {
             flags: setup.flags,
             reload: setup.reload,
             quit: setup.quit,
+            origins: Origins::new(&setup.config, &setup.external_url),
             external_url: setup.external_url.trim_end_matches('/').to_owned(),
             lifecycle: setup.config.config.trefoil.enable_lifecycle,
+            admin_api: setup.config.config.trefoil.enable_admin_api,
             start_ms: now,
             tenant: TenantId::default(),
             config: RwLock::new(setup.config),

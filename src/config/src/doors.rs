@@ -19,15 +19,13 @@ impl LoadedConfig {
         let mut faults = Vec::new();
         for (key, listener) in trefoil.listeners.iter() {
             let certificates = listener.tls.as_ref().is_some_and(|t| t.client_ca_file.is_some());
-            if !listener.enabled || listener.address.is_loopback() || certificates {
-                continue;
-            }
+            let open = listener.addresses().find(|a| !a.is_loopback());
+            let Some(address) = open.filter(|_| listener.enabled && !certificates) else { continue };
             let node = root.as_ref().and_then(|r| r.get("trefoil")).and_then(|n| n.get("listeners"));
-            let pos = node.map_or_else(Pos::default, |n| n.key_pos(key));
+            let pos = node.map_or(Pos::NOWHERE, |n| n.key_pos(key));
             let message = format!(
-                "listener {key} at {} can be reached from other machines, but there is no authentication: set \
-                 trefoil.auth or a web configuration file with users, or trefoil.insecure_allow_anonymous: true",
-                listener.address
+                "listener {key} at {address} can be reached from other machines, but there is no authentication: set \
+                 trefoil.auth or a web configuration file with users, or trefoil.insecure_allow_anonymous: true"
             );
             faults.push(Diagnostic { file: self.path.clone(), pos, message });
         }

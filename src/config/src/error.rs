@@ -4,13 +4,18 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-/// A place in a file; both numbers count from 1.
+/// A place in a file; both numbers count from 1, but for [`Pos::NOWHERE`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pos {
     /// Line, from 1.
     pub line: usize,
     /// Column in characters, from 1.
     pub column: usize,
+}
+
+impl Pos {
+    /// No place in a file: the fault is in a flag.
+    pub const NOWHERE: Self = Self { line: 0, column: 0 };
 }
 
 impl Default for Pos {
@@ -41,7 +46,13 @@ impl fmt::Display for Diagnostic {
         if let Some(file) = &self.file {
             write!(f, "{}:", file.display())?;
         }
-        write!(f, "{}: {}", self.pos, self.message)
+        if self.pos != Pos::NOWHERE {
+            write!(f, "{}:", self.pos)?;
+        }
+        if self.file.is_some() || self.pos != Pos::NOWHERE {
+            f.write_str(" ")?;
+        }
+        f.write_str(&self.message)
     }
 }
 

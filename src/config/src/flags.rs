@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::PromDuration;
 use crate::config::Config;
 use crate::error::{ConfigError, Diagnostic, Pos};
-use crate::trefoil::{LogFormat, LogLevel, check_external_url};
+use crate::trefoil::{LogFormat, LogLevel, check_cors_origin, check_external_url};
 use crate::values::{Limit, ListenAddress};
 
 /// What flags say; `None` leaves what the file says. Relative paths are relative to the working directory.
@@ -15,12 +15,16 @@ pub struct FlagOverrides {
     pub storage_tsdb_path: Option<PathBuf>,
     /// `--storage.tsdb.retention.time`: how long metrics are kept, over `storage.tsdb.retention.time`.
     pub storage_tsdb_retention_time: Option<String>,
-    /// `--web.listen-address`: `trefoil.listeners.http.address`.
-    pub web_listen_address: Option<String>,
+    /// `--web.listen-address`, each time it was given: `trefoil.listeners.http.address` and `more_addresses`.
+    pub web_listen_address: Vec<String>,
     /// `--web.external-url`: `trefoil.external_url`.
     pub web_external_url: Option<String>,
     /// `--web.enable-lifecycle`: `trefoil.enable_lifecycle`.
     pub web_enable_lifecycle: bool,
+    /// `--web.enable-admin-api`: `trefoil.enable_admin_api`.
+    pub web_enable_admin_api: bool,
+    /// `--web.cors.origin`: `trefoil.cors_origin`.
+    pub web_cors_origin: Option<String>,
     /// `--web.config.file`: `trefoil.web_config_file`.
     pub web_config_file: Option<PathBuf>,
     /// `--log.level`: `trefoil.self_telemetry.log_level`.
@@ -38,7 +42,7 @@ impl FlagOverrides {
     pub fn apply(&self, config: &mut Config) -> Result<(), ConfigError> {
         let mut faults = Vec::new();
         let mut fault = |flag: &str, message: String| {
-            faults.push(Diagnostic { file: None, pos: Pos::default(), message: format!("flag --{flag}: {message}") });
+            faults.push(Diagnostic { file: None, pos: Pos::NOWHERE, message: format!("flag --{flag}: {message}") });
         };
         let trefoil = &mut config.trefoil;
         if let Some(path) = &self.storage_tsdb_path {
@@ -53,8 +57,18 @@ impl FlagOverrides {
                 Err(message) => fault("storage.tsdb.retention.time", message),
             }
         }
+        for (i, text) in self.web_listen_address.iter().enumerate() {
+            let http = &mut trefoil.listeners.http;
+            match ListenAddress::parse(text) {
+                Ok(address) if i == 0 => {
+                    http.address = address;
+                    http.more_addresses.clear();
+                }
+                Ok(address) => http.more_addresses.push(address),
+                Err(message) => fault("web.listen-address", message),
+            }
+        }
         for (flag, text, slot) in [
-            ("web.listen-address", &self.web_listen_address, &mut trefoil.listeners.http),
             ("otlp.grpc-address", &self.otlp_grpc_address, &mut trefoil.listeners.otlp_grpc),
             ("otlp.http-address", &self.otlp_http_address, &mut trefoil.listeners.otlp_http),
         ] {
@@ -71,6 +85,13 @@ impl FlagOverrides {
             }
         }
         trefoil.enable_lifecycle |= self.web_enable_lifecycle;
+        trefoil.enable_admin_api |= self.web_enable_admin_api;
+        if let Some(origin) = &self.web_cors_origin {
+            match check_cors_origin(origin) {
+                Ok(()) => trefoil.cors_origin.clone_from(origin),
+                Err(message) => fault("web.cors.origin", message),
+            }
+        }
         if let Some(path) = &self.web_config_file {
             trefoil.web_config_file = Some(path.clone());
         }

@@ -131,6 +131,11 @@ section! {
         pub external_url: String = String::new(),
         /// Allow `POST /-/reload` and `POST /-/quit`. Default false.
         pub enable_lifecycle: bool = false,
+        /// Allow deletion and snapshots over HTTP (`/api/v1/admin/tsdb/*`). Default false.
+        pub enable_admin_api: bool = false,
+        /// Origins whose pages may use Prometheus' API and push OTLP from a browser (CORS): a regular expression
+        /// that matches the whole origin, for example `https://.*\.example\.org`. Default empty: none.
+        pub cors_origin: String = String::new(),
         /// Addresses to listen on.
         pub listeners: Listeners = Listeners::default(),
         /// Who may come in.
@@ -165,7 +170,16 @@ impl TrefoilConfig {
         if let Err(message) = check_external_url(&self.external_url) {
             sink.error(node.key_pos("external_url"), message);
         }
+        if let Err(message) = check_cors_origin(&self.cors_origin) {
+            sink.error(node.key_pos("cors_origin"), message);
+        }
     }
+}
+
+/// A regular expression, or nothing.
+pub(crate) fn check_cors_origin(text: &str) -> Result<(), String> {
+    let compiled = trefoil_model::anchored(text);
+    compiled.map(drop).map_err(|message| format!("CORS origin {text:?} is not a regular expression: {message}"))
 }
 
 /// A URL over HTTP with a host, or nothing.

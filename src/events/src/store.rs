@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use trefoil_model::{
     StoreError, StoredTrace, TenantId, TraceBatch, TraceId, TraceReader, WriteError, WriteReport,
 };
 use trefoil_parts::{MergePolicy, PartMeta};
-use trefoil_runtime::{Accountant, Limits, SharedClock, SharedVfs};
+use trefoil_runtime::{Accountant, Limits, SharedClock, SharedVfs, StartProgress};
 
 use crate::EventsError;
 use crate::check::{Window, check_logs, check_spans};
@@ -53,6 +53,8 @@ pub struct EventStoreOptions {
     pub slice_bytes: usize,
     /// How journals work; the name is set by the store.
     pub journal: JournalOptions,
+    /// Where the replay of the journals is told of.
+    pub start: StartProgress,
 }
 
 impl EventStoreOptions {
@@ -73,6 +75,7 @@ impl EventStoreOptions {
             block_bytes: 128 << 10,
             slice_bytes: 16 << 20,
             journal: JournalOptions::default(),
+            start: StartProgress::default(),
         }
     }
 
@@ -86,6 +89,7 @@ impl EventStoreOptions {
             memtable_bytes_max: self.memtable_bytes_max,
             memtable_age_max: self.memtable_age_max,
             journal: JournalOptions { name: journal, ..self.journal.clone() },
+            start: self.start.clone(),
             merge: self.merge.clone(),
             disk_free_floor_bytes: self.limits.disk_free_floor_bytes,
             block_bytes: self.block_bytes,
@@ -151,6 +155,14 @@ impl EventStore {
         let logs = self.logs.close().await;
         self.traces.close().await?;
         logs
+    }
+
+    /// Writes a store into a directory that is missing or empty, by hard links: the parts of the current commits and,
+    /// with `with_memtables`, the journals. Opened, it answers what was acknowledged before the call (perhaps more).
+    /// After an error the directory holds something half-done.
+    pub async fn snapshot_to(&self, dir: &Path, with_memtables: bool) -> Result<(), EventsError> {
+        self.logs.snapshot_to(dir.join("logs"), with_memtables).await?;
+        self.traces.snapshot_to(dir.join("traces"), with_memtables).await
     }
 
     /// The published parts of log records.

@@ -94,7 +94,7 @@ impl OtlpEncoding {
 pub fn grpc_code(error: &IngestError) -> tonic::Code {
     match error {
         IngestError::Malformed(_) | IngestError::Limit { .. } => tonic::Code::InvalidArgument,
-        IngestError::TooLarge { .. } => tonic::Code::ResourceExhausted,
+        IngestError::TooLarge { .. } | IngestError::Bomb { .. } => tonic::Code::ResourceExhausted,
         IngestError::Unsupported(_) => tonic::Code::Unimplemented,
         IngestError::Unavailable { .. } => tonic::Code::Unavailable,
     }

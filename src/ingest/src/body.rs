@@ -91,8 +91,8 @@ pub struct Inflated {
 
 /// Inflates a body under the caps of `limits`, with memory from [`Pool::Ingest`].
 ///
-/// Errors: `TooLarge` beyond a size cap, `Malformed` for broken data or beyond the ratio cap, `Unavailable` when the
-/// accountant has no memory left.
+/// Errors: `TooLarge` beyond a size cap, `Bomb` beyond the ratio cap, `Malformed` for broken data, `Unavailable` when
+/// the accountant has no memory left.
 pub fn inflate(
     encoding: Encoding,
     body: Bytes,
@@ -198,10 +198,7 @@ impl Output<'_> {
         }
         if len > self.ratio_max_bytes {
             limits::hit("inflate_ratio_max");
-            return Err(IngestError::Malformed(format!(
-                "body inflates to more than {} bytes, which its size and inflate_ratio_max allow",
-                self.ratio_max_bytes
-            )));
+            return Err(IngestError::Bomb { allowed: self.ratio_max_bytes });
         }
         Ok(())
     }

@@ -29,6 +29,12 @@ pub enum IngestError {
         /// The limit in bytes.
         limit: u64,
     },
+    /// The body inflates to more than its size allows (413).
+    #[error("body inflates to more than {allowed} bytes, which its size and inflate_ratio_max allow")]
+    Bomb {
+        /// Bytes to which it might have inflated.
+        allowed: u64,
+    },
     /// Content type or encoding is not taken here (415).
     #[error("{0}")]
     Unsupported(String),
@@ -47,7 +53,7 @@ impl IngestError {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Malformed(_) | Self::Limit { .. } => StatusCode::BAD_REQUEST,
-            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooLarge { .. } | Self::Bomb { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Unsupported(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -66,7 +72,7 @@ impl IngestError {
         match self {
             Self::Malformed(_) => "malformed",
             Self::Limit { .. } => "limit",
-            Self::TooLarge { .. } => "too_large",
+            Self::TooLarge { .. } | Self::Bomb { .. } => "too_large",
             Self::Unsupported(_) => "unsupported",
             Self::Unavailable { .. } => "unavailable",
         }

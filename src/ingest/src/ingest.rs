@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use prost::Message;
-use trefoil_model::{EventWriter, MetricWriter, TenantId, WriteReport};
+use trefoil_model::{EventWriter, MetricBatch, MetricWriter, TenantId, WriteReport};
 use trefoil_runtime::clock::SharedClock;
 use trefoil_runtime::limits::Limits;
 use trefoil_runtime::memory::{Accountant, Reservation};
@@ -275,15 +275,28 @@ impl Ingest {
         let mut report = converted.report;
         counters::rejected(protocol, "invalid", report.rejected);
         if converted.batch.sample_count() > 0 {
-            let stored = self.metrics.write(converted.batch).await?;
-            counters::samples(protocol, stored.accepted);
+            // Together, so that one sync serves both.
+            let (stored, info) =
+                tokio::join!(self.metrics.write(converted.batch), self.write_generated(converted.info));
+            let (stored, info) = (stored?, info?);
+            counters::samples(protocol, stored.accepted + info);
             counters::rejected(protocol, "store", stored.rejected);
             merge(&mut report, stored);
         }
+        // A point may be many samples.
+        report.rejected = report.rejected.min(converted.points);
         // Only now: when the write fails or its caller leaves, dropping the change puts the running sums back, so that
         // the points are not lost when they are sent again.
         converted.delta.keep();
         Ok(Outcome::from(report))
+    }
+
+    /// Writes what nobody sent; returns how many samples were stored. What is refused is no news for the sender.
+    async fn write_generated(&self, batch: MetricBatch) -> Result<u64, IngestError> {
+        if batch.sample_count() == 0 {
+            return Ok(0);
+        }
+        Ok(self.metrics.write(batch).await?.accepted)
     }
 
     async fn decode<T: Send + 'static>(

@@ -298,6 +298,35 @@ impl JournalStore for FileJournal {
         shared.vfs.sync_dir(&shared.dir).map_err(shared.io("sync the directory".to_owned()))
     }
 
+    async fn rotate(&self) -> Result<Position, JournalError> {
+        let journal = self.shared.name;
+        let (reply, answer) = oneshot::channel();
+        if !self.shared.queue.push(Bytes::new(), reply).await {
+            return Err(JournalError::Closed { journal });
+        }
+        let ended = answer.await.unwrap_or(Err(JournalError::ReadOnly { journal }))?;
+        Ok(ended.position)
+    }
+
+    fn link_segments(&self, through: Position, dir: &Path) -> Result<(), JournalError> {
+        let shared = &self.shared;
+        trefoil_runtime::vfs::create_dir_durable(&*shared.vfs, dir)
+            .map_err(shared.io(format!("create {}", dir.display())))?;
+        let segments: Vec<SegmentInfo> = shared.segments.lock().clone();
+        for info in segments.iter().filter(|info| info.number <= through.segment) {
+            let linked =
+                shared.vfs.hard_link(&segment::path(&shared.dir, info.number), &segment::path(dir, info.number));
+            let is_truncated = || !shared.segments.lock().iter().any(|kept| kept.number == info.number);
+            match linked {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound && is_truncated() => {}
+                // A second attempt.
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                other => other.map_err(shared.io(format!("link segment {}", info.number)))?,
+            }
+        }
+        shared.vfs.sync_dir(dir).map_err(shared.io(format!("sync {}", dir.display())))
+    }
+
     fn is_read_only(&self) -> bool {
         self.shared.read_only.load(Ordering::Acquire)
     }

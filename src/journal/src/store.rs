@@ -1,5 +1,7 @@
 //! The contract of a journal. A topic of another system can stand in its place.
 
+use std::path::Path;
+
 use bytes::Bytes;
 
 use crate::JournalError;
@@ -101,6 +103,14 @@ pub trait JournalStore: Send + Sync {
     /// Removes the segments that lie wholly before `position`; damaged ones are kept aside under another name. The
     /// newest segment always stays. Blocks on the disk.
     fn truncate_before(&self, position: Position) -> Result<(), JournalError>;
+
+    /// Ends the segment that is written to, so that no segment up to the returned end changes any more; what is
+    /// appended later goes to a new one. Everything acknowledged before the call lies before the returned end.
+    async fn rotate(&self) -> Result<Position, JournalError>;
+
+    /// Gives the segments up to one that [`Self::rotate`] ended second names in a directory, which is made when it is
+    /// missing, durably. Segments that are truncated meanwhile are left out. Blocks on the disk.
+    fn link_segments(&self, through: Position, dir: &Path) -> Result<(), JournalError>;
 
     /// Returns whether appends are refused until a restart.
     fn is_read_only(&self) -> bool;

@@ -304,6 +304,7 @@ pub fn underscored(name: &str) -> std::borrow::Cow<'_, str> {
     std::borrow::Cow::Owned(out)
 }
 
+#[inline]
 fn push_text(out: &mut String, text: &str) {
     let mut n = text.len();
     loop {

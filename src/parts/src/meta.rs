@@ -15,6 +15,9 @@ impl fmt::Display for PartId {
     }
 }
 
+/// Attribute of a part whose files lie in an object store: where.
+pub const LOCATION: &str = "location";
+
 /// A file of a part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileMeta {
@@ -61,6 +64,16 @@ impl PartMeta {
     /// Returns a file by name.
     pub fn file(&self, name: &str) -> Option<&FileMeta> {
         self.files.iter().find(|file| file.name == name)
+    }
+
+    /// Returns where its files lie in an object store (`<url of the store>/<folder>`); `None` when they lie here.
+    pub fn location(&self) -> Option<&str> {
+        self.attributes.get(LOCATION).map(String::as_str)
+    }
+
+    /// Returns whether its files lie in an object store.
+    pub fn is_remote(&self) -> bool {
+        self.location().is_some()
     }
 
     /// Returns what the list of parts is sorted by.

@@ -16,6 +16,7 @@ use trefoil_runtime::vfs::create_dir_durable;
 use crate::PartsError;
 use crate::blob_store::LocalFolder;
 use crate::catalog::{Catalog, CatalogState, Change, LocalCatalog};
+use crate::link::SetState;
 use crate::meta::{PartId, PartMeta};
 use crate::metrics::Metrics;
 use crate::part_writer::{PartWriter, PendingPart};
@@ -116,6 +117,17 @@ impl PartSet {
     /// Returns the store's values.
     pub fn attributes(&self) -> BTreeMap<String, String> {
         BTreeMap::clone(&self.0.published.read().attributes)
+    }
+
+    /// Returns the state of the last commit.
+    pub fn state(&self) -> SetState {
+        let published = self.0.published.read().clone();
+        let Published { parts, journal, attributes } = published;
+        SetState { parts, journal, attributes, next_part: self.0.next_part.load(Ordering::Relaxed) }
+    }
+
+    pub(crate) fn vfs(&self) -> &SharedVfs {
+        &self.0.vfs
     }
 
     /// Begins a part. `kind` is the store's own word.

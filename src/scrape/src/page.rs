@@ -51,7 +51,7 @@ pub enum PageError {
 }
 
 /// What a page brought.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct PageReport {
     /// Samples on the page.
     pub scraped: u64,
@@ -68,6 +68,7 @@ pub struct PageReport {
 pub struct PageReader {
     cache: SeriesCache,
     metadata: FxHashMap<String, (MetricKind, u64)>,
+    report: PageReport,
 }
 
 impl PageReader {
@@ -83,18 +84,26 @@ impl PageReader {
     ) -> (MetricBatch, Result<PageReport, PageError>) {
         self.cache.begin_page();
         let mut batch = MetricBatch::default();
-        let result = self.read_lines(page, format, t_ms, rules, &mut batch);
-        if result.is_err() {
-            return (self.fail(t_ms), result);
+        let mut report = PageReport::default();
+        let result = self.read_lines(page, format, t_ms, rules, &mut batch, &mut report);
+        self.report = report;
+        if let Err(error) = result {
+            return (self.fail(t_ms), Err(error));
         }
         let ended = self.cache.end_page();
         mark_ended(&mut batch, ended, t_ms);
-        (batch, result)
+        (batch, Ok(report))
+    }
+
+    /// What was read of the last page, up to its fault when it was refused: what the reference reports of it.
+    pub fn last_report(&self) -> PageReport {
+        self.report
     }
 
     /// The batch of a scrape that failed before there was a page: stale markers for all series of the page before.
     pub fn no_page(&mut self, t_ms: i64) -> MetricBatch {
         self.cache.begin_page();
+        self.report = PageReport::default();
         self.fail(t_ms)
     }
 
@@ -124,8 +133,8 @@ impl PageReader {
         t_ms: i64,
         rules: &PageRules,
         batch: &mut MetricBatch,
-    ) -> Result<PageReport, PageError> {
-        let mut report = PageReport::default();
+        report: &mut PageReport,
+    ) -> Result<(), PageError> {
         let mut families: FxHashMap<String, MetricMetadata> = FxHashMap::default();
         let family = |name: &str| MetricMetadata {
             name: name.to_owned(),
@@ -133,6 +142,7 @@ impl PageReader {
             help: String::new(),
             unit: String::new(),
         };
+        let is_over = |report: &PageReport| rules.sample_limit > 0 && report.kept >= rules.sample_limit;
         for line in Exposition::new(page, format)? {
             match line? {
                 Line::Type { name, kind } => {
@@ -156,8 +166,9 @@ impl PageReader {
                             continue;
                         }
                         Lookup::Unknown => {
-                            report.added += u64::from(!self.cache.was_on_last_page(series));
+                            let is_new = !self.cache.was_on_last_page(series);
                             let labels = final_labels(series, rules)?;
+                            report.added += u64::from(is_new && labels.is_some() && !is_over(report));
                             self.cache.insert(series, labels.clone(), marks_end);
                             match labels {
                                 Some(labels) => labels,
@@ -167,7 +178,8 @@ impl PageReader {
                     };
                     report.kept += 1;
                     if rules.sample_limit > 0 && report.kept > rules.sample_limit {
-                        return Err(PageError::SampleLimit(rules.sample_limit));
+                        // The rest of the page is counted, and refused with it.
+                        continue;
                     }
                     let index = batch.add_series(labels);
                     // A NaN that a page writes is an ordinary NaN, never a stale marker.
@@ -185,8 +197,11 @@ impl PageReader {
                 }
             }
         }
+        if rules.sample_limit > 0 && report.kept > rules.sample_limit {
+            return Err(PageError::SampleLimit(rules.sample_limit));
+        }
         self.changed_metadata(families, batch);
-        Ok(report)
+        Ok(())
     }
 
     /// Metadata is written when it is new or has changed, not with every page.
@@ -341,6 +356,27 @@ mod tests {
         assert_eq!(show(&reader.no_page(4000)), [""; 0]);
         reader.read(b"a 4\n", TextFormat::Classic, 5000, &rules()).1.unwrap();
         assert_eq!(show(&reader.no_page(6000)), [r#"{__name__="a", instance="i", job="j"} stale @6000"#]);
+    }
+
+    #[test]
+    fn a_refused_page_is_reported_up_to_its_fault() {
+        let limited = |set: fn(&mut PageRules)| {
+            let mut rules = rules();
+            set(&mut rules);
+            rules
+        };
+        for (rules, page, want) in [
+            (rules(), "a 1\nb 1\nbad line here\nc 1\n", (2, 2, 2)),
+            (limited(|r| r.sample_limit = 1), "a 1\nb 1\nc 1\n", (3, 3, 1)),
+            (limited(|r| r.label_limit = 3), "a 1\nb{x=\"1\",y=\"2\"} 1\nc 1\n", (2, 1, 1)),
+        ] {
+            let mut reader = PageReader::default();
+            assert!(reader.read(page.as_bytes(), TextFormat::Classic, 1, &rules).1.is_err(), "{page}");
+            let report = reader.last_report();
+            assert_eq!((report.scraped, report.kept, report.added), want, "{page}");
+            reader.no_page(2);
+            assert_eq!(reader.last_report().scraped, 0);
+        }
     }
 
     #[test]

@@ -143,6 +143,7 @@ impl ScrapeLoop {
             }
             Err(error) => (reader.no_page(t_ms), Err(error)),
         };
+        let report = reader.last_report();
         let outcome = match outcome {
             Ok(report) if report.scraped as usize > self.rules.samples_max => {
                 batch = reader.no_page(t_ms);
@@ -152,7 +153,7 @@ impl ScrapeLoop {
             other => other,
         };
         let duration = clock.monotonic().saturating_sub(begun);
-        self.report_series(&mut batch, t_ms, Some((duration, &outcome, body_bytes)));
+        self.report_series(&mut batch, t_ms, Some((duration, outcome.is_ok(), report, body_bytes)));
         metrics::SCRAPES.with_label_values(&[if outcome.is_ok() { "ok" } else { "error" }]).inc();
         metrics::SCRAPE_SAMPLES.inc_by(outcome.as_ref().map_or(0, |r| r.kept));
         let written = write(writer, batch, &self.target).await;
@@ -173,12 +174,7 @@ impl ScrapeLoop {
     }
 
     /// `up` and its companions; `None` ends them.
-    fn report_series(
-        &self,
-        batch: &mut MetricBatch,
-        t_ms: i64,
-        scrape: Option<(Duration, &Result<PageReport, String>, f64)>,
-    ) {
+    fn report_series(&self, batch: &mut MetricBatch, t_ms: i64, scrape: Option<(Duration, bool, PageReport, f64)>) {
         let ended = trefoil_model::STALE_NAN;
         let mut add = |name: &str, value: f64| {
             let mut labels = self.target.labels.to_builder();
@@ -186,17 +182,13 @@ impl ScrapeLoop {
             let labels: Labels = labels.build();
             batch.push_float(labels, t_ms, if scrape.is_some() { value } else { ended });
         };
-        let (duration, report, body_bytes) = match scrape {
-            Some((duration, Ok(report), bytes)) => (duration, Some(report), bytes),
-            Some((duration, Err(_), bytes)) => (duration, None, bytes),
-            None => (Duration::ZERO, None, 0.0),
-        };
-        let count = |f: fn(&PageReport) -> u64| report.map_or(0.0, |r| f(r) as f64);
-        add("up", f64::from(u8::from(report.is_some())));
+        // A page that was refused counts up to its fault, as in the reference.
+        let (duration, up, report, body_bytes) = scrape.unwrap_or_default();
+        add("up", f64::from(u8::from(up)));
         add("scrape_duration_seconds", duration.as_secs_f64());
-        add("scrape_samples_scraped", count(|r| r.scraped));
-        add("scrape_samples_post_metric_relabeling", count(|r| r.kept));
-        add("scrape_series_added", count(|r| r.added));
+        add("scrape_samples_scraped", report.scraped as f64);
+        add("scrape_samples_post_metric_relabeling", report.kept as f64);
+        add("scrape_series_added", report.added as f64);
         if self.rules.extra_metrics {
             add("scrape_timeout_seconds", self.target.timeout.as_secs_f64());
             add("scrape_sample_limit", self.rules.page.sample_limit as f64);

@@ -30,6 +30,9 @@ pub(crate) enum Command {
     /// Asks a server.
     #[command(subcommand)]
     Query(QueryCommand),
+    /// Looks into the stored samples, brings them in and takes them out.
+    #[command(subcommand)]
+    Tsdb(crate::tsdb::TsdbCommand),
     /// Prints the version.
     Version,
     /// Prints a completion script for a shell.
@@ -51,15 +54,21 @@ pub(crate) struct ServeArgs {
     /// How long metrics are kept, for example 15d.
     #[arg(long = "storage.tsdb.retention.time", alias = "storage.tsdb.retention", value_name = "DURATION")]
     pub retention_time: Option<String>,
-    /// Address of the HTTP listener. Default 127.0.0.1:9090.
+    /// Address of the HTTP listener; may be given several times. Default 127.0.0.1:9090.
     #[arg(long = "web.listen-address", value_name = "HOST:PORT")]
-    pub listen_address: Option<String>,
+    pub listen_address: Vec<String>,
     /// URL under which this server is reached from outside.
     #[arg(long = "web.external-url", value_name = "URL")]
     pub external_url: Option<String>,
     /// Allows reload and quit over HTTP.
     #[arg(long = "web.enable-lifecycle")]
     pub enable_lifecycle: bool,
+    /// Allows deletion and snapshots over HTTP.
+    #[arg(long = "web.enable-admin-api")]
+    pub enable_admin_api: bool,
+    /// Origins whose pages may read from a browser (CORS): a regular expression. Default: none.
+    #[arg(long = "web.cors.origin", value_name = "REGEX")]
+    pub cors_origin: Option<String>,
     /// Prometheus web configuration: TLS and users.
     #[arg(long = "web.config.file", value_name = "FILE")]
     pub web_config_file: Option<PathBuf>,
@@ -92,14 +101,13 @@ pub(crate) const IGNORED_FLAGS: &[(&str, bool)] = &[
     ("--rules.alert.resend-delay", true),
     ("--storage.remote.flush-deadline", true),
     ("--storage.tsdb.no-lockfile", false),
+    ("--storage.tsdb.retention.percentage", true),
     ("--storage.tsdb.retention.size", true),
     ("--storage.tsdb.wal-compression", false),
     ("--storage.tsdb.min-block-duration", true),
     ("--storage.tsdb.max-block-duration", true),
     ("--web.console.libraries", true),
     ("--web.console.templates", true),
-    ("--web.cors.origin", true),
-    ("--web.enable-admin-api", false),
     ("--web.enable-otlp-receiver", false),
     ("--web.enable-remote-write-receiver", false),
     ("--web.max-connections", true),
@@ -117,6 +125,8 @@ impl ServeArgs {
             web_listen_address: self.listen_address.clone(),
             web_external_url: self.external_url.clone(),
             web_enable_lifecycle: self.enable_lifecycle,
+            web_enable_admin_api: self.enable_admin_api,
+            web_cors_origin: self.cors_origin.clone(),
             web_config_file: self.web_config_file.clone(),
             log_level: self.log_level.clone(),
             log_format: self.log_format.clone(),
@@ -333,12 +343,17 @@ mod tests {
             "trefoil serve",
             &["--no-storage.tsdb.wal-compression"],
         );
+        check(
+            "trefoil --web.enable-admin-api --web.cors.origin=.* --storage.tsdb.retention.percentage 80",
+            "trefoil serve --web.enable-admin-api --web.cors.origin=.*",
+            &["--storage.tsdb.retention.percentage"],
+        );
         check("trefoil serve --no-such-flag", "trefoil serve --no-such-flag", &[]);
         check("trefoil serve --no-config.file", "trefoil serve --no-config.file", &[]);
         check("trefoil --version", "trefoil --version", &[]);
         check("trefoil query promql up", "trefoil query promql up", &[]);
         let (line, _) = adapt(
-            "trefoil --config.file=a --web.listen-address=:1 --web.enable-lifecycle"
+            "trefoil --config.file=a --web.listen-address=:1 --web.listen-address=[::1]:2 --web.enable-lifecycle"
                 .split(' ')
                 .map(str::to_owned)
                 .collect(),

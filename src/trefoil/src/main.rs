@@ -1,7 +1,7 @@
 //! The binary: command line, wiring, signals. No logic of its own.
 //!
 //! Reading order: [`cli`], [`serve`] (how a server is put together, reloaded and taken down), [`background`] (what the
-//! stores need to have done now and then), [`logging`], [`self_telemetry`], [`memory`], [`demo`], [`check`], [`query`].
+//! stores need to have done now and then), [`logging`], [`self_telemetry`], [`memory`], [`demo`], [`check`], [`query`], [`tsdb`].
 
 mod background;
 mod check;
@@ -14,6 +14,8 @@ mod memory;
 mod query;
 mod self_telemetry;
 mod serve;
+mod snapshots;
+mod tsdb;
 
 use std::process::ExitCode;
 
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
             let now_ms = trefoil_runtime::Clock::now_ms(&trefoil_runtime::RealClock::new());
             run(query::run(command, now_ms))
         }
+        Command::Tsdb(command) => run(tsdb::run(command)),
         Command::Version => {
             print_line(&format!(
                 "trefoil {} (speaks the API of Prometheus {})",

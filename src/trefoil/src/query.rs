@@ -14,13 +14,19 @@ pub(crate) async fn run(command: QueryCommand, now_ms: i64) -> anyhow::Result<()
     }
 }
 
-async fn ask(target: &Target, path: &str, query: &[(&str, String)]) -> anyhow::Result<Value> {
+/// The client for a server.
+pub(crate) fn client(target: &Target) -> anyhow::Result<reqwest::Client> {
     let mut client = reqwest::Client::builder().tls_danger_accept_invalid_certs(target.insecure);
     if let Some(file) = &target.ca_file {
         let pem = std::fs::read(file).with_context(|| format!("read {}", file.display()))?;
         client = client.tls_certs_only(reqwest::Certificate::from_pem_bundle(&pem).context("read certificates")?);
     }
-    let client = client.build().context("http client")?;
+    client.build().context("http client")
+}
+
+/// Asks a server; the answer's JSON, or its error.
+pub(crate) async fn ask(target: &Target, path: &str, query: &[(&str, String)]) -> anyhow::Result<Value> {
+    let client = client(target)?;
     let mut request = client.get(format!("{}{path}", target.server.trim_end_matches('/'))).query(query);
     if let Some(value) = &target.authorization {
         request = request.header("authorization", value);
@@ -37,7 +43,7 @@ async fn ask(target: &Target, path: &str, query: &[(&str, String)]) -> anyhow::R
 }
 
 /// Unix milliseconds of a time as a user writes it.
-fn time_ms(text: &str, now_ms: i64) -> anyhow::Result<i64> {
+pub(crate) fn time_ms(text: &str, now_ms: i64) -> anyhow::Result<i64> {
     if let Ok(seconds) = text.parse::<f64>() {
         return Ok((seconds * 1000.0) as i64);
     }

@@ -16,10 +16,12 @@ use trefoil_api::{App, AppState, BuildInfo, PromqlEvaluate, Servers, Setup};
 use trefoil_config::{Config, FlagOverrides, LoadedConfig, RuleFile, TrefoilConfig};
 use trefoil_events::{EventStore, EventStoreOptions};
 use trefoil_ingest::{Ingest, IngestOptions, counters};
-use trefoil_model::{AlertReceiver, EventWriter, LogReader, MetricReader, MetricWriter, TraceReader};
+use trefoil_model::{
+    AlertReceiver, EventWriter, LogReader, MetricAdmin, MetricReader, MetricWriter, SnapshotTaker, TraceReader,
+};
 use trefoil_promql::{Engine, ParserOptions};
 use trefoil_rules::{RuleManager, RuleOptions, load_rule_files};
-use trefoil_runtime::{Accountant, DataDirLock, OnError, Phase, RealClock, RealVfs, SharedClock, Tasks, data_dir};
+use trefoil_runtime::{Accountant, DataDirLock, OnError, Phase, RealClock, RealVfs, SharedClock, StartProgress, Tasks, data_dir};
 use trefoil_scrape::ScrapeManager;
 use trefoil_tsdb::{Tsdb, TsdbOptions};
 
@@ -29,6 +31,7 @@ use crate::cli::ServeArgs;
 use crate::counted::{Counted, Credited};
 use crate::features::{Features, features};
 use crate::self_telemetry::{self, Collector, Identity};
+use crate::snapshots::Snapshots;
 use crate::{logging, memory};
 
 /// All of the shutdown must be done by then.
@@ -83,6 +86,8 @@ fn needs_restart(started_with: &TrefoilConfig, now: &TrefoilConfig) -> Vec<&'sta
         ("data_dir", started_with.data_dir != now.data_dir),
         ("external_url", started_with.external_url != now.external_url),
         ("enable_lifecycle", started_with.enable_lifecycle != now.enable_lifecycle),
+        ("enable_admin_api", started_with.enable_admin_api != now.enable_admin_api),
+        ("cors_origin", started_with.cors_origin != now.cors_origin),
         ("listeners", started_with.listeners != now.listeners),
         ("limits", started_with.limits != now.limits),
         ("retention", started_with.retention != now.retention),
@@ -174,6 +179,7 @@ pub(crate) struct Server {
     stores: Stores,
     reloader: Arc<Reloader>,
     quit: Arc<Notify>,
+    _snapshots: Arc<dyn SnapshotTaker>,
     _lock: DataDirLock,
 }
 
@@ -228,8 +234,10 @@ impl Server {
         let limits = config.trefoil.limits.limits.clone();
         let budget = config.trefoil.limits.memory_bytes.map_or_else(memory::default_budget_bytes, |b| b.as_u64());
         let accountant = Accountant::new(budget);
-        let stores = open_stores(&loaded, &data, &clock, &accountant).await?;
+        let stores = open_stores(&loaded, &data, &clock, &accountant, servers.start_progress()).await?;
         background::start(&stores, &tasks);
+        let snapshots = Snapshots::new(stores.clone(), RealVfs::shared(), &data).context("folder of snapshots")?;
+        let snapshots: Arc<dyn SnapshotTaker> = Arc::new(snapshots);
 
         let metrics = Arc::new(stores.metrics.clone());
         let events = Arc::new(stores.events.clone());
@@ -282,6 +290,8 @@ impl Server {
         let app = make_app(AppParts {
             reader,
             writer: Arc::clone(&writer),
+            admin: None,
+            snapshots: None,
             logs: events.clone(),
             traces: events,
             ingest,
@@ -320,7 +330,7 @@ impl Server {
             version = env!("CARGO_PKG_VERSION"),
             "server is ready"
         );
-        Ok(Self { app, tasks, clock, addresses, stores, reloader, quit, _lock: lock })
+        Ok(Self { app, tasks, clock, addresses, stores, reloader, quit, _snapshots: snapshots, _lock: lock })
     }
 
     /// Serves until a signal, a quit over HTTP or the failure of a task that must not fail; then shuts down in order.
@@ -361,6 +371,7 @@ async fn open_stores(
     data: &Path,
     clock: &SharedClock,
     accountant: &Accountant,
+    start: StartProgress,
 ) -> anyhow::Result<Stores> {
     let (loaded, data) = (Arc::clone(loaded), data.to_path_buf());
     let (clock, accountant) = (Arc::clone(clock), accountant.clone());
@@ -378,6 +389,7 @@ async fn open_stores(
         options.flush_bytes = memtable.flush_bytes.as_u64();
         options.flush_interval = memtable.flush_interval.as_std();
         options.journal.segment_bytes = journal.segment_bytes.as_u64();
+        options.start = start.clone();
         let metrics = Tsdb::open(options).context("open the metrics store")?;
         let mut options = EventStoreOptions::new(data.join("events"), vfs, Arc::clone(&clock), accountant);
         options.retention_logs = retention.logs.get().map(|d| d.as_std());
@@ -386,6 +398,7 @@ async fn open_stores(
         options.memtable_age_max = memtable.flush_interval.as_std();
         options.limits = Arc::new(limits);
         options.journal.segment_bytes = journal.segment_bytes.as_u64();
+        options.start = start;
         let events = EventStore::open(options).context("open the event store")?;
         Ok(Stores { metrics, events, clock })
     })
@@ -430,6 +443,8 @@ fn start_self_telemetry(
 struct AppParts {
     reader: Arc<dyn MetricReader>,
     writer: Arc<dyn MetricWriter>,
+    admin: Option<Arc<dyn MetricAdmin>>,
+    snapshots: Option<Arc<dyn SnapshotTaker>>,
     logs: Arc<dyn LogReader>,
     traces: Arc<dyn TraceReader>,
     ingest: Ingest,
@@ -454,6 +469,8 @@ fn make_app(parts: AppParts) -> anyhow::Result<AppState> {
     let app = App::new(Setup {
         metrics: parts.reader,
         metric_writer: parts.writer,
+        admin: parts.admin,
+        snapshots: parts.snapshots,
         logs: parts.logs,
         traces: parts.traces,
         ingest: Arc::new(parts.ingest),
@@ -491,9 +508,11 @@ fn flag_values(flags: &FlagOverrides) -> BTreeMap<String, String> {
     let given = [
         ("storage.tsdb.path", path(&flags.storage_tsdb_path)),
         ("storage.tsdb.retention.time", flags.storage_tsdb_retention_time.clone()),
-        ("web.listen-address", flags.web_listen_address.clone()),
+        ("web.listen-address", Some(flags.web_listen_address.join(",")).filter(|a| !a.is_empty())),
         ("web.external-url", flags.web_external_url.clone()),
         ("web.enable-lifecycle", Some(flags.web_enable_lifecycle.to_string())),
+        ("web.enable-admin-api", Some(flags.web_enable_admin_api.to_string())),
+        ("web.cors.origin", flags.web_cors_origin.clone()),
         ("web.config.file", path(&flags.web_config_file)),
         ("log.level", flags.log_level.clone()),
         ("log.format", flags.log_format.clone()),

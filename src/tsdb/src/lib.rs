@@ -10,7 +10,7 @@
 //! Reading order: `store` (the parts of a store and how they hang together), `write`, `series` (the registry),
 //! `guard` (who may have new series),
 //! `record` (journal records), `memtable`, `flush`, `part` (files), `encoding`, `read`, `matching`, `value_set`,
-//! `merge`, `replay`, `exemplars`, `metadata`.
+//! `merge`, `replay`, `exemplars`, `metadata`, `inspect`.
 //!
 //! Invariants: one id stands for one label set, for ever. Every journal epoch defines all series that it names, so
 //! that replay from the committed position needs nothing else. Parts of a (tenant, day) have disjoint ranges of
@@ -19,12 +19,14 @@
 //! It must not know HTTP, wire formats, configuration files or query languages.
 #![doc = include_str!("../FORMAT.md")]
 
+mod by_shard;
 mod cardinality;
 mod encoding;
 mod error;
 mod exemplars;
 mod flush;
 mod guard;
+mod inspect;
 mod matching;
 mod memtable;
 mod merge;
@@ -35,10 +37,12 @@ mod read;
 mod record;
 mod replay;
 mod series;
+mod snapshot;
 mod store;
 mod value_set;
 mod write;
 
 pub use error::TsdbError;
 pub use flush::FlushReport;
+pub use inspect::{PartInfo, PartSeries, SeriesIds, Unflushed};
 pub use store::{Tsdb, TsdbOptions};

@@ -17,6 +17,7 @@ use trefoil_model::{SampleBuffer, TenantId, TimeRange};
 
 pub(crate) use self::index::MemIndex;
 pub(crate) use self::row::{Row, Sample, Value};
+use crate::by_shard::ByShard;
 use crate::encoding::DecodeError;
 use crate::series::SeriesEntry;
 
@@ -131,33 +132,41 @@ impl Memtable {
         rows
     }
 
-    /// Adds samples, each with its row. All are visible when this returns.
-    pub(crate) fn insert(&self, tenant: TenantId, samples: impl Iterator<Item = (u32, Sample)>) {
-        let mut first_of_day: Vec<(i64, u32)> = Vec::new();
-        let mut bytes = 0isize;
-        let (mut min_t, mut max_t) = (i64::MAX, i64::MIN);
-        for (row, sample) in samples {
-            let t = sample.t;
-            (min_t, max_t) = (min_t.min(t), max_t.max(t));
-            let mut shard = self.shards[row as usize % SHARDS].lock();
-            let (grown, is_first) = shard[(row >> SHARD_BITS) as usize].push(sample);
-            drop(shard);
-            bytes += grown;
-            if is_first {
-                first_of_day.push((trefoil_model::time::day_of_ms(t), row));
+    /// Adds the samples `0..count` of a batch; `row_of` and `sample` give the row and the sample of each. All are visible
+    /// when this returns. One lock a shard.
+    pub(crate) fn insert_batch(
+        &self,
+        tenant: TenantId,
+        count: usize,
+        row_of: impl Fn(usize) -> u32,
+        sample: impl Fn(usize) -> Sample,
+    ) {
+        let mut added = Added::default();
+        for (shard, items) in ByShard::new(SHARDS, count, |i| Some(row_of(i) as usize % SHARDS)).iter() {
+            let mut shard = self.shards[shard].lock();
+            // The rows lie far apart: looking at them first lets their memory arrive together.
+            let warm = items.iter().fold(0, |sum, i| sum ^ shard[(row_of(*i as usize) >> SHARD_BITS) as usize].warm());
+            std::hint::black_box(warm);
+            for i in items {
+                added.push(&mut shard, row_of(*i as usize), sample(*i as usize));
             }
         }
-        if !first_of_day.is_empty() {
+        self.note(tenant, added);
+    }
+
+    /// Makes what was added findable and counts it.
+    fn note(&self, tenant: TenantId, added: Added) {
+        if !added.first_of_day.is_empty() {
             let index = self.index_or_new(tenant);
             let mut index = index.write();
-            for (day, row) in first_of_day {
+            for (day, row) in added.first_of_day {
                 index.activate(day, row);
             }
         }
-        self.bytes.fetch_add(bytes as i64, Ordering::Relaxed);
-        self.sample_bytes.fetch_add(bytes as i64, Ordering::Relaxed);
-        self.times.0.fetch_min(min_t, Ordering::Relaxed);
-        self.times.1.fetch_max(max_t, Ordering::Relaxed);
+        self.bytes.fetch_add(added.bytes as i64, Ordering::Relaxed);
+        self.sample_bytes.fetch_add(added.bytes as i64, Ordering::Relaxed);
+        self.times.0.fetch_min(added.min_t, Ordering::Relaxed);
+        self.times.1.fetch_max(added.max_t, Ordering::Relaxed);
     }
 
     /// Looks at a row under its lock.
@@ -175,6 +184,33 @@ impl Memtable {
     pub(crate) fn days(&self, tenant: TenantId) -> Vec<(i64, RoaringBitmap)> {
         let Some(index) = self.index(tenant) else { return Vec::new() };
         index.read().days().map(|(day, rows)| (day, rows.clone())).collect()
+    }
+}
+
+/// What samples changed, before it is noted.
+struct Added {
+    /// Days and rows of samples that are the first ones there.
+    first_of_day: Vec<(i64, u32)>,
+    bytes: isize,
+    min_t: i64,
+    max_t: i64,
+}
+
+impl Default for Added {
+    fn default() -> Self {
+        Self { first_of_day: Vec::new(), bytes: 0, min_t: i64::MAX, max_t: i64::MIN }
+    }
+}
+
+impl Added {
+    fn push(&mut self, shard: &mut [Row], row: u32, sample: Sample) {
+        let t = sample.t;
+        (self.min_t, self.max_t) = (self.min_t.min(t), self.max_t.max(t));
+        let (grown, is_first) = shard[(row >> SHARD_BITS) as usize].push(sample);
+        self.bytes += grown;
+        if is_first {
+            self.first_of_day.push((trefoil_model::time::day_of_ms(t), row));
+        }
     }
 }
 

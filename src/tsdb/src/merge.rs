@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use trefoil_model::{Labels, SampleBuffer, SeriesId, StoreError, TimeRange};
 use trefoil_parts::{Commit, PartId};
 
+use crate::encoding::Effort;
 use crate::error::TsdbError;
 use crate::flush::DayWriter;
 use crate::metrics;
@@ -154,6 +155,7 @@ impl Inner {
         let timer = metrics::MERGE_DURATION.start_timer();
         let (first, last) = (&parts[0], &parts[parts.len() - 1]);
         let mut writer = DayWriter::begin(self, first.meta.tenant, first.meta.partition)?;
+        writer.builder.set_effort(Effort::Merged);
         let mut cursors = Vec::with_capacity(parts.len());
         for part in parts {
             cursors.push(Cursor::new(part).map_err(|e| self.damaged(part.meta.id, e))?);

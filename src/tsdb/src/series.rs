@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use parking_lot::RwLock;
 use trefoil_model::{Labels, SeriesId, TenantId};
 
+use crate::by_shard::ByShard;
+
 const SHARDS: usize = 64;
 /// Bytes that an entry takes beside its labels: itself, its two counters, its place in the map.
 const ENTRY_BYTES: usize = size_of::<SeriesEntry>() + 16 + 24;
@@ -119,14 +121,24 @@ pub(crate) fn registry_hash(tenant: TenantId, labels: &Labels) -> u64 {
     labels.stable_hash() ^ u64::from(tenant.0).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
+/// Reads a little of every cache line of a typical label set. The value means nothing.
+fn warm(labels: &Labels) -> u8 {
+    let bytes = labels.as_packed().as_bytes();
+    [0, 64, 128, 192].iter().fold(0, |sum, at| sum ^ bytes.get(*at).copied().unwrap_or(0))
+}
+
+fn shard_of(hash: u64) -> usize {
+    // The map inside uses the low and the very highest bits.
+    (hash >> 40) as usize % SHARDS
+}
+
 impl Registry {
     pub(crate) fn new(next_id: u64) -> Self {
         Self { shards: (0..SHARDS).map(|_| RwLock::default()).collect(), next_id: AtomicU64::new(next_id.max(1)) }
     }
 
     fn shard(&self, hash: u64) -> &RwLock<Shard> {
-        // The map inside uses the low and the very highest bits.
-        &self.shards[(hash >> 40) as usize % SHARDS]
+        &self.shards[shard_of(hash)]
     }
 
     /// The id that the next new series gets.
@@ -139,9 +151,33 @@ impl Registry {
         self.next_id.fetch_max(id.saturating_add(1), Ordering::AcqRel);
     }
 
-    /// Finds a series.
-    pub(crate) fn get(&self, hash: u64, tenant: TenantId, labels: &Labels) -> Option<Arc<SeriesEntry>> {
-        self.shard(hash).read().get(hash, tenant, labels).cloned()
+    /// Finds the series of a batch; `labels` and their hashes are in the same order, `None` is not looked for. One lock
+    /// a shard.
+    pub(crate) fn get_all(
+        &self,
+        tenant: TenantId,
+        hashes: &[Option<u64>],
+        labels: &[Labels],
+    ) -> Vec<Option<Arc<SeriesEntry>>> {
+        let mut found = vec![None; hashes.len()];
+        for (shard, items) in ByShard::new(SHARDS, hashes.len(), |i| hashes[i].map(shard_of)).iter() {
+            let shard = self.shards[shard].read();
+            // Step by step, so that the memory of many series is asked for at once: their entries, their labels, and
+            // only then their counters, each of which stops the processor from looking ahead.
+            let group: Vec<(u32, u64, &Arc<SeriesEntry>)> = items
+                .iter()
+                .filter_map(|i| {
+                    let hash = hashes[*i as usize]?;
+                    shard.by_hash.get(&hash).map(|entry| (*i, hash, entry))
+                })
+                .collect();
+            let warm = group.iter().fold(0, |sum, (_, _, entry)| sum ^ warm(&entry.labels));
+            std::hint::black_box(warm);
+            for (i, hash, _) in group {
+                found[i as usize] = shard.get(hash, tenant, &labels[i as usize]).cloned();
+            }
+        }
+        found
     }
 
     /// Finds a series or makes it when `admit` lets it in and names its job; it gets the id `known` or a new one. Also

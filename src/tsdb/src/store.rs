@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use trefoil_journal::{FileJournal, JournalOptions, JournalStore, Position};
 use trefoil_model::{Labels, StoreError, TenantId, TimeRange, WriteError};
 use trefoil_parts::{PartHandle, PartId, PartMeta, PartSet};
-use trefoil_runtime::{Accountant, DiskGuard, Limits, Pool, Reservation, SharedClock, SharedVfs};
+use trefoil_runtime::{Accountant, DiskGuard, Limits, Pool, Reservation, SharedClock, SharedVfs, StartProgress};
 
 use crate::error::TsdbError;
 use crate::exemplars::Exemplars;
@@ -54,6 +54,8 @@ pub struct TsdbOptions {
     pub flush_interval: Duration,
     /// Options of the journal. `segment_min` is set by the store.
     pub journal: JournalOptions,
+    /// Where the replay of the journal is told of.
+    pub start: StartProgress,
 }
 
 impl TsdbOptions {
@@ -69,6 +71,7 @@ impl TsdbOptions {
             flush_bytes: 256 << 20,
             flush_interval: Duration::from_secs(3600),
             journal: JournalOptions::named("metrics"),
+            start: StartProgress::default(),
         }
     }
 }

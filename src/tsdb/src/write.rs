@@ -186,15 +186,23 @@ impl Inner {
         for e in &batch.exemplars {
             for_exemplars[e.series as usize] = true;
         }
+        let hashes: Vec<Option<u64>> = batch
+            .series
+            .iter()
+            .zip(used.iter().zip(&for_exemplars))
+            .map(|(labels, (used, for_exemplars))| {
+                (*used > 0 || *for_exemplars).then(|| registry_hash(batch.tenant, labels))
+            })
+            .collect();
+        let found = self.registry.get_all(batch.tenant, &hashes, &batch.series);
         let mut refused = false;
         let mut series = Vec::with_capacity(batch.series.len());
-        for ((labels, used), for_exemplars) in batch.series.iter().zip(used).zip(for_exemplars) {
-            if used == 0 && !for_exemplars {
+        for (((labels, used), hash), found) in batch.series.iter().zip(used).zip(hashes).zip(found) {
+            let Some(hash) = hash else {
                 series.push(None);
                 continue;
-            }
-            let hash = registry_hash(batch.tenant, labels);
-            let entry = match self.registry.get(hash, batch.tenant, labels) {
+            };
+            let entry = match found {
                 Some(entry) => Some(entry),
                 None => match self.check_labels(labels) {
                     Ok(()) => match self.create(hash, batch.tenant, labels) {
@@ -296,15 +304,19 @@ impl Inner {
         let rows: Vec<u32> =
             series.iter().map(|s| s.as_ref().and_then(|s| s.row_in(memtable.epoch())).unwrap_or(0)).collect();
         report.accepted = batch.sample_count() as u64;
-        let floats = batch
-            .floats
-            .iter()
-            .map(|f| (rows[f.series as usize], Sample { t: f.t_ms, start: f.start_ms, value: Value::Float(f.value) }));
-        let histograms = batch.histograms.iter().map(|h| {
-            let value = Value::Histogram(Arc::clone(&h.value));
-            (rows[h.series as usize], Sample { t: h.t_ms, start: h.start_ms, value })
-        });
-        memtable.insert(tenant, floats.chain(histograms));
+        let (floats, histograms) = (&batch.floats, &batch.histograms);
+        let row_of = |i: usize| {
+            let histogram = || histograms[i - floats.len()].series;
+            rows[floats.get(i).map_or_else(histogram, |f| f.series) as usize]
+        };
+        let sample = |i: usize| match floats.get(i) {
+            Some(f) => Sample { t: f.t_ms, start: f.start_ms, value: Value::Float(f.value) },
+            None => {
+                let h = &histograms[i - floats.len()];
+                Sample { t: h.t_ms, start: h.start_ms, value: Value::Histogram(Arc::clone(&h.value)) }
+            }
+        };
+        memtable.insert_batch(tenant, floats.len() + histograms.len(), row_of, sample);
         if !batch.exemplars.is_empty() {
             let mut exemplars = self.exemplars.lock();
             for e in batch.exemplars {

@@ -5,7 +5,7 @@ import { list, num, obj, or, str } from "./check";
 import { apiUrl, ApiError, findPosition } from "./client";
 import { getTrace, searchTraces } from "./jaeger";
 import { queryLines } from "./loki";
-import { queryInstant, queryRange, readTime, rules } from "./prometheus";
+import { cardinality, queryInstant, queryRange, readTime, rules } from "./prometheus";
 
 const RANGE = { from: unixMs(1000), to: unixMs(61_000) };
 
@@ -42,6 +42,16 @@ test("addresses follow the base of the page", () => {
 });
 
 describe("prometheus", () => {
+  test("cardinality, with what is missing", async () => {
+    const fetch = answerWith(200, { status: "success", data: { series: 7, minTime: null, seriesByJob: [{ name: "api", value: 4 }], offenders: [{ job: "api", label: "user", refused: 11 }] } });
+    const found = await cardinality(20);
+    expect(`${fetch.mock.calls[0]?.[0]}`).toContain("api/v1/status/cardinality?limit=20");
+    expect(found).toMatchObject({ series: 7, labelPairs: 0, minTime: undefined, seriesByJob: [{ name: "api", value: 4 }], seriesByMetric: [] });
+    expect(found.offenders[0]).toMatchObject({ job: "api", label: "user", refused: 11, metric: "", limitValue: 0 });
+    answerWith(200, { status: "success", data: {} });
+    await expect(cardinality(20)).rejects.toThrow("data.series should be a number");
+  });
+
   test("a range query is a form", async () => {
     const fetch = answerWith(200, { status: "success", data: { resultType: "matrix", result: [{ metric: { a: "b" }, values: [[1, "2"], [2, "NaN"], [3, "+Inf"]] }] }, warnings: ["w"], infos: ["i"] });
     const answer = await queryRange("up", RANGE, durationMs(15_000));

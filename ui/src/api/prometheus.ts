@@ -174,6 +174,41 @@ export const runtimeInfo = async (signal?: AbortSignal): Promise<Record<string, 
 export const config = async (signal?: AbortSignal): Promise<string> =>
   obj({ yaml: str })(await data("api/v1/status/config", {}, signal), "data").yaml;
 
+const counted = or(list(obj({ name: str, value: num })), []);
+export type Counted = ReturnType<typeof counted>;
+
+const offender = obj({
+  job: or(str, ""),
+  limit: or(str, ""),
+  limitValue: or(num, 0),
+  series: or(num, 0),
+  refused: or(num, 0),
+  firstRefused: or(str, ""),
+  lastRefused: or(str, ""),
+  label: or(str, ""),
+  labelValues: or(num, 0),
+  metric: or(str, ""),
+});
+export type Offender = ReturnType<typeof offender>;
+
+const cardinalityOf = obj({
+  series: num,
+  labelPairs: or(num, 0),
+  minTime: or<number | undefined>(num, undefined),
+  maxTime: or<number | undefined>(num, undefined),
+  seriesByJob: counted,
+  seriesByMetric: counted,
+  valuesByLabel: counted,
+  bytesByLabel: counted,
+  seriesByPair: counted,
+  offenders: or(list(offender), []),
+});
+export type Cardinality = ReturnType<typeof cardinalityOf>;
+
+/** What the active series are made of; each list has at most `limit` entries, greatest first. */
+export const cardinality = async (limit: number, signal?: AbortSignal): Promise<Cardinality> =>
+  cardinalityOf(await data("api/v1/status/cardinality", { limit }, signal), "data");
+
 const metadatum = obj({ type: or(str, ""), help: or(str, ""), unit: or(str, "") });
 export type Metadata = ReturnType<typeof metadatum>;
 

@@ -8,6 +8,7 @@ import { formatValue } from "../lib/format";
 import { formatAgo } from "../lib/time/duration";
 import { authorization, signOut } from "../state/auth";
 import { useData, type Loaded } from "../state/data";
+import { StatusTabs } from "./status-tabs";
 import css from "./status.module.css";
 
 export function StatusPage() {
@@ -28,6 +29,9 @@ export function StatusPage() {
       }
     >
       <div class={css["page"]}>
+        <div class={css["wide"]}>
+          <StatusTabs here="status" />
+        </div>
         <Card title="Build" testid="status-build">
           <Facts loaded={build} />
         </Card>

@@ -14,7 +14,7 @@ use crate::state::{App, AppState, run_query};
 const SELECTORS_MAX: usize = 1000;
 
 /// The range of `start` and `end`, both included; all of time by default.
-fn range(params: &Params) -> Result<TimeRange, ApiError> {
+pub(super) fn range(params: &Params) -> Result<TimeRange, ApiError> {
     let start = params.time("start")?.unwrap_or(-TIME_MS_MAX);
     let end = params.time("end")?.unwrap_or(TIME_MS_MAX);
     if end < start {

@@ -2,17 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use axum::extract::{Request, State};
+use axum::extract::State;
 use serde_json::{Value, json};
-use trefoil_model::labels::METRIC_NAME;
-use trefoil_model::{MatchOp, Matcher, QueryBudget, SelectRequest, TimeRange};
 use trefoil_promql::algebra::AggregateOp;
 use trefoil_promql::functions::FUNCTIONS;
 
 use super::answer::{PromResult, rfc3339, success};
-use crate::error::ApiError;
-use crate::params::Params;
-use crate::state::{App, AppState, PROMETHEUS_VERSION, run_query};
+use crate::state::{App, AppState, PROMETHEUS_VERSION};
 
 /// `GET /api/v1/status/config`: what is in force, secrets masked.
 pub(super) async fn config(State(state): State<AppState>) -> PromResult {
@@ -88,11 +84,6 @@ pub(super) async fn notifications() -> PromResult {
     Ok(success(&json!([])))
 }
 
-/// The administrative calls of the time-series store are not there.
-pub(super) async fn admin_off() -> PromResult {
-    Err(ApiError::new(crate::ErrorKind::Unavailable, "admin APIs disabled").into())
-}
-
 /// `GET /api/v1/features`: what of Prometheus' optional parts is there.
 pub(super) async fn features(State(state): State<AppState>) -> PromResult {
     let functions: BTreeMap<&str, bool> = FUNCTIONS.iter().map(|f| (f.name, !f.experimental)).collect();
@@ -151,70 +142,4 @@ pub(super) async fn features(State(state): State<AppState>) -> PromResult {
         "tsdb": { "exemplar_storage": true, "native_histograms": true },
         "ui": { "ui_v2": false, "ui_v3": true },
     })))
-}
-
-/// How far back series count as present.
-const HEAD_MS: i64 = 2 * 3_600_000;
-/// Series that are counted for the lists; more give no lists.
-const COUNTED_MAX: usize = 200_000;
-
-/// `GET /api/v1/status/tsdb`
-pub(super) async fn tsdb(State(state): State<AppState>, request: Request) -> PromResult {
-    let params = Params::read(&state, request).await?;
-    let limit = match params.get("limit") {
-        "" => 10,
-        text => match text.parse::<usize>() {
-            Ok(n) if (1..=10_000).contains(&n) => n,
-            _ => return Err(ApiError::parameter("limit", "limit must be a number from 1 to 10000").into()),
-        },
-    };
-    let app = state.clone();
-    let data = run_query(&state, None, move |budget| cardinality(&app, limit, budget)).await?;
-    Ok(success(&data))
-}
-
-fn cardinality(state: &App, limit: usize, budget: &dyn QueryBudget) -> Result<Value, ApiError> {
-    let now = state.clock.now_ms();
-    let range = TimeRange::new(now - HEAD_MS, now + 1);
-    let named = Matcher::new(MatchOp::NotEqual, METRIC_NAME, "").map_err(|e| ApiError::internal(e.to_string()))?;
-    let request = SelectRequest { tenant: state.tenant, matchers: vec![named], range };
-    let (series, _) = state.metrics.series(&[request], COUNTED_MAX, budget)?;
-    let mut by_name: BTreeMap<&str, u64> = BTreeMap::new();
-    let mut by_pair: BTreeMap<(&str, &str), u64> = BTreeMap::new();
-    for (i, labels) in series.iter().enumerate() {
-        if i % 1024 == 0 {
-            budget.check()?;
-        }
-        *by_name.entry(labels.metric_name()).or_default() += 1;
-        for pair in labels.iter() {
-            *by_pair.entry(pair).or_default() += 1;
-        }
-    }
-    let mut values: BTreeMap<&str, u64> = BTreeMap::new();
-    let mut bytes: BTreeMap<&str, u64> = BTreeMap::new();
-    for (name, value) in by_pair.keys() {
-        *values.entry(name).or_default() += 1;
-        *bytes.entry(name).or_default() += value.len() as u64;
-    }
-    let pairs = by_pair.iter().map(|((n, v), count)| (format!("{n}={v}"), *count));
-    Ok(json!({
-        "headStats": {
-            "numSeries": state.metrics.active_series(),
-            "numLabelPairs": by_pair.len(),
-            "chunkCount": 0,
-            "minTime": range.start_ms,
-            "maxTime": now,
-        },
-        "seriesCountByMetricName": top(by_name.iter().map(|(n, c)| ((*n).to_owned(), *c)), limit),
-        "labelValueCountByLabelName": top(values.iter().map(|(n, c)| ((*n).to_owned(), *c)), limit),
-        "memoryInBytesByLabelName": top(bytes.iter().map(|(n, c)| ((*n).to_owned(), *c)), limit),
-        "seriesCountByLabelValuePair": top(pairs, limit),
-    }))
-}
-
-fn top(counts: impl Iterator<Item = (String, u64)>, limit: usize) -> Value {
-    let mut all: Vec<_> = counts.collect();
-    all.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    all.truncate(limit);
-    all.into_iter().map(|(name, value)| json!({ "name": name, "value": value })).collect()
 }

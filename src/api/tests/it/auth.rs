@@ -99,9 +99,18 @@ async fn passwords_are_checked_and_tries_are_limited() {
 async fn pages_of_other_origins_cannot_administrate() {
     let server = TestServer::start("").await;
     let own = format!("http://{}", server.http);
-    for (origin, want) in [("http://evil.example", 403), (own.as_str(), 200)] {
-        let request = client().post(server.url("/-/reload")).header("origin", origin);
-        assert_eq!(text(request).await.0, want, "{origin}");
+    for (origin, want) in [("http://evil.example", [403, 403]), (own.as_str(), [200, 200])] {
+        let mut got = [0; 2];
+        for (i, path) in ["/-/reload", "/v1/logs"].iter().enumerate() {
+            let request = client().post(server.url(path)).header("origin", origin);
+            got[i] = text(request.header("content-type", "application/json").body("{}")).await.0;
+        }
+        assert_eq!(got, want, "{origin}");
+    }
+    // A name of somebody else's that was made to point here.
+    for (host, want) in [("evil.example", 403), ("localhost", 200)] {
+        let request = client().post(server.url("/-/reload")).header("host", host);
+        assert_eq!(text(request).await.0, want, "{host}");
     }
     server.stop().await;
 }

@@ -95,7 +95,7 @@ async fn bodies_and_heads_are_bounded() {
     assert_eq!(text(many).await.0, 431);
     // A body that does not come.
     let mut socket = tokio::net::TcpStream::connect(server.http).await.unwrap();
-    let head = "POST /api/v1/write HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\nconnection: close\r\n\r\nabc";
+    let head = "POST /api/v1/write HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\nconnection: close\r\n\r\nabc";
     socket.write_all(head.as_bytes()).await.unwrap();
     let mut answer = String::new();
     socket.read_to_string(&mut answer).await.unwrap();
@@ -119,7 +119,7 @@ async fn slow_heads_are_cut_off() {
 
 #[tokio::test]
 async fn answers_carry_headers_and_are_compressed() {
-    let server = TestServer::start("").await;
+    let server = TestServer::start("  cors_origin: 'http://.*\\.example'\n").await;
     let response = client()
         .get(server.url("/api/v1/status/limits"))
         .header("accept-encoding", "gzip")
@@ -132,9 +132,45 @@ async fn answers_carry_headers_and_are_compressed() {
     assert_eq!(headers["access-control-allow-origin"], "http://other.example");
     assert_eq!(headers["x-content-type-options"], "nosniff");
     assert_eq!(headers["x-frame-options"], "DENY");
+    for (path, origin, want) in [
+        ("/api/v1/labels", "http://a.example", true),
+        ("/v1/traces", "http://a.example", true),
+        ("/api/v1/labels", "http://a.example.org", false),
+        ("/loki/api/v1/labels", "http://a.example", false),
+        ("/jaeger/api/services", "http://a.example", false),
+    ] {
+        let request = client().request(reqwest::Method::OPTIONS, server.url(path)).header("origin", origin);
+        let shared = request.send().await.unwrap().headers().contains_key("access-control-allow-origin");
+        assert_eq!(shared, want, "{path} {origin}");
+    }
     let options = client().request(reqwest::Method::OPTIONS, server.url("/api/v1/query")).send().await.unwrap();
     assert_eq!(options.status(), 204);
     server.stop().await;
+}
+
+#[tokio::test]
+async fn no_other_origin_reads_by_default() {
+    let server = TestServer::start("").await;
+    let request = client().get(server.url("/api/v1/labels")).header("origin", "http://other.example");
+    let response = request.send().await.unwrap();
+    assert_eq!((response.status().as_u16(), response.headers().get("access-control-allow-origin")), (200, None));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn all_addresses_of_a_listener_are_served() {
+    let mut config = config("");
+    let more = ["127.0.0.1:0", "127.0.0.2:0"].map(|a| trefoil_config::ListenAddress::parse(a).expect("parses"));
+    config.config.trefoil.listeners.http.more_addresses = more.to_vec();
+    let servers = Servers::bind(&config).await.expect("ports");
+    let tasks = trefoil_runtime::Tasks::new(tokio::runtime::Handle::current());
+    servers.serve(&tasks);
+    let addresses: Vec<_> = servers.addresses(trefoil_api::server::Kind::Http).collect();
+    assert_eq!(addresses.len(), 3);
+    for address in addresses {
+        assert_eq!(text(client().get(format!("http://{address}/-/healthy"))).await.0, 200, "{address}");
+    }
+    assert!(tasks.shutdown(std::time::Duration::from_secs(5)).await.finished);
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Integration tests of the HTTP edge.
 
+mod admin;
 mod auth;
 mod gate;
 mod jaeger;

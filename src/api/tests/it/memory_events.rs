@@ -267,6 +267,8 @@ impl Server {
         let state = App::new(Setup {
             metrics: events.clone(),
             metric_writer: events.clone(),
+            admin: None,
+            snapshots: None,
             logs: events.clone(),
             traces: events.clone(),
             ingest: Arc::new(ingest),

@@ -14,10 +14,10 @@ use trefoil_config::{Config, LoadedConfig, WebConfig};
 use trefoil_ingest::{Ingest, IngestOptions};
 use trefoil_model::event_store::ScanStats;
 use trefoil_model::{
-    Alert, AlertReceiver, EventWriter, Exemplar, Labels, LogBatch, LogEntry, LogQuery, LogReader, Matcher, MetricBatch,
-    MetricKind, MetricMetadata, MetricReader, MetricWriter, NanoRange, QueryBudget, SampleBuffer, SelectRequest,
-    SelectedSeries, SeriesSource, SpanKind, SpanQuery, StoreError, StoredTrace, TenantId, TimeRange, TraceBatch,
-    TraceId, TraceReader, WriteError, WriteReport,
+    Alert, AlertReceiver, Cardinality, Counted, EventWriter, Exemplar, Labels, LogBatch, LogEntry, LogQuery, LogReader,
+    Matcher, MetricAdmin, MetricBatch, MetricKind, MetricMetadata, MetricReader, MetricWriter, NanoRange, Offender,
+    QueryBudget, SampleBuffer, SelectRequest, SelectedSeries, SeriesSource, SnapshotTaker, SpanKind, SpanQuery,
+    StoreError, StoredTrace, TenantId, TimeRange, TraceBatch, TraceId, TraceReader, WriteError, WriteReport,
 };
 use trefoil_promql::Engine;
 use trefoil_rules::RuleManager;
@@ -31,6 +31,8 @@ pub(crate) struct Memory {
     pub(crate) samples_written: AtomicU64,
     pub(crate) records_written: AtomicU64,
     pub(crate) spans_written: AtomicU64,
+    /// What the admin API asked for, in words.
+    pub(crate) admin_calls: parking_lot::Mutex<Vec<String>>,
 }
 
 struct Samples(Vec<(i64, f64)>);
@@ -83,6 +85,58 @@ fn cut<T>(mut all: Vec<T>, limit: usize) -> (Vec<T>, bool) {
         all.truncate(limit);
     }
     (all, more)
+}
+
+#[async_trait::async_trait]
+impl MetricAdmin for Memory {
+    async fn delete(&self, requests: &[SelectRequest]) -> Result<u64, StoreError> {
+        let mut calls = self.admin_calls.lock();
+        for r in requests {
+            let matchers: Vec<String> = r.matchers.iter().map(|m| format!("{}={}", m.name, m.value)).collect();
+            calls.push(format!("delete {} from {} to {}", matchers.join(","), r.range.start_ms, r.range.end_ms));
+        }
+        Ok(requests.len() as u64)
+    }
+
+    async fn clean_tombstones(&self) -> Result<u64, StoreError> {
+        self.admin_calls.lock().push("clean".to_owned());
+        Ok(1)
+    }
+
+    fn cardinality(&self, _: TenantId, limit: usize) -> Result<Cardinality, StoreError> {
+        let count = |name: &str, value| Counted { name: name.to_owned(), value };
+        let cut = |mut all: Vec<Counted>| {
+            all.truncate(limit);
+            all
+        };
+        Ok(Cardinality {
+            series: 7,
+            label_pairs: 9,
+            times: Some((1000, 2000)),
+            series_by_metric: cut(vec![count("http_requests_total", 4), count("up", 3)]),
+            values_by_label: cut(vec![count("user", 4)]),
+            bytes_by_label: cut(vec![count("user", 40)]),
+            series_by_pair: cut(vec![count("__name__=up", 5), count("job=api", 4), count("job=db", 2)]),
+            offenders: vec![Offender {
+                job: "api".to_owned(),
+                limit: "series_per_job_max",
+                limit_value: 4,
+                series: 4,
+                refused: 11,
+                since_ms: 1_700_000_000_000,
+                last_ms: 1_700_000_060_000,
+                label: count("user", 12),
+                metric: "http_requests_total".to_owned(),
+            }],
+        })
+    }
+}
+
+#[async_trait::async_trait]
+impl SnapshotTaker for Memory {
+    async fn snapshot(&self, with_memtables: bool) -> Result<String, StoreError> {
+        Ok(if with_memtables { "whole" } else { "parts" }.to_owned())
+    }
 }
 
 impl MetricReader for Memory {
@@ -288,6 +342,7 @@ impl TestServer {
         let clock = RealClock::shared();
         let accountant = Accountant::new(1 << 30);
         let limits = config.config.trefoil.limits.limits.clone();
+        let has_admin = config.config.trefoil.enable_admin_api;
         let ingest = Ingest::new(
             Arc::clone(&memory) as _,
             Arc::clone(&memory) as _,
@@ -308,6 +363,8 @@ impl TestServer {
         let state = App::new(Setup {
             metrics: Arc::clone(&memory) as _,
             metric_writer: Arc::clone(&memory) as _,
+            admin: has_admin.then(|| Arc::clone(&memory) as _),
+            snapshots: has_admin.then(|| Arc::clone(&memory) as _),
             logs: Arc::clone(&memory) as _,
             traces: Arc::clone(&memory) as _,
             ingest: Arc::new(ingest),

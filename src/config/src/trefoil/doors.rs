@@ -34,6 +34,8 @@ impl ListenerTls {
 pub struct Listener {
     /// Where to listen.
     pub address: ListenAddress,
+    /// Where to listen too. Default none.
+    pub more_addresses: Vec<ListenAddress>,
     /// TLS. Default none.
     pub tls: Option<ListenerTls>,
     /// Listen at all. Default true.
@@ -43,7 +45,12 @@ pub struct Listener {
 impl Listener {
     /// On loopback, without TLS.
     pub fn loopback(port: u16) -> Self {
-        Self { address: ListenAddress::loopback(port), tls: None, enabled: true }
+        Self { address: ListenAddress::loopback(port), more_addresses: Vec::new(), tls: None, enabled: true }
+    }
+
+    /// All addresses to listen on, the first one first.
+    pub fn addresses(&self) -> impl Iterator<Item = &ListenAddress> {
+        std::iter::once(&self.address).chain(&self.more_addresses)
     }
 
     fn read(mut self, node: &Node, sink: &mut Sink) -> Self {
@@ -56,6 +63,7 @@ impl Listener {
         }
         if let Some(mut fields) = crate::decode::Fields::new(node, sink) {
             self.address = fields.take("address", self.address, sink);
+            self.more_addresses = fields.take("more_addresses", self.more_addresses, sink);
             self.tls = fields.take("tls", self.tls, sink);
             self.enabled = fields.take("enabled", self.enabled, sink);
             fields.finish(sink);
@@ -67,6 +75,9 @@ impl Listener {
 impl crate::decode::Encode for Listener {
     fn encode(&self) -> crate::yaml::Value {
         let mut out = vec![("address".to_owned(), self.address.encode())];
+        if !self.more_addresses.is_empty() {
+            out.push(("more_addresses".to_owned(), self.more_addresses.encode()));
+        }
         if let Some(tls) = &self.tls {
             out.push(("tls".to_owned(), tls.encode()));
         }
@@ -98,10 +109,15 @@ impl Default for Listeners {
 
 impl Listeners {
     fn check(&self, node: &Node, sink: &mut Sink) {
-        let on: Vec<_> = self.iter().filter(|(_, l)| l.enabled && l.address.port() != 0).collect();
-        for (i, (key, listener)) in on.iter().enumerate() {
-            if let Some((other, _)) = on[..i].iter().find(|(_, l)| l.address == listener.address) {
-                let message = format!("listeners {other} and {key} have the same address {}", listener.address);
+        let on: Vec<_> = self
+            .iter()
+            .filter(|(_, l)| l.enabled)
+            .flat_map(|(key, l)| l.addresses().map(move |a| (key, a)))
+            .filter(|(_, address)| address.port() != 0)
+            .collect();
+        for (i, (key, address)) in on.iter().enumerate() {
+            if let Some((other, _)) = on[..i].iter().find(|(_, a)| a == address) {
+                let message = format!("listeners {other} and {key} have the same address {address}");
                 sink.error(node.key_pos(key), message);
             }
         }

@@ -41,8 +41,9 @@ fn an_open_door_needs_a_lock() {
     assert!(load(&format!("{open}  web_config_file: web-tls.yml\n"), &none).is_err());
     load("trefoil: {listeners: {otlp_grpc: {address: ':4317', enabled: false}}}", &none).unwrap();
     assert!(load("trefoil: {listeners: {otlp_grpc: ':4317'}}", &none).is_err());
-    let flags = FlagOverrides { web_listen_address: Some("0.0.0.0:9090".to_owned()), ..none };
-    assert!(load("", &flags).is_err());
+    let flags = FlagOverrides { web_listen_address: vec!["127.0.0.1:1".to_owned(), "0.0.0.0:9090".to_owned()], ..none };
+    let message = load("", &flags).unwrap_err();
+    assert!(message.contains("t.yml: listener http at 0.0.0.0:9090 can be reached"), "{message}");
 }
 
 #[test]

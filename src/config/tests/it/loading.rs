@@ -146,9 +146,11 @@ fn flags_go_over_the_file() {
     let flags = FlagOverrides {
         storage_tsdb_path: Some("/flag/data".into()),
         storage_tsdb_retention_time: Some("2d".to_owned()),
-        web_listen_address: Some("127.0.0.1:0".to_owned()),
+        web_listen_address: vec!["127.0.0.1:0".to_owned(), "[::1]:0".to_owned()],
         web_external_url: Some("https://example.org/x".to_owned()),
         web_enable_lifecycle: true,
+        web_enable_admin_api: true,
+        web_cors_origin: Some("https://a.*".to_owned()),
         log_level: Some("debug".to_owned()),
         ..FlagOverrides::default()
     };
@@ -159,17 +161,23 @@ fn flags_go_over_the_file() {
     assert_eq!(trefoil.data_dir(), Path::new("/flag/data"));
     assert_eq!(loaded.config.metrics_retention().get(), Some(PromDuration::from_days(2)));
     assert_eq!(trefoil.listeners.http.address.to_string(), "127.0.0.1:0");
-    assert!(trefoil.enable_lifecycle);
+    assert_eq!(trefoil.listeners.http.more_addresses.iter().map(ToString::to_string).collect::<Vec<_>>(), ["[::1]:0"]);
+    assert!(trefoil.enable_lifecycle && trefoil.enable_admin_api);
+    assert_eq!(trefoil.cors_origin, "https://a.*");
 
     let bad = FlagOverrides {
         storage_tsdb_retention_time: Some("x".to_owned()),
-        web_listen_address: Some("nowhere".to_owned()),
+        web_listen_address: vec!["127.0.0.1:0".to_owned(), "nowhere".to_owned()],
+        web_cors_origin: Some("(".to_owned()),
         web_external_url: Some("ftp://x".to_owned()),
         log_level: Some("loud".to_owned()),
         ..FlagOverrides::default()
     };
     let error = Config::load_with(None, &bad, &|_| None).unwrap_err();
-    assert_eq!(error.diagnostics().len(), 4, "{error}");
+    assert_eq!(error.diagnostics().len(), 5, "{error}");
+    for line in error.to_string().lines() {
+        assert!(line.starts_with("flag --"), "{line}");
+    }
 }
 
 #[test]

@@ -43,6 +43,10 @@ const EXEMPLAR_CHARACTERS_MAX: usize = 128;
 pub struct Converted {
     /// What to store.
     pub batch: MetricBatch,
+    /// `target_info`: nobody sent it, so it is stored apart and never counted as refused.
+    pub info: MetricBatch,
+    /// Data points that came, for what is answered.
+    pub points: u64,
     /// What was refused.
     pub report: WriteReport,
     /// Changes of the running sums; to be kept when the batch is stored.
@@ -58,6 +62,8 @@ pub(crate) fn convert(request: ExportMetricsServiceRequest, context: &Context) -
         t_max: (now_ns / 1_000_000).saturating_add(context.limits.future_ms_max),
         out: Converted {
             batch: MetricBatch { tenant: context.options.tenant, ..MetricBatch::default() },
+            info: MetricBatch { tenant: context.options.tenant, ..MetricBatch::default() },
+            points: 0,
             report: WriteReport::default(),
             delta: context.delta.begin(),
         },
@@ -122,7 +128,7 @@ impl Converter<'_> {
         if self.latest_ms > i64::MIN
             && let Some(labels) = resource_base.target_info(&attributes, &self.context.limits)
         {
-            self.out.batch.push_float(labels, self.latest_ms, 1.0);
+            self.out.info.push_float(labels, self.latest_ms, 1.0);
         }
     }
 
@@ -172,6 +178,7 @@ impl Converter<'_> {
         points: Vec<P>,
         convert: impl Fn(&mut Self, &Family<'_>, P) -> Result<(), String>,
     ) {
+        self.out.points += points.len() as u64;
         for point in points {
             let checked = if family.name.is_empty() {
                 Err("metric has no name".to_owned())

@@ -82,15 +82,21 @@ impl<'a> Decoder<'a> {
         Ok(())
     }
 
-    fn series(&mut self, reader: Reader<'a>) -> Result<(), IngestError> {
+    fn series(&mut self, mut reader: Reader<'a>) -> Result<(), IngestError> {
         self.pairs.clear();
         let mut labels_valid = true;
         let mut samples = 0u64;
-        let mut fields = reader;
-        if let Some(n) = plain_labels(fields.remaining(), &mut self.pairs) {
-            fields.skip(n);
+        if let Some(n) = plain_labels(reader.remaining(), &mut self.pairs) {
+            // What follows is read for its values only.
+            reader.skip(n);
         } else {
             self.pairs.clear();
+        }
+        let plain = plain_sample(reader.remaining());
+        let mut fields = reader;
+        if plain.is_some() {
+            samples = 1;
+            fields.skip(fields.remaining().len());
         }
         while let Some(field) = fields.field()? {
             match field.number {
@@ -123,7 +129,10 @@ impl<'a> Decoder<'a> {
         }
         let labels = Labels::from_sorted_with(&mut self.scratch, self.pairs.iter().copied());
         let series = self.decoded.batch.add_series(labels);
-        self.values(reader, series)?;
+        match plain {
+            Some((value, t_ms)) => self.sample(series, t_ms, value),
+            None => self.values(reader, series)?,
+        }
         let batch = &self.decoded.batch;
         if batch.floats.len() + batch.histograms.len() > self.limits.samples_per_request_max {
             return Err(over("samples", self.limits.samples_per_request_max, "samples_per_request_max"));
@@ -136,11 +145,7 @@ impl<'a> Decoder<'a> {
             match field.number {
                 2 => {
                     let (value, t_ms) = sample(field.message()?)?;
-                    if t_ms > self.t_max {
-                        self.reject_future(t_ms);
-                    } else {
-                        self.decoded.batch.floats.push(FloatPoint { series, t_ms, start_ms: 0, value });
-                    }
+                    self.sample(series, t_ms, value);
                 }
                 3 => self.exemplar(field.message()?, series)?,
                 4 => {
@@ -164,6 +169,15 @@ impl<'a> Decoder<'a> {
             }
         }
         Ok(())
+    }
+
+    #[inline]
+    fn sample(&mut self, series: u32, t_ms: i64, value: f64) {
+        if t_ms > self.t_max {
+            self.reject_future(t_ms);
+        } else {
+            self.decoded.batch.floats.push(FloatPoint { series, t_ms, start_ms: 0, value });
+        }
     }
 
     #[cold]
@@ -279,6 +293,28 @@ fn plain_labels<'a>(bytes: &'a [u8], pairs: &mut Vec<(&'a str, &'a str)>) -> Opt
         start = label_end;
     }
     Some(end)
+}
+
+/// Reads what follows the labels when it is one sample, value before time, and nothing else: what Prometheus sends.
+#[inline]
+fn plain_sample(bytes: &[u8]) -> Option<(f64, i64)> {
+    let ([0x12, length], message) = bytes.split_first_chunk::<2>()? else { return None };
+    if usize::from(*length) != message.len() {
+        return None;
+    }
+    // A value of 0 is left out.
+    let (value, rest) = match message.split_first_chunk::<9>() {
+        Some(([0x09, bits @ ..], rest)) => (f64::from_le_bytes(*bits), rest),
+        _ => (0.0, message),
+    };
+    let [0x10, time @ ..] = rest else { return None };
+    let (last, others) = time.split_last()?;
+    // Nine bytes are 63 bits; a negative time takes ten.
+    if time.len() > 9 || *last >= 0x80 || others.iter().any(|b| *b < 0x80) {
+        return None;
+    }
+    let t = time.iter().rev().fold(0u64, |t, b| t << 7 | u64::from(b & 0x7f));
+    Some((value, t as i64))
 }
 
 /// A label, `None` when it is not UTF-8.
@@ -419,4 +455,50 @@ fn span(mut fields: Reader<'_>) -> Result<HistogramSpan, WireError> {
         }
     }
     Ok(span)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_samples_read_as_all_others() {
+        let (mut plain, mut others) = (0, 0);
+        for value in [0.0f64, -0.0, 1.5, f64::NAN] {
+            for t in [0i64, 1, 127, 128, 1_700_000_000_000, i64::MAX, -1, i64::MIN] {
+                for swapped in [false, true] {
+                    let mut message = Vec::new();
+                    let put_value = |out: &mut Vec<u8>| {
+                        if value.to_bits() != 0 {
+                            prost::encoding::double::encode(1, &value, out);
+                        }
+                    };
+                    if !swapped {
+                        put_value(&mut message);
+                    }
+                    prost::encoding::int64::encode(2, &t, &mut message);
+                    if swapped {
+                        put_value(&mut message);
+                    }
+                    let mut bytes = vec![0x12, message.len() as u8];
+                    bytes.extend(&message);
+                    let (v, time) = sample(Reader::new(&message)).unwrap();
+                    assert_eq!((v.to_bits(), time), (value.to_bits(), t));
+                    match plain_sample(&bytes) {
+                        Some((v, time)) => {
+                            plain += 1;
+                            assert_eq!((v.to_bits(), time), (value.to_bits(), t));
+                        }
+                        None => others += 1,
+                    }
+                    for cut in 0..bytes.len() {
+                        assert_eq!(plain_sample(&bytes[..cut]), None, "cut to {cut}");
+                    }
+                    bytes.push(0x22);
+                    assert_eq!(plain_sample(&bytes), None, "something follows");
+                }
+            }
+        }
+        assert!(plain >= 24 && others > 0, "{plain} plain, {others} others");
+    }
 }

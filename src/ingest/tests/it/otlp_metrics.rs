@@ -115,6 +115,28 @@ async fn resource_job_instance_and_target_info() {
 }
 
 #[tokio::test]
+async fn what_nobody_sent_is_not_counted_as_refused() {
+    let setup = setup();
+    *setup.stores.refuses_samples.lock() = true;
+    let attributes = vec![attribute("service.name", "cart"), attribute("host.name", "h1")];
+    let histogram = HistogramDataPoint {
+        time_unix_nano: NOW_NS as u64,
+        bucket_counts: vec![1, 2, 3],
+        explicit_bounds: vec![1.0, 2.0],
+        count: 6,
+        ..HistogramDataPoint::default()
+    };
+    let histogram = Histogram { data_points: vec![histogram], aggregation_temporality: CUMULATIVE };
+    let metrics = vec![
+        metric("queue.length", "{item}", Data::Gauge(Gauge { data_points: vec![number(3.0)] })),
+        metric("took", "s", Data::Histogram(histogram)),
+    ];
+    let answer = post(&setup, &request(attributes, metrics)).await;
+    let partial = ExportMetricsServiceResponse::decode(answer.body).unwrap().partial_success.unwrap();
+    assert_eq!(partial.rejected_data_points, 2, "{}", partial.error_message);
+}
+
+#[tokio::test]
 async fn promoted_attributes_and_scope() {
     let options = IngestOptions {
         promote_resource_attributes: vec!["deployment.environment".into()],

@@ -26,6 +26,8 @@ pub struct Stores {
     pub logs: Mutex<Vec<LogBatch>>,
     pub traces: Mutex<Vec<TraceBatch>>,
     pub unavailable: Mutex<bool>,
+    /// Samples of new metrics are refused one by one.
+    pub refuses_samples: Mutex<bool>,
 }
 
 impl Stores {
@@ -44,11 +46,18 @@ impl Stores {
         self.metrics.lock().is_empty() && self.logs.lock().is_empty() && self.traces.lock().is_empty()
     }
 
-    /// The only metric batch.
+    /// The only metric batch, with the `target_info` that is written apart.
     pub fn metric_batch(&self) -> MetricBatch {
         let batches = self.metrics.lock();
-        assert_eq!(batches.len(), 1);
-        batches[0].clone()
+        let mut all = batches[0].clone();
+        for info in &batches[1..] {
+            for point in &info.floats {
+                let labels = &info.series[point.series as usize];
+                assert_eq!(labels.metric_name(), "target_info");
+                all.push_float(labels.clone(), point.t_ms, point.value);
+            }
+        }
+        all
     }
 
     /// The only log batch.
@@ -64,6 +73,11 @@ impl MetricWriter for Stores {
     async fn write(&self, batch: MetricBatch) -> Result<WriteReport, WriteError> {
         self.check()?;
         let accepted = batch.sample_count() as u64;
+        if *self.refuses_samples.lock() {
+            let mut report = WriteReport::default();
+            (0..accepted).for_each(|i| report.reject(|| format!("sample {i}: too many series")));
+            return Ok(report);
+        }
         self.metrics.lock().push(batch);
         Ok(WriteReport { accepted, ..WriteReport::default() })
     }

@@ -15,6 +15,7 @@ pub(super) type Reply = oneshot::Sender<Result<Appended, JournalError>>;
 
 /// A record that waits to be durable.
 pub(super) struct Request {
+    /// Empty for a request to end the segment.
     pub(super) record: Bytes,
     pub(super) reply: Reply,
     /// Its place in the queue; `None` for a blocking append, which bounds itself by its thread.

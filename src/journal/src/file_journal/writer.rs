@@ -94,6 +94,23 @@ impl Writer {
 
     /// Makes a group durable and answers it, whatever happens.
     fn commit(&mut self, group: Vec<Request>) {
+        let (rotations, group): (Vec<_>, Vec<_>) = group.into_iter().partition(|request| request.record.is_empty());
+        if !group.is_empty() {
+            self.commit_records(group);
+        }
+        if !rotations.is_empty() {
+            // The record proves to a reader of the segment alone that all before it was synced.
+            self.write_close_record();
+            self.current = None;
+            let position = *self.shared.end.lock();
+            for request in rotations {
+                drop(request.reply.send(Ok(Appended { position })));
+                drop(request.permit);
+            }
+        }
+    }
+
+    fn commit_records(&mut self, group: Vec<Request>) {
         let journal = self.shared.name;
         let payloads: Vec<&[u8]> = group.iter().map(|request| &request.record[..]).collect();
         match self.write_durably(RecordType::Data, &payloads) {

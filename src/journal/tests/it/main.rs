@@ -5,5 +5,6 @@ mod crash;
 mod damage;
 mod fixture;
 mod model;
+mod rotate;
 mod support;
 mod writing;

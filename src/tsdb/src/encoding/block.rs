@@ -4,25 +4,34 @@ use std::sync::Arc;
 
 use trefoil_model::{FloatHistogram, SampleBuffer, TimeRange};
 
-use super::DecodeError;
 use super::floats::{decode_floats, encode_floats};
 use super::histogram::{decode_histogram, encode_histogram};
-use super::ints::{decode_ints, encode_ints};
+use super::times::{Head, TimeColumns};
 use super::varint::{Reader, put_ivarint, put_uvarint};
+use super::{DecodeError, Effort};
 
 /// Most samples in a block that we write.
-pub(crate) const BLOCK_SAMPLES_MAX: usize = 8192;
+pub(crate) const BLOCK_SAMPLES_MAX: usize = 4096;
 /// Most samples in a block that we read: what a damaged count can make us allocate.
 const BLOCK_SAMPLES_READ_MAX: usize = 1 << 16;
 
 const FLOATS: u8 = 0;
 const HISTOGRAMS: u8 = 1;
-const TIMES_REGULAR: u8 = 0;
-const TIMES_INTS: u8 = 1;
+/// A column of times, which stands among the blocks and is none.
+const TIMES: u8 = 2;
+/// Kinds from here to [`SHARED_LAST`] have their times in a column.
+const SHARED: u8 = 4;
+const SHARED_LAST: u8 = 7;
+/// Bit of a kind with shared times: histograms, not floats.
+const SHARED_HISTOGRAMS: u8 = 1;
+/// Bit of a kind with shared times: there are starts.
+const SHARED_STARTS: u8 = 2;
 const STARTS_NONE: u8 = 0;
 const STARTS_RUNS: u8 = 1;
 const BODY_PLAIN: u8 = 0;
 const BODY_LZ4: u8 = 1;
+/// Stands for the series in the checksum of a column of times.
+const NO_SERIES: u64 = u64::MAX;
 const HISTOGRAM_BODY_MAX: usize = 256 << 20;
 
 /// Why a block is not read.
@@ -40,59 +49,78 @@ impl From<DecodeError> for BlockError {
     }
 }
 
-/// Appends all samples of a series as framed blocks. Times ascend strictly.
-///
-/// Frame := length uvarint, payload, crc32c u32le over the series id (u64le) and the payload.
-pub(crate) fn encode_series(series: u64, samples: &SampleBuffer, out: &mut Vec<u8>) {
-    let mut payload = Vec::new();
-    let mut histograms = samples.histograms.as_slice();
-    let mut at = 0;
-    while at < samples.len() {
-        let limit = (at + BLOCK_SAMPLES_MAX).min(samples.len());
-        payload.clear();
-        if histograms.first().is_some_and(|(i, _)| *i as usize == at) {
-            let n = histograms.iter().zip(at..limit).take_while(|((i, _), want)| *i as usize == *want).count();
-            let (run, rest) = histograms.split_at(n);
-            histograms = rest;
-            encode_head(HISTOGRAMS, samples, at..at + n, &mut payload);
-            encode_histograms(run, &mut payload);
-            at += n;
-        } else {
-            let end = histograms.first().map_or(limit, |(i, _)| limit.min(*i as usize));
-            encode_head(FLOATS, samples, at..end, &mut payload);
-            encode_floats(&samples.values[at..end], &mut payload);
+/// Encodes the samples of a part, series by series.
+#[derive(Debug, Default)]
+pub(crate) struct BlockEncoder {
+    effort: Effort,
+    columns: TimeColumns,
+    payload: Vec<u8>,
+}
+
+impl BlockEncoder {
+    pub(crate) fn new(effort: Effort) -> Self {
+        Self { effort, columns: TimeColumns::new(effort), payload: Vec::new() }
+    }
+
+    /// Appends all samples of a series as framed blocks, and columns of times that they need. Times ascend strictly.
+    /// `out` is written to the file behind its first `written` bytes.
+    pub(crate) fn encode_series(&mut self, series: u64, samples: &SampleBuffer, written: u64, out: &mut Vec<u8>) {
+        let (effort, payload) = (self.effort, &mut self.payload);
+        let out_start = out.len();
+        let mut histograms = samples.histograms.as_slice();
+        let mut at = 0;
+        while at < samples.len() {
+            let limit = (at + BLOCK_SAMPLES_MAX).min(samples.len());
+            let mut run = &histograms[..0];
+            let end = match histograms.first() {
+                Some((i, _)) if *i as usize == at => {
+                    let n = histograms.iter().zip(at..limit).take_while(|((i, _), want)| *i as usize == *want).count();
+                    (run, histograms) = histograms.split_at(n);
+                    at + n
+                }
+                Some((i, _)) => limit.min(*i as usize),
+                None => limit,
+            };
+            let column = self.columns.place(&samples.times[at..end], |encoded| {
+                let place = written + (out.len() - out_start) as u64;
+                payload.clear();
+                payload.push(TIMES);
+                payload.extend_from_slice(encoded);
+                put_block(NO_SERIES, payload, out);
+                place
+            });
+            let starts = samples.starts.get(at..end).unwrap_or_default();
+            let has_starts = starts.iter().any(|s| *s != 0);
+            payload.clear();
+            let histogram_bit = if run.is_empty() { 0 } else { SHARED_HISTOGRAMS };
+            payload.push(SHARED | histogram_bit | if has_starts { SHARED_STARTS } else { 0 });
+            put_uvarint(payload, column);
+            if has_starts {
+                put_starts(starts, payload);
+            }
+            if run.is_empty() {
+                encode_floats(effort, &samples.values[at..end], payload);
+            } else {
+                encode_histograms(run, payload);
+            }
+            put_block(series, payload, out);
             at = end;
         }
-        put_uvarint(out, payload.len() as u64);
-        out.extend_from_slice(&payload);
-        out.extend_from_slice(&checksum(series, &payload).to_le_bytes());
     }
+}
+
+/// Frame := length uvarint, payload, crc32c u32le over the series id (u64le) and the payload.
+fn put_block(series: u64, payload: &[u8], out: &mut Vec<u8>) {
+    put_uvarint(out, payload.len() as u64);
+    out.extend_from_slice(payload);
+    out.extend_from_slice(&checksum(series, payload).to_le_bytes());
 }
 
 fn checksum(series: u64, payload: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&series.to_le_bytes()), payload)
 }
 
-fn encode_head(kind: u8, samples: &SampleBuffer, run: std::ops::Range<usize>, out: &mut Vec<u8>) {
-    let times = &samples.times[run.clone()];
-    let (first, last) = (times[0], times[times.len() - 1]);
-    out.push(kind);
-    put_uvarint(out, times.len() as u64);
-    put_ivarint(out, first);
-    put_uvarint(out, last.wrapping_sub(first) as u64);
-    let step = times.get(1).map_or(0, |t| t.wrapping_sub(first));
-    if times.windows(2).all(|w| w[1].wrapping_sub(w[0]) == step) {
-        out.push(TIMES_REGULAR);
-    } else {
-        out.push(TIMES_INTS);
-        encode_ints(times, out);
-    }
-    let starts = samples.starts.get(run).unwrap_or_default();
-    if starts.iter().all(|s| *s == 0) {
-        out.push(STARTS_NONE);
-        return;
-    }
-    out.push(STARTS_RUNS);
+fn put_starts(starts: &[i64], out: &mut Vec<u8>) {
     let runs: Vec<&[i64]> = starts.chunk_by(|a, b| a == b).collect();
     put_uvarint(out, runs.len() as u64);
     let mut before = 0i64;
@@ -128,6 +156,8 @@ pub(crate) struct Block<'a> {
     count: usize,
     pub(crate) min_t: i64,
     pub(crate) max_t: i64,
+    /// Times that stand in a column of their own.
+    times: Option<Reader<'a>>,
     rest: Reader<'a>,
 }
 
@@ -136,52 +166,77 @@ pub(crate) struct Block<'a> {
 pub(crate) struct Blocks<'a> {
     series: u64,
     rest: Reader<'a>,
+    file: &'a [u8],
 }
 
 impl<'a> Blocks<'a> {
-    /// `data` is what [`encode_series`] wrote for the series `series`.
+    /// `data` is what [`BlockEncoder::encode_series`] wrote for the series `series`.
     pub(crate) fn new(series: u64, data: &'a [u8]) -> Self {
-        Self { series, rest: Reader::new(data) }
+        Self { series, rest: Reader::new(data), file: &[] }
     }
 
-    fn read(&mut self) -> Result<Block<'a>, BlockError> {
-        let n = self.rest.length(1).map_err(|_| BlockError::Checksum)?;
-        let payload = self.rest.bytes(n).map_err(|_| BlockError::Checksum)?;
-        let crc = self.rest.u32().map_err(|_| BlockError::Checksum)?;
-        if crc != checksum(self.series, payload) {
-            return Err(BlockError::Checksum);
-        }
-        Block::parse(payload).map_err(BlockError::from)
+    /// Gives the file in which columns of times are found.
+    pub(crate) fn in_file(mut self, file: &'a [u8]) -> Self {
+        self.file = file;
+        self
     }
+
+    fn read(&mut self) -> Result<Option<Block<'a>>, BlockError> {
+        while !self.rest.is_empty() {
+            let (payload, crc) = get_frame(&mut self.rest)?;
+            // Columns are read when a block names them.
+            let is_column = payload.first() == Some(&TIMES);
+            if crc != checksum(if is_column { NO_SERIES } else { self.series }, payload) {
+                return Err(BlockError::Checksum);
+            }
+            if !is_column {
+                return Block::parse(payload, self.file).map(Some);
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn get_frame<'a>(from: &mut Reader<'a>) -> Result<(&'a [u8], u32), BlockError> {
+    let get = |from: &mut Reader<'a>| {
+        let n = from.length(1)?;
+        Ok((from.bytes(n)?, from.u32()?))
+    };
+    get(from).map_err(|_: DecodeError| BlockError::Checksum)
 }
 
 impl<'a> Iterator for Blocks<'a> {
     type Item = Result<Block<'a>, BlockError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.rest.is_empty() {
-            return None;
-        }
         let block = self.read();
         if block.is_err() {
             // Where the next frame begins is no longer known for certain.
             self.rest = Reader::new(&[]);
         }
-        Some(block)
+        block.transpose()
     }
 }
 
 impl<'a> Block<'a> {
-    fn parse(payload: &'a [u8]) -> Result<Self, DecodeError> {
+    fn parse(payload: &'a [u8], file: &'a [u8]) -> Result<Self, BlockError> {
         let mut rest = Reader::new(payload);
         let kind = rest.u8()?;
-        let count = rest.uvarint()?;
-        let min_t = rest.ivarint()?;
-        let max_t = min_t.wrapping_add(rest.uvarint()? as i64);
-        if count == 0 || count > BLOCK_SAMPLES_READ_MAX as u64 || max_t < min_t {
-            return Err(DecodeError);
-        }
-        Ok(Self { kind, count: count as usize, min_t, max_t, rest })
+        let mut times = None;
+        let head = if (SHARED..=SHARED_LAST).contains(&kind) {
+            let at = usize::try_from(rest.uvarint()?).map_err(|_| DecodeError)?;
+            let (column, crc) = get_frame(&mut Reader::new(file.get(at..).ok_or(DecodeError)?))?;
+            if column.first() != Some(&TIMES) || crc != checksum(NO_SERIES, column) {
+                return Err(BlockError::Checksum);
+            }
+            let mut from = Reader::new(&column[1..]);
+            let head = Head::read(&mut from, BLOCK_SAMPLES_READ_MAX)?;
+            times = Some(from);
+            head
+        } else {
+            Head::read(&mut rest, BLOCK_SAMPLES_READ_MAX)?
+        };
+        Ok(Self { kind, count: head.count, min_t: head.min_t, max_t: head.max_t, times, rest })
     }
 
     /// Number of samples.
@@ -225,32 +280,34 @@ impl<'a> Block<'a> {
     fn decode_all(&self, out: &mut SampleBuffer) -> Result<(), DecodeError> {
         let mut from = self.rest.clone();
         let start = out.times.len();
-        match from.u8()? {
-            TIMES_REGULAR => {
-                let span = self.max_t.wrapping_sub(self.min_t) as u64;
-                let step = span / (self.count as u64 - 1).max(1);
-                out.times.extend((0..self.count as u64).map(|i| self.min_t.wrapping_add(step.wrapping_mul(i) as i64)));
+        let head = Head { count: self.count, min_t: self.min_t, max_t: self.max_t };
+        let (histograms, starts) = match &self.times {
+            Some(times) => {
+                head.times(&mut times.clone(), &mut out.times)?;
+                let starts = if self.kind & SHARED_STARTS == 0 { STARTS_NONE } else { STARTS_RUNS };
+                (self.kind & SHARED_HISTOGRAMS != 0, starts)
             }
-            TIMES_INTS => decode_ints(&mut from, self.count, &mut out.times)?,
-            _ => return Err(DecodeError),
-        }
-        if out.times[start..].windows(2).any(|w| w[0] >= w[1])
-            || out.times.last() != Some(&self.max_t)
-            || out.times[start] != self.min_t
-        {
-            return Err(DecodeError);
-        }
-        self.decode_starts(&mut from, out)?;
-        match self.kind {
-            FLOATS => decode_floats(&mut from, self.count, &mut out.values),
-            HISTOGRAMS => self.decode_histograms(&mut from, start, out),
-            _ => Err(DecodeError),
+            None => {
+                head.times(&mut from, &mut out.times)?;
+                let histograms = match self.kind {
+                    FLOATS => false,
+                    HISTOGRAMS => true,
+                    _ => return Err(DecodeError),
+                };
+                (histograms, from.u8()?)
+            }
+        };
+        self.decode_starts(starts, &mut from, out)?;
+        if histograms {
+            self.decode_histograms(&mut from, start, out)
+        } else {
+            decode_floats(&mut from, self.count, &mut out.values)
         }
     }
 
-    fn decode_starts(&self, from: &mut Reader<'_>, out: &mut SampleBuffer) -> Result<(), DecodeError> {
+    fn decode_starts(&self, form: u8, from: &mut Reader<'_>, out: &mut SampleBuffer) -> Result<(), DecodeError> {
         let total = out.times.len();
-        match from.u8()? {
+        match form {
             STARTS_NONE if out.starts.is_empty() => Ok(()),
             STARTS_NONE => {
                 out.starts.resize(total, 0);

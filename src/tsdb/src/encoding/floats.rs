@@ -1,9 +1,10 @@
 //! A column of floats, lossless to the bit: NaN payloads, infinities, -0.0 and subnormals come back as they were.
 
-use super::DecodeError;
 use super::bits::{BitReader, BitWriter, XorState};
-use super::ints::{decode_ints, encode_ints};
-use super::varint::{Reader, put_uvarint};
+use super::ints::{encode_last_ints, for_each_ints, is_worth_it};
+use super::pco::{decode_pco, encode_pco};
+use super::varint::{Reader, put_float, put_uvarint};
+use super::{DecodeError, Effort};
 
 /// All values have the same bits.
 const CONSTANT: u8 = 0;
@@ -13,23 +14,28 @@ const SCALED: u8 = 1;
 const XOR: u8 = 2;
 /// Eight bytes each.
 const RAW: u8 = 3;
+/// `pco`, up to the end of what is read.
+const PCO: u8 = 4;
+/// All values have the same bits, whose zeros at the end are not written.
+const CONSTANT_SHORT: u8 = 5;
 
 const EXPONENT_MAX: usize = 15;
 const POWERS: [f64; EXPONENT_MAX + 1] =
     [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
-/// Appends `values` in the smallest of the encodings. The count is not stored.
-pub(crate) fn encode_floats(values: &[f64], out: &mut Vec<u8>) {
+/// Appends `values` in the smallest of the encodings that `effort` allows. The count is not stored. Whoever reads
+/// them back must give the reader up to the end of the column and not beyond.
+pub(crate) fn encode_floats(effort: Effort, values: &[f64], out: &mut Vec<u8>) {
     let Some(first) = values.first() else { return };
     if values.iter().all(|v| v.to_bits() == first.to_bits()) {
-        out.push(CONSTANT);
-        out.extend_from_slice(&first.to_bits().to_le_bytes());
+        out.push(CONSTANT_SHORT);
+        put_float(out, *first);
         return;
     }
     let start = out.len();
-    let scaled = encode_scaled(values, out);
-    // Below two bytes a value XOR does not win against exact integers.
+    let scaled = encode_scaled(effort, values, out);
+    // Below two bytes a value nothing else wins against exact integers.
     if scaled && out.len() - start <= values.len() * 2 {
         return;
     }
@@ -40,6 +46,12 @@ pub(crate) fn encode_floats(values: &[f64], out: &mut Vec<u8>) {
         other.push(RAW);
         for v in values {
             other.extend_from_slice(&v.to_bits().to_le_bytes());
+        }
+    }
+    if effort == Effort::Merged {
+        let mut packed = vec![PCO];
+        if encode_pco(values, &mut packed) && is_worth_it(packed.len(), other.len()) {
+            other = packed;
         }
     }
     if !scaled || other.len() < out.len() - start {
@@ -80,6 +92,16 @@ pub(crate) fn decode_floats(from: &mut Reader<'_>, count: usize, out: &mut Vec<f
             out.extend(data.chunks_exact(8).map(|c| f64::from_le_bytes(c.try_into().expect("chunks of eight bytes"))));
             Ok(())
         }
+        PCO => {
+            let data = from.bytes(from.rest().len())?;
+            out.reserve(count);
+            decode_pco(data, count, |piece| out.extend_from_slice(piece))
+        }
+        CONSTANT_SHORT => {
+            let v = from.float()?;
+            out.resize(out.len() + count, v);
+            Ok(())
+        }
         _ => Err(DecodeError),
     }
 }
@@ -92,8 +114,8 @@ fn encode_xor(values: &[f64], out: &mut Vec<u8>) {
         state.put(&mut bits, *v);
     }
     out.push(XOR);
-    put_uvarint(out, bits.bytes().len() as u64);
-    out.extend_from_slice(bits.bytes());
+    put_uvarint(out, bits.len() as u64);
+    bits.append_to(out);
 }
 
 /// The whole number that stands for `v` at this exponent, if it gives back `v` bit for bit.
@@ -105,7 +127,7 @@ fn scale(v: f64, exponent: usize) -> Option<i64> {
 }
 
 /// scaled := exponent u8, outliers uvarint, (distance uvarint, bits u64le)*, integers
-fn encode_scaled(values: &[f64], out: &mut Vec<u8>) -> bool {
+fn encode_scaled(effort: Effort, values: &[f64], out: &mut Vec<u8>) -> bool {
     let outliers_max = 1 + values.len() / 16;
     let mut exponent = 0;
     let mut misses = 0;
@@ -147,7 +169,7 @@ fn encode_scaled(values: &[f64], out: &mut Vec<u8>) -> bool {
         before = i;
         out.extend_from_slice(&values[i].to_bits().to_le_bytes());
     }
-    encode_ints(&ints, out);
+    encode_last_ints(effort, &ints, out);
     true
 }
 
@@ -159,13 +181,12 @@ fn decode_scaled(from: &mut Reader<'_>, count: usize, out: &mut Vec<f64>) -> Res
         from.uvarint()?;
         from.u64()?;
     }
-    let mut ints = Vec::new();
-    decode_ints(from, count, &mut ints)?;
     let start = out.len();
+    out.reserve(count);
     if power == 1.0 {
-        out.extend(ints.iter().map(|m| *m as f64));
+        for_each_ints(from, count, |piece| out.extend(piece.iter().map(|m| *m as f64)))?;
     } else {
-        out.extend(ints.iter().map(|m| *m as f64 / power));
+        for_each_ints(from, count, |piece| out.extend(piece.iter().map(|m| *m as f64 / power)))?;
     }
     let mut at = 0usize;
     for _ in 0..outliers {

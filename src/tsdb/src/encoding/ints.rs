@@ -1,108 +1,202 @@
 //! A column of integers: the values, their differences or the differences of those, bit-packed in groups with
-//! outliers kept apart ("patched frame of reference").
+//! outliers kept apart ("patched frame of reference"); what is left over from a straight line; or `pco`.
 
-use super::DecodeError;
-use super::varint::{Reader, put_ivarint, put_uvarint};
+use super::pco::{decode_pco, encode_pco};
+use super::unpack::{GROUP, unpack};
+use super::varint::{Reader, put_ivarint, put_uvarint, zigzag};
+use super::{DecodeError, Effort};
 
-const GROUP: usize = 128;
 const PLAIN: u8 = 0;
 const DELTA: u8 = 1;
 const DELTA2: u8 = 2;
+/// `pco`, up to the end of what is read; only in places where nothing follows.
+const PCO: u8 = 3;
+const LINE: u8 = 4;
 
-/// Appends `values` in the smallest of the three forms. The count is not stored. All arithmetic wraps, so that
+/// Shorter columns are not tried with `pco`: it describes the column before it pays.
+const PCO_COUNT_MIN: usize = 48;
+
+/// How the groups of a column are to be written, and the bytes that takes.
+struct Packing {
+    form: u8,
+    heads: [i64; 2],
+    head_count: usize,
+    plans: Vec<Plan>,
+    bytes: usize,
+}
+
+impl Packing {
+    fn new(form: u8, heads: &[i64], tail: &[i64]) -> Self {
+        let mut kept = [0; 2];
+        kept[..heads.len()].copy_from_slice(heads);
+        let plans: Vec<Plan> = tail.chunks(GROUP).map(Plan::of).collect();
+        let head_bytes: usize = heads.iter().map(|h| uvarint_bytes(zigzag(*h))).sum();
+        let bytes = 1 + head_bytes + plans.iter().map(|p| p.bytes).sum::<usize>();
+        Self { form, heads: kept, head_count: heads.len(), plans, bytes }
+    }
+
+    fn write(&self, tail: &[i64], out: &mut Vec<u8>) {
+        out.push(self.form);
+        for h in &self.heads[..self.head_count] {
+            put_ivarint(out, *h);
+        }
+        for (group, plan) in tail.chunks(GROUP).zip(&self.plans) {
+            plan.write(group, out);
+        }
+    }
+}
+
+/// Appends `values` in the smallest of the packed forms. The count is not stored. All arithmetic wraps, so that
 /// every column has an encoding.
 pub(crate) fn encode_ints(values: &[i64], out: &mut Vec<u8>) {
-    let start = out.len();
+    let Some(first) = values.first() else {
+        out.push(DELTA);
+        return;
+    };
     let mut deltas = Vec::with_capacity(values.len());
     deltas.extend(values.windows(2).map(|w| w[1].wrapping_sub(w[0])));
-    encode_as(DELTA, &values[..values.len().min(1)], &deltas, out);
-    if deltas.is_empty() {
-        return;
+    let delta = Packing::new(DELTA, &[*first], &deltas);
+    let Some(first_delta) = deltas.first().copied() else { return delta.write(&deltas, out) };
+    if deltas.iter().all(|d| *d == first_delta) {
+        return delta.write(&deltas, out);
     }
-    if deltas.iter().all(|d| *d == deltas[0]) {
-        return;
+    let plain = Packing::new(PLAIN, &[], values);
+    let mut deltas2 = Vec::with_capacity(deltas.len());
+    deltas2.extend(deltas.windows(2).map(|w| w[1].wrapping_sub(w[0])));
+    let delta2 = Packing::new(DELTA2, &[*first, first_delta], &deltas2);
+    // Of equals the one that decodes faster.
+    if plain.bytes <= delta.bytes && plain.bytes <= delta2.bytes {
+        plain.write(values, out);
+    } else if delta.bytes <= delta2.bytes {
+        delta.write(&deltas, out);
+    } else {
+        delta2.write(&deltas2, out);
     }
-    let mut other = Vec::with_capacity(out.len() - start);
-    encode_as(PLAIN, &[], values, &mut other);
-    keep_smaller(out, start, &other);
-    let first_delta = deltas[0];
-    let mut before = deltas[0];
-    for d in &mut deltas[1..] {
-        let now = *d;
-        *d = now.wrapping_sub(before);
-        before = now;
-    }
-    other.clear();
-    encode_as(DELTA2, &[values[0], first_delta], &deltas[1..], &mut other);
-    keep_smaller(out, start, &other);
 }
 
-fn keep_smaller(out: &mut Vec<u8>, start: usize, other: &[u8]) {
-    if other.len() < out.len() - start {
+/// Appends `values` in the smallest form that `effort` allows. Whoever reads them back must give the reader up to
+/// the end of the column and not beyond.
+pub(crate) fn encode_last_ints(effort: Effort, values: &[i64], out: &mut Vec<u8>) {
+    let start = out.len();
+    encode_ints(values, out);
+    let packed = out.len() - start;
+    // Less than a bit a value: there is nothing to be won.
+    if effort == Effort::Merged && values.len() >= PCO_COUNT_MIN && packed > values.len() / 8 {
+        let mut other = vec![PCO];
+        if encode_pco(values, &mut other) && is_worth_it(other.len(), packed) {
+            out.truncate(start);
+            out.extend_from_slice(&other);
+        }
+    }
+}
+
+/// Whether `pco` saves enough for the longer time that it takes to read.
+pub(crate) fn is_worth_it(pco: usize, packed: usize) -> bool {
+    pco + pco / 32 < packed
+}
+
+/// As [`encode_last_ints`], with the straight line as a further form: for times, which leave a grid by little.
+pub(crate) fn encode_times(effort: Effort, times: &[i64], out: &mut Vec<u8>) {
+    let start = out.len();
+    encode_last_ints(effort, times, out);
+    let [first, .., last] = times else { return };
+    let step = (i128::from(*last) - i128::from(*first)) / (times.len() as i128 - 1);
+    let Ok(step) = i64::try_from(step) else { return };
+    let rest: Vec<i64> = times.iter().zip(0..).map(|(t, i)| t.wrapping_sub(on_line(*first, step, i))).collect();
+    let line = Packing::new(LINE, &[*first, step], &rest);
+    if line.bytes < out.len() - start {
         out.truncate(start);
-        out.extend_from_slice(other);
+        line.write(&rest, out);
     }
 }
 
-fn encode_as(form: u8, heads: &[i64], tail: &[i64], out: &mut Vec<u8>) {
-    out.push(form);
-    for h in heads {
-        put_ivarint(out, *h);
-    }
-    for group in tail.chunks(GROUP) {
-        encode_group(group, out);
-    }
+fn on_line(first: i64, step: i64, i: i64) -> i64 {
+    first.wrapping_add(step.wrapping_mul(i))
 }
 
 /// group := width u8, outliers u8, base ivarint, packed bits, (position u8, high bits uvarint)*
-fn encode_group(group: &[i64], out: &mut Vec<u8>) {
-    let mut sorted = [0i64; GROUP];
-    let sorted = &mut sorted[..group.len()];
-    sorted.copy_from_slice(group);
-    sorted.sort_unstable();
-    let (mut base, mut width) = (sorted[0], 0);
-    let mut best = usize::MAX;
-    for candidate in [0, 1, group.len() / 16, group.len() / 8] {
-        let candidate = sorted[candidate.min(group.len() - 1)];
-        let (w, cost) = best_width(group, candidate);
-        if cost < best {
-            (best, base, width) = (cost, candidate, w);
+#[derive(Debug, Clone, Copy)]
+struct Plan {
+    base: i64,
+    width: u32,
+    outliers: usize,
+    bytes: usize,
+}
+
+impl Plan {
+    fn of(group: &[i64]) -> Self {
+        let min = group.iter().copied().min().unwrap_or(0);
+        let max = group.iter().copied().max().unwrap_or(0);
+        let widest = bits_of(max.wrapping_sub(min) as u64);
+        if widest == 0 {
+            return Self { base: min, width: 0, outliers: 0, bytes: 2 + uvarint_bytes(zigzag(min)) };
         }
+        let mut low = 0;
+        let mut best = Self::with_base(group, min, &mut low);
+        // Outliers below the others are only there when few values are near the smallest one.
+        if low <= group.len() / 8 && widest > 1 {
+            let mut sorted = [0i64; GROUP];
+            let sorted = &mut sorted[..group.len()];
+            sorted.copy_from_slice(group);
+            sorted.sort_unstable();
+            for at in [1, group.len() / 16, group.len() / 8] {
+                let candidate = Self::with_base(group, sorted[at.min(group.len() - 1)], &mut low);
+                if candidate.bytes < best.bytes {
+                    best = candidate;
+                }
+            }
+        }
+        best
     }
-    let outliers = group.iter().filter(|v| bits_of(v.wrapping_sub(base) as u64) > width).count();
-    out.push(width as u8);
-    out.push(outliers as u8);
-    put_ivarint(out, base);
-    pack(group.iter().map(|v| v.wrapping_sub(base) as u64), width, out);
-    if outliers > 0 {
-        for (i, v) in group.iter().enumerate() {
-            let offset = v.wrapping_sub(base) as u64;
-            if bits_of(offset) > width {
-                out.push(i as u8);
-                put_uvarint(out, offset >> width);
+
+    /// The best width with this base; `low` becomes the number of values in the lowest quarter of the widest width.
+    fn with_base(group: &[i64], base: i64, low: &mut usize) -> Self {
+        let mut counts = [0u8; 65];
+        for v in group {
+            counts[bits_of(v.wrapping_sub(base) as u64) as usize] += 1;
+        }
+        let widest = counts.iter().rposition(|c| *c > 0).unwrap_or(0) as u32;
+        *low = counts[..(widest as usize).saturating_sub(1)].iter().map(|c| usize::from(*c)).sum();
+        let head = 2 + uvarint_bytes(zigzag(base));
+        let packed = |width: u32| head + (group.len() * width as usize).div_ceil(8);
+        let mut best = Self { base, width: widest, outliers: 0, bytes: packed(widest) };
+        let mut outliers = 0;
+        for width in (0..widest).rev() {
+            outliers += usize::from(counts[width as usize + 1]);
+            // Each takes two bytes at least, which is more than the bits of all widths that are left.
+            if outliers * 2 > group.len() * (width as usize + 1) / 8 + 1 {
+                break;
+            }
+            let patches: usize = (width + 1..=widest)
+                .map(|bits| usize::from(counts[bits as usize]) * (1 + (bits - width).div_ceil(7) as usize))
+                .sum();
+            let bytes = packed(width) + patches;
+            if bytes < best.bytes {
+                best = Self { base, width, outliers, bytes };
+            }
+        }
+        best
+    }
+
+    fn write(&self, group: &[i64], out: &mut Vec<u8>) {
+        out.push(self.width as u8);
+        out.push(self.outliers as u8);
+        put_ivarint(out, self.base);
+        pack(group.iter().map(|v| v.wrapping_sub(self.base) as u64), self.width, out);
+        if self.outliers > 0 {
+            for (i, v) in group.iter().enumerate() {
+                let offset = v.wrapping_sub(self.base) as u64;
+                if bits_of(offset) > self.width {
+                    out.push(i as u8);
+                    put_uvarint(out, offset >> self.width);
+                }
             }
         }
     }
 }
 
-/// The bit width that makes the group smallest with this base, and the bytes it takes.
-fn best_width(group: &[i64], base: i64) -> (u32, usize) {
-    let mut counts = [0u32; 65];
-    for v in group {
-        counts[bits_of(v.wrapping_sub(base) as u64) as usize] += 1;
-    }
-    let widest = counts.iter().rposition(|c| *c > 0).unwrap_or(0) as u32;
-    let mut best = (widest, (group.len() * widest as usize).div_ceil(8));
-    for width in 0..widest {
-        let mut bytes = (group.len() * width as usize).div_ceil(8);
-        for bits in width + 1..=widest {
-            bytes += counts[bits as usize] as usize * (1 + (bits - width).div_ceil(7) as usize);
-        }
-        if bytes < best.1 {
-            best = (width, bytes);
-        }
-    }
-    best
+fn uvarint_bytes(v: u64) -> usize {
+    (bits_of(v).max(1)).div_ceil(7) as usize
 }
 
 fn bits_of(v: u64) -> u32 {
@@ -110,110 +204,124 @@ fn bits_of(v: u64) -> u32 {
 }
 
 /// Packs the low `width` bits of each value, least significant bit first.
-fn pack(values: impl Iterator<Item = u64>, width: u32, out: &mut Vec<u8>) {
+fn pack(values: impl ExactSizeIterator<Item = u64>, width: u32, out: &mut Vec<u8>) {
     if width == 0 {
         return;
     }
+    let end = out.len() + (values.len() * width as usize).div_ceil(8);
     let mask = u64::MAX >> (64 - width);
-    let (mut acc, mut filled) = (0u128, 0u32);
+    let (mut acc, mut filled) = (0u64, 0u32);
     for v in values {
-        acc |= u128::from(v & mask) << filled;
+        let v = v & mask;
+        acc |= v << filled;
         filled += width;
-        while filled >= 8 {
-            out.push(acc as u8);
-            acc >>= 8;
-            filled -= 8;
+        if filled >= 64 {
+            out.extend_from_slice(&acc.to_le_bytes());
+            filled -= 64;
+            // What of the value did not fit; all of it did when nothing is left over.
+            acc = if filled == 0 { 0 } else { v >> (width - filled) };
         }
     }
-    if filled > 0 {
-        out.push(acc as u8);
-    }
+    out.extend_from_slice(&acc.to_le_bytes()[..filled.div_ceil(8) as usize]);
+    debug_assert_eq!(out.len(), end, "packed values fill what they should");
 }
 
 /// Appends `count` integers to `out`.
+#[cfg(test)]
 pub(crate) fn decode_ints(from: &mut Reader<'_>, count: usize, out: &mut Vec<i64>) -> Result<(), DecodeError> {
+    for_each_ints(from, count, |piece| out.extend_from_slice(piece))
+}
+
+/// Hands `count` integers to `each` in pieces of at most 256.
+pub(crate) fn for_each_ints(
+    from: &mut Reader<'_>,
+    count: usize,
+    mut each: impl FnMut(&mut [i64]),
+) -> Result<(), DecodeError> {
     let form = from.u8()?;
     if count == 0 {
         return Ok(());
     }
-    let start = out.len();
     match form {
-        PLAIN => decode_groups(from, count, out),
+        PLAIN => for_each_group(from, count, each),
         DELTA => {
             let mut last = from.ivarint()?;
-            out.push(last);
-            decode_groups(from, count - 1, out)?;
-            for v in &mut out[start + 1..] {
-                last = last.wrapping_add(*v);
-                *v = last;
-            }
-            Ok(())
+            each(&mut [last]);
+            for_each_group(from, count - 1, |group| {
+                for v in group.iter_mut() {
+                    last = last.wrapping_add(*v);
+                    *v = last;
+                }
+                each(group);
+            })
         }
         DELTA2 => {
             let mut last = from.ivarint()?;
-            out.push(last);
+            each(&mut [last]);
             if count == 1 {
                 return Ok(());
             }
             let mut delta = from.ivarint()?;
             last = last.wrapping_add(delta);
-            out.push(last);
-            decode_groups(from, count - 2, out)?;
-            for v in &mut out[start + 2..] {
-                delta = delta.wrapping_add(*v);
-                last = last.wrapping_add(delta);
-                *v = last;
-            }
-            Ok(())
+            each(&mut [last]);
+            for_each_group(from, count - 2, |group| {
+                for v in group.iter_mut() {
+                    delta = delta.wrapping_add(*v);
+                    last = last.wrapping_add(delta);
+                    *v = last;
+                }
+                each(group);
+            })
+        }
+        PCO => {
+            let data = from.bytes(from.rest().len())?;
+            decode_pco(data, count, each)
+        }
+        LINE => {
+            let (mut at, step) = (from.ivarint()?, from.ivarint()?);
+            for_each_group(from, count, |group| {
+                for v in group.iter_mut() {
+                    *v = v.wrapping_add(at);
+                    at = at.wrapping_add(step);
+                }
+                each(group);
+            })
         }
         _ => Err(DecodeError),
     }
 }
 
-fn decode_groups(from: &mut Reader<'_>, count: usize, out: &mut Vec<i64>) -> Result<(), DecodeError> {
+fn for_each_group(from: &mut Reader<'_>, count: usize, mut each: impl FnMut(&mut [i64])) -> Result<(), DecodeError> {
     // A group of nothing but its head takes three bytes: a count that cannot be true allocates nothing.
     if count.div_ceil(GROUP).saturating_mul(3) > from.rest().len() {
         return Err(DecodeError);
     }
-    out.reserve(count);
+    let mut group = [0i64; GROUP];
     let mut left = count;
     while left > 0 {
         let n = left.min(GROUP);
-        decode_group(from, n, out)?;
+        decode_group(from, n, &mut group)?;
+        each(&mut group[..n]);
         left -= n;
     }
     Ok(())
 }
 
-fn decode_group(from: &mut Reader<'_>, n: usize, out: &mut Vec<i64>) -> Result<(), DecodeError> {
+/// Decodes the next group of `n` values into the front of `out`; what stands behind is not specified.
+fn decode_group(from: &mut Reader<'_>, n: usize, out: &mut [i64; GROUP]) -> Result<(), DecodeError> {
     let width = u32::from(from.u8()?);
     let outliers = from.u8()?;
     let base = from.ivarint()?;
     if width > 64 {
         return Err(DecodeError);
     }
-    let start = out.len();
-    if width == 0 {
-        out.resize(start + n, base);
+    let packed = from.bytes((n * width as usize).div_ceil(8))?;
+    if n == GROUP {
+        unpack(packed, width, base, out);
     } else {
-        let packed = from.bytes((n * width as usize).div_ceil(8))?;
-        // Sixteen bytes of zeros behind the packed ones let every value be read as one whole word.
-        let mut padded = [0u8; GROUP * 8 + 16];
+        let mut padded = [0u8; GROUP * 8];
         padded[..packed.len()].copy_from_slice(packed);
-        let mask = u64::MAX >> (64 - width);
-        if width <= 56 {
-            out.extend((0..n).map(|i| {
-                let bit = i * width as usize;
-                base.wrapping_add(((word(&padded, bit >> 3) >> (bit & 7)) & mask) as i64)
-            }));
-        } else {
-            out.extend((0..n).map(|i| {
-                let bit = i * width as usize;
-                let (low, high) = (word(&padded, bit >> 3), word(&padded, (bit >> 3) + 8));
-                let both = u128::from(high) << 64 | u128::from(low);
-                base.wrapping_add(((both >> (bit & 7)) as u64 & mask) as i64)
-            }));
-        }
+        unpack(&padded[..GROUP / 8 * width as usize], width, base, out);
     }
     for _ in 0..outliers {
         let i = usize::from(from.u8()?);
@@ -221,11 +329,7 @@ fn decode_group(from: &mut Reader<'_>, n: usize, out: &mut Vec<i64>) -> Result<(
         if i >= n || width == 64 || high.leading_zeros() < width {
             return Err(DecodeError);
         }
-        out[start + i] = out[start + i].wrapping_add((high << width) as i64);
+        out[i] = out[i].wrapping_add((high << width) as i64);
     }
     Ok(())
-}
-
-fn word(bytes: &[u8; GROUP * 8 + 16], at: usize) -> u64 {
-    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("the slice has eight bytes"))
 }

@@ -66,7 +66,7 @@ impl FloatChunk {
         if self.count == 0 || !range.overlaps(self.first_t, self.last_t) {
             return Ok(());
         }
-        let mut bits = BitReader::new(self.bits.bytes());
+        let mut bits = self.bits.reader();
         let (mut t, mut delta) = (self.first_t, 0i64);
         let mut value = f64::from_bits(bits.get(64)?);
         let mut xor = XorState::starting_at(value);
@@ -104,10 +104,11 @@ fn put_time(bits: &mut BitWriter, dod: i64) {
             let ones = class as u32 + 1;
             if ones == 4 {
                 bits.put(0b1111, 4);
+                bits.put(zigzag, *width);
             } else {
-                bits.put((1 << (ones + 1)) - 2, ones + 1);
+                let code: u64 = (1 << (ones + 1)) - 2;
+                bits.put(code << *width | zigzag, ones + 1 + *width);
             }
-            bits.put(zigzag, *width);
             return;
         }
     }

@@ -101,6 +101,11 @@ impl Row {
         (chunk.heap_bytes() as isize - before as isize, is_new)
     }
 
+    /// Reads a little of what [`Row::push`] will touch. The value means nothing.
+    pub(crate) fn warm(&self) -> i64 {
+        self.days.last().map_or(0, |d| d.day ^ d.floats.last_t())
+    }
+
     /// Appends the samples of the range to `out`, days in order.
     pub(crate) fn read(&self, range: TimeRange, out: &mut SampleBuffer) -> Result<(), DecodeError> {
         let mut days: Vec<&DayChunk> = self.days.iter().collect();

@@ -3,8 +3,9 @@
 use crate::encoding::DecodeError;
 use crate::encoding::varint::{Reader, put_ivarint, put_text, put_uvarint};
 
-/// Format version of `index` and `blocks`, and [`trefoil_parts::PartMeta::format`].
-pub(crate) const VERSION: u16 = 1;
+/// Format version of `index` and `blocks` that is written, and [`trefoil_parts::PartMeta::format`]; all before it are
+/// read.
+pub(crate) const VERSION: u16 = 2;
 /// Name of the index file in a part.
 pub(crate) const INDEX_FILE: &str = "index";
 /// Name of the file of blocks in a part.
@@ -126,7 +127,9 @@ pub(crate) fn check_blocks_header(file: &[u8]) -> Result<(), DecodeError> {
 }
 
 fn check_header(file: &[u8], magic: &[u8; 6]) -> Result<(), DecodeError> {
-    if file.get(..HEADER_BYTES) == Some(&header(magic)[..]) { Ok(()) } else { Err(DecodeError) }
+    let mut from = Reader::new(file.get(..HEADER_BYTES).ok_or(DecodeError)?);
+    let known = from.bytes(magic.len())? == magic && (1..=VERSION).map(u16::to_le_bytes).any(|v| v == from.rest());
+    if known { Ok(()) } else { Err(DecodeError) }
 }
 
 impl Contents {

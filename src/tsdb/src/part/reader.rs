@@ -18,6 +18,8 @@ use crate::encoding::varint::Reader;
 use crate::matching::{LabelIndex, VALUES_PER_CHECK, Wanted};
 use crate::metrics;
 
+mod verify;
+
 const PAGE_BYTES_MAX: usize = 64 << 20;
 
 /// An open part.
@@ -218,7 +220,8 @@ impl PartReader {
         };
         let data = usize::try_from(extent.start).ok().zip(usize::try_from(extent.end).ok());
         let data = data.filter(|(start, _)| *start >= HEADER_BYTES).and_then(|(a, b)| self.blocks.get(a..b));
-        for block in Blocks::new(id.0, data.ok_or_else(|| corrupt("is not in the file"))?) {
+        let blocks = Blocks::new(id.0, data.ok_or_else(|| corrupt("is not in the file"))?).in_file(&self.blocks);
+        for block in blocks {
             let block = block.map_err(|e| match e {
                 BlockError::Checksum => corrupt("fails its checksum"),
                 BlockError::Content => corrupt("has an unknown encoding"),

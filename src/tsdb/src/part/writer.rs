@@ -6,7 +6,8 @@ use trefoil_model::{Labels, SampleBuffer, SeriesId, time::DAY_MS};
 
 use super::layout::{Contents, Extent, NameEntry, PAGE_ROWS, index_header};
 use super::postings::put_postings;
-use crate::encoding::block::encode_series;
+use crate::encoding::Effort;
+use crate::encoding::block::BlockEncoder;
 use crate::encoding::varint::put_uvarint;
 
 /// Pages of labels below this size are not worth compressing.
@@ -30,12 +31,20 @@ pub(crate) struct PartBuilder {
     samples: u64,
     min_t: i64,
     max_t: i64,
+    encoder: BlockEncoder,
 }
 
 impl PartBuilder {
     /// `blocks_offset` is where the first block will stand in the file of blocks.
     pub(crate) fn new(day: i64, blocks_offset: usize) -> Self {
-        Self { day, rows: Vec::new(), offset: blocks_offset as u64, samples: 0, min_t: i64::MAX, max_t: i64::MIN }
+        let encoder = BlockEncoder::default();
+        let offset = blocks_offset as u64;
+        Self { day, rows: Vec::new(), offset, samples: 0, min_t: i64::MAX, max_t: i64::MIN, encoder }
+    }
+
+    /// What goes into the encoding of the series that follow; [`Effort::Fresh`] when nobody says.
+    pub(crate) fn set_effort(&mut self, effort: Effort) {
+        self.encoder = BlockEncoder::new(effort);
     }
 
     /// Number of series so far.
@@ -59,7 +68,7 @@ impl PartBuilder {
         let (Some(first), Some(last)) = (samples.times.first(), samples.times.last()) else { return };
         debug_assert!(self.rows.last().is_none_or(|r| r.labels < labels), "series come in the order of their labels");
         let before = blocks.len();
-        encode_series(id.0, samples, blocks);
+        self.encoder.encode_series(id.0, samples, self.offset, blocks);
         let day_start = self.day * DAY_MS;
         let within = |t: i64| u32::try_from(t - day_start).expect("samples are of the part's day");
         self.rows.push(RowInfo { id, labels, offset: self.offset, first: within(*first), last: within(*last) });

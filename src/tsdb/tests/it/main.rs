@@ -7,5 +7,7 @@ mod fixture;
 mod guard;
 mod model;
 mod regex;
+mod scale;
+mod snapshot;
 mod store;
 mod support;

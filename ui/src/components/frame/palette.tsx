@@ -19,6 +19,7 @@ const PAGES: readonly Entry[] = [
   ["Dashboards", "/dashboards"],
   ["Alerts", "/alerts"],
   ["Status", "/status"],
+  ["Cardinality", "/status/cardinality"],
 ].map(([title = "", path = ""]) => ({ id: path, title, kind: "page", path }));
 
 export function Palette({ onClose }: { onClose: () => void }) {

@@ -1,0 +1,292 @@
+//! Remote write 1.0 as a sender: batches become `prometheus.WriteRequest`s in snappy, sent one after the other, so that
+//! the receiver sets the pace. Start timestamps have no place in this version and are left out.
+
+use std::time::Duration;
+
+use prost::Message;
+use reqwest::StatusCode;
+use trefoil_model::{CounterResetHint, FloatHistogram, HistogramSpan, Labels, MetricBatch, SampleBuffer, WriteReport};
+
+use crate::error::TransferError;
+use crate::export::{ExportReport, Exporter};
+use crate::import::BatchSink;
+
+/// Samples in a request.
+const REQUEST_SAMPLES: usize = 20_000;
+/// Attempts before a request is given up, with waits of 1, 2, 4 ... seconds, 30 at most.
+const ATTEMPTS: u32 = 8;
+const WAIT_MAX: Duration = Duration::from_secs(30);
+
+#[derive(Clone, PartialEq, Message)]
+struct WriteRequest {
+    #[prost(message, repeated, tag = "1")]
+    timeseries: Vec<TimeSeries>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TimeSeries {
+    #[prost(message, repeated, tag = "1")]
+    labels: Vec<Label>,
+    #[prost(message, repeated, tag = "2")]
+    samples: Vec<Sample>,
+    #[prost(message, repeated, tag = "3")]
+    exemplars: Vec<ExemplarMessage>,
+    #[prost(message, repeated, tag = "4")]
+    histograms: Vec<Histogram>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Label {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(string, tag = "2")]
+    value: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Sample {
+    #[prost(double, tag = "1")]
+    value: f64,
+    #[prost(int64, tag = "2")]
+    timestamp: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ExemplarMessage {
+    #[prost(message, repeated, tag = "1")]
+    labels: Vec<Label>,
+    #[prost(double, tag = "2")]
+    value: f64,
+    #[prost(int64, tag = "3")]
+    timestamp: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Histogram {
+    #[prost(uint64, optional, tag = "1")]
+    count_int: Option<u64>,
+    #[prost(double, optional, tag = "2")]
+    count_float: Option<f64>,
+    #[prost(double, tag = "3")]
+    sum: f64,
+    #[prost(sint32, tag = "4")]
+    schema: i32,
+    #[prost(double, tag = "5")]
+    zero_threshold: f64,
+    #[prost(uint64, optional, tag = "6")]
+    zero_count_int: Option<u64>,
+    #[prost(double, optional, tag = "7")]
+    zero_count_float: Option<f64>,
+    #[prost(message, repeated, tag = "8")]
+    negative_spans: Vec<Span>,
+    #[prost(sint64, repeated, tag = "9")]
+    negative_deltas: Vec<i64>,
+    #[prost(double, repeated, tag = "10")]
+    negative_counts: Vec<f64>,
+    #[prost(message, repeated, tag = "11")]
+    positive_spans: Vec<Span>,
+    #[prost(sint64, repeated, tag = "12")]
+    positive_deltas: Vec<i64>,
+    #[prost(double, repeated, tag = "13")]
+    positive_counts: Vec<f64>,
+    #[prost(int32, tag = "14")]
+    reset_hint: i32,
+    #[prost(int64, tag = "15")]
+    timestamp: i64,
+    #[prost(double, repeated, tag = "16")]
+    custom_values: Vec<f64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Span {
+    #[prost(sint32, tag = "1")]
+    offset: i32,
+    #[prost(uint32, tag = "2")]
+    length: u32,
+}
+
+impl Histogram {
+    fn of(timestamp: i64, h: &FloatHistogram) -> Self {
+        let spans = |s: &[HistogramSpan]| s.iter().map(|s| Span { offset: s.offset, length: s.length }).collect();
+        let deltas = |counts: &[f64]| {
+            let mut before = 0i64;
+            counts.iter().map(|c| (*c as i64).wrapping_sub(std::mem::replace(&mut before, *c as i64))).collect()
+        };
+        let mut out = Self {
+            sum: h.sum,
+            schema: h.schema,
+            zero_threshold: h.zero_threshold,
+            negative_spans: spans(&h.negative_spans),
+            positive_spans: spans(&h.positive_spans),
+            reset_hint: match h.counter_reset_hint {
+                CounterResetHint::Unknown => 0,
+                CounterResetHint::CounterReset => 1,
+                CounterResetHint::NotCounterReset => 2,
+                CounterResetHint::Gauge => 3,
+            },
+            timestamp,
+            custom_values: h.custom_values.clone(),
+            ..Self::default()
+        };
+        if h.integer {
+            (out.count_int, out.zero_count_int) = (Some(h.count as u64), Some(h.zero_count as u64));
+            out.negative_deltas = deltas(&h.negative_buckets);
+            out.positive_deltas = deltas(&h.positive_buckets);
+        } else {
+            (out.count_float, out.zero_count_float) = (Some(h.count), Some(h.zero_count));
+            out.negative_counts = h.negative_buckets.clone();
+            out.positive_counts = h.positive_buckets.clone();
+        }
+        out
+    }
+}
+
+fn labels_of(labels: &Labels) -> Vec<Label> {
+    labels.iter().map(|(n, v)| Label { name: n.to_owned(), value: v.to_owned() }).collect()
+}
+
+/// Where and how to send.
+#[derive(Debug, Clone)]
+pub struct Sender {
+    /// The client, with its certificates and time limits.
+    pub client: reqwest::Client,
+    /// The whole URL, for example `http://host:9090/api/v1/write`.
+    pub url: String,
+    /// Value of the Authorization header.
+    pub authorization: Option<String>,
+    /// The runtime on which requests run; calls come from threads that may block.
+    pub runtime: tokio::runtime::Handle,
+}
+
+impl Sender {
+    fn send(&self, request: &WriteRequest) -> Result<(), TransferError> {
+        let plain = request.encode_to_vec();
+        let fail = |reason: String| TransferError::Http { url: self.url.clone(), reason };
+        let body = snap::raw::Encoder::new().compress_vec(&plain).map_err(|e| fail(e.to_string()))?;
+        let mut wait = Duration::from_secs(1);
+        for attempt in 1.. {
+            let reason = match self.runtime.block_on(self.post(body.clone())) {
+                Ok((status, _)) if status.is_success() => return Ok(()),
+                Ok((status, text)) => {
+                    let reason = format!("{status}: {}", text.trim());
+                    // What the receiver will never take is not sent again.
+                    if !status.is_server_error() && status != StatusCode::TOO_MANY_REQUESTS {
+                        return Err(fail(reason));
+                    }
+                    reason
+                }
+                Err(reason) => reason,
+            };
+            if attempt >= ATTEMPTS {
+                return Err(fail(format!("{reason} (after {attempt} attempts)")));
+            }
+            self.runtime.block_on(tokio::time::sleep(wait));
+            wait = (wait * 2).min(WAIT_MAX);
+        }
+        unreachable!("the loop ends by the number of attempts")
+    }
+
+    async fn post(&self, body: Vec<u8>) -> Result<(StatusCode, String), String> {
+        let mut request = self
+            .client
+            .post(&self.url)
+            .header("content-type", "application/x-protobuf")
+            .header("content-encoding", "snappy")
+            .header("x-prometheus-remote-write-version", "0.1.0")
+            .body(body);
+        if let Some(value) = &self.authorization {
+            request = request.header("authorization", value);
+        }
+        // The cause is what helps: "connection refused" is two levels down.
+        let text = |e: reqwest::Error| {
+            let mut text = e.to_string();
+            let mut cause = std::error::Error::source(&e);
+            while let Some(e) = cause {
+                text = format!("{text}: {e}");
+                cause = e.source();
+            }
+            text
+        };
+        let response = request.send().await.map_err(text)?;
+        let status = response.status();
+        let body = response.text().await.map_err(text)?;
+        Ok((status, body.chars().take(500).collect()))
+    }
+}
+
+impl BatchSink for Sender {
+    fn write(&mut self, batch: MetricBatch) -> Result<WriteReport, TransferError> {
+        let accepted = batch.sample_count() as u64;
+        let mut series: Vec<TimeSeries> =
+            batch.series.iter().map(|l| TimeSeries { labels: labels_of(l), ..TimeSeries::default() }).collect();
+        for f in &batch.floats {
+            series[f.series as usize].samples.push(Sample { value: f.value, timestamp: f.t_ms });
+        }
+        for h in &batch.histograms {
+            series[h.series as usize].histograms.push(Histogram::of(h.t_ms, &h.value));
+        }
+        for e in &batch.exemplars {
+            let labels = labels_of(&e.labels);
+            series[e.series as usize].exemplars.push(ExemplarMessage { labels, value: e.value, timestamp: e.t_ms });
+        }
+        let mut request = Requests { sender: self, request: WriteRequest::default(), samples: 0 };
+        series.into_iter().try_for_each(|s| request.add(s))?;
+        request.flush()?;
+        Ok(WriteReport { accepted, ..WriteReport::default() })
+    }
+}
+
+/// Gathers series into requests of bounded size.
+struct Requests<'a> {
+    sender: &'a Sender,
+    request: WriteRequest,
+    samples: usize,
+}
+
+impl Requests<'_> {
+    fn add(&mut self, series: TimeSeries) -> Result<(), TransferError> {
+        self.samples += series.samples.len() + series.histograms.len() + 1;
+        self.request.timeseries.push(series);
+        if self.samples >= REQUEST_SAMPLES { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), TransferError> {
+        self.samples = 0;
+        let request = std::mem::take(&mut self.request);
+        if request.timeseries.is_empty() { Ok(()) } else { self.sender.send(&request) }
+    }
+}
+
+/// Replays the series of an exporter to a receiver.
+pub fn export(exporter: &Exporter<'_>, sender: &Sender) -> Result<ExportReport, TransferError> {
+    let mut report = ExportReport::default();
+    let mut requests = Requests { sender, request: WriteRequest::default(), samples: 0 };
+    exporter.for_each(&mut |labels, samples, first| {
+        report.series += u64::from(first);
+        report.samples += samples.len() as u64;
+        for (from, to) in slices(samples.len()) {
+            requests.add(time_series(labels, samples, from, to))?;
+        }
+        Ok(())
+    })?;
+    requests.flush()?;
+    Ok(report)
+}
+
+fn slices(count: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..count).step_by(REQUEST_SAMPLES).map(move |from| (from, (from + REQUEST_SAMPLES).min(count)))
+}
+
+fn time_series(labels: &Labels, samples: &SampleBuffer, from: usize, to: usize) -> TimeSeries {
+    let mut out = TimeSeries { labels: labels_of(labels), ..TimeSeries::default() };
+    let first = samples.histograms.partition_point(|(i, _)| (*i as usize) < from);
+    let mut histograms = samples.histograms[first..].iter().peekable();
+    for i in from..to {
+        let timestamp = samples.times[i];
+        match histograms.next_if(|(at, _)| *at as usize == i) {
+            Some((_, h)) => out.histograms.push(Histogram::of(timestamp, h)),
+            None => out.samples.push(Sample { value: samples.values[i], timestamp }),
+        }
+    }
+    out
+}

@@ -1,0 +1,243 @@
+//! `trefoil tsdb import`, `export` and `dump`.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use serde_json::json;
+use tokio::runtime::Handle;
+use trefoil_model::{MetricBatch, MetricReader, MetricWriter, TenantId, WriteReport};
+use trefoil_runtime::RealVfs;
+use trefoil_scrape::TextFormat;
+use trefoil_transfer::export::{ExportOptions, ExportReport, Exporter};
+use trefoil_transfer::import::{BatchSink, ImportOptions, ImportReport, Importer};
+use trefoil_transfer::remote_write::Sender;
+use trefoil_transfer::{TransferError, json_lines, open_metrics, prometheus, remote_write};
+use trefoil_tsdb::Tsdb;
+
+use super::remote::RemoteReader;
+use super::{
+    ExportArgs, ExportFormat, ImportArgs, ImportFormat, Place, Selection, Store, open, print, range, time_text,
+};
+use crate::cli::{Output, Target};
+
+/// Findings that are printed one by one.
+const FINDINGS_PRINTED: usize = 50;
+
+/// A store of our own; flushes and merges go between the batches, as in a server.
+struct Local<'a>(&'a Tsdb);
+
+impl BatchSink for Local<'_> {
+    fn write(&mut self, batch: MetricBatch) -> Result<WriteReport, TransferError> {
+        let report = Handle::current().block_on(self.0.write(batch)).map_err(sink_error)?;
+        if self.0.should_flush() {
+            Handle::current().block_on(self.0.flush()).map_err(sink_error)?;
+            self.0.merge_once().map_err(sink_error)?;
+        }
+        Ok(report)
+    }
+}
+
+fn sink_error(error: impl std::error::Error + 'static) -> TransferError {
+    TransferError::Sink(trefoil_runtime::tasks::chain(&error))
+}
+
+fn target(store: &Store, server: &str) -> Target {
+    Target {
+        server: server.trim_end_matches('/').to_owned(),
+        authorization: store.authorization.clone(),
+        ca_file: store.ca_file.clone(),
+        insecure: store.insecure,
+        output: Output::Json,
+    }
+}
+
+fn sender(store: &Store, url: String) -> anyhow::Result<Sender> {
+    let client = crate::query::client(&target(store, ""))?;
+    Ok(Sender { client, url, authorization: store.authorization.clone(), runtime: Handle::current() })
+}
+
+#[expect(clippy::print_stderr, reason = "progress of a command that may take hours")]
+fn say(text: &str) {
+    eprintln!("{text}");
+}
+
+/// Imports files and folders.
+pub(super) fn import(arguments: &ImportArgs) -> anyhow::Result<()> {
+    let options = ImportOptions {
+        tenant: TenantId(arguments.tenant),
+        range: range(arguments.start.as_deref(), arguments.end.as_deref())?,
+    };
+    for path in arguments.paths.iter().filter(|p| p.as_os_str() != "-") {
+        if !path.exists() {
+            bail!("{} is not there", path.display());
+        }
+    }
+    let report = match &arguments.store.server {
+        Some(server) => {
+            let url = format!("{}/api/v1/write", server.trim_end_matches('/'));
+            let mut sink = sender(&arguments.store, url)?;
+            import_into(arguments, options, &mut sink)?
+        }
+        None => {
+            let opened = open(&arguments.store.data, true)?;
+            let report = import_into(arguments, options, &mut Local(&opened.store))?;
+            let handle = Handle::current();
+            handle.block_on(opened.store.flush()).context("flush")?;
+            while opened.store.merge_once().context("merge")? {}
+            handle.block_on(opened.store.close());
+            report
+        }
+    };
+    tell(&report, arguments.json)
+}
+
+fn import_into(
+    arguments: &ImportArgs,
+    options: ImportOptions,
+    sink: &mut dyn BatchSink,
+) -> anyhow::Result<ImportReport> {
+    let quiet = arguments.quiet;
+    let mut progress = |text: &str| {
+        if !quiet {
+            say(text);
+        }
+    };
+    let mut importer = Importer::new(options, sink, &mut progress);
+    for path in &arguments.paths {
+        import_path(path, arguments.format, &mut importer)?;
+    }
+    Ok(importer.finish()?)
+}
+
+fn import_path(path: &Path, format: ImportFormat, into: &mut Importer<'_>) -> anyhow::Result<()> {
+    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
+    let format = match format {
+        ImportFormat::Auto if path.is_dir() => ImportFormat::Prometheus,
+        ImportFormat::Auto if matches!(extension, "json" | "jsonl" | "ndjson") => ImportFormat::Json,
+        ImportFormat::Auto => ImportFormat::Openmetrics,
+        other => other,
+    };
+    if format == ImportFormat::Prometheus {
+        prometheus_is_stopped(path)?;
+        return Ok(prometheus::data_dir::import(&RealVfs, path, into)?);
+    }
+    into.say(&format!("file {}", path.display()));
+    let mut from: Box<dyn BufRead> = if path.as_os_str() == "-" {
+        Box::new(std::io::stdin().lock())
+    } else {
+        let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
+        Box::new(BufReader::with_capacity(1 << 20, file))
+    };
+    match format {
+        ImportFormat::Json => json_lines::import(path, &mut from, into)?,
+        ImportFormat::Text => open_metrics::import(path, &mut from, TextFormat::Classic, into)?,
+        _ => open_metrics::import(path, &mut from, TextFormat::OpenMetrics, into)?,
+    }
+    Ok(())
+}
+
+/// A running Prometheus changes files while they are read.
+fn prometheus_is_stopped(path: &Path) -> anyhow::Result<()> {
+    if trefoil_runtime::data_dir::foreign_database(path) == Some(true) {
+        bail!("{} is in use by a Prometheus server; stop it, or import a snapshot of it", path.display());
+    }
+    Ok(())
+}
+
+fn tell(report: &ImportReport, as_json: bool) -> anyhow::Result<()> {
+    if as_json {
+        let damage: Vec<String> = report.damage.iter().map(ToString::to_string).collect();
+        print(&serde_json::to_string_pretty(&json!({
+            "series": report.series, "samples": report.samples, "rejected": report.rejected,
+            "reasons": report.reasons, "deleted": report.deleted, "damage_count": report.damage_count,
+            "damage": damage, "min_time_ms": report.times.map(|t| t.0), "max_time_ms": report.times.map(|t| t.1),
+        }))?)?;
+    } else {
+        for damage in report.damage.iter().take(FINDINGS_PRINTED) {
+            say(&format!("damage: {damage}"));
+        }
+        for reason in &report.reasons {
+            say(&format!("refused: {reason}"));
+        }
+        let times = report.times.map(|(a, b)| format!(" from {} to {}", time_text(a), time_text(b)));
+        let (series, samples) = (report.series, report.samples);
+        print(&format!("{samples} samples of {series} series imported{}", times.unwrap_or_default()))?;
+        if report.deleted > 0 {
+            print(&format!("{} samples were deleted in the source and left out", report.deleted))?;
+        }
+    }
+    match (report.damage_count, report.rejected) {
+        (0, 0) => Ok(()),
+        (damage, rejected) => bail!("{damage} places were broken and {rejected} samples refused; the rest is imported"),
+    }
+}
+
+/// Exports samples.
+pub(super) fn export(arguments: &ExportArgs) -> anyhow::Result<()> {
+    let report = match &arguments.store.server {
+        Some(server) => {
+            let (reader, days) = RemoteReader::new(target(&arguments.store, server), arguments.selection.range()?)?;
+            let report = export_from(arguments, &reader, days)?;
+            if reader.left_out() > 0 {
+                say(&format!("{} native histogram samples left out: the query API rounds them", reader.left_out()));
+            }
+            report
+        }
+        None => {
+            let opened = open(&arguments.store.data, false)?;
+            let days = opened.store.days(TenantId(arguments.selection.tenant));
+            export_from(arguments, &opened.store, days)?
+        }
+    };
+    let ExportReport { series, samples, left_out } = report;
+    say(&format!("{samples} samples of {series} series exported"));
+    if left_out > 0 {
+        say(&format!(
+            "{left_out} samples left out (stale markers, native histograms, no metric name): OpenMetrics cannot say them"
+        ));
+    }
+    Ok(())
+}
+
+fn exporter<'a>(selection: &Selection, store: &'a dyn MetricReader, days: Vec<i64>) -> anyhow::Result<Exporter<'a>> {
+    let options = ExportOptions {
+        tenant: TenantId(selection.tenant),
+        selectors: selection.matchers()?,
+        range: selection.range()?,
+    };
+    Ok(Exporter::new(store, options, days))
+}
+
+fn export_from(arguments: &ExportArgs, store: &dyn MetricReader, days: Vec<i64>) -> anyhow::Result<ExportReport> {
+    let exporter = exporter(&arguments.selection, store, days)?;
+    if let (ExportFormat::RemoteWrite, Some(url)) = (arguments.format, &arguments.to) {
+        return Ok(remote_write::export(&exporter, &sender(&arguments.store, url.clone())?)?);
+    }
+    let mut out: Box<dyn Write> = match &arguments.output {
+        Some(path) => {
+            let file = File::create(path).with_context(|| format!("create {}", path.display()))?;
+            Box::new(BufWriter::with_capacity(1 << 20, file))
+        }
+        None => Box::new(BufWriter::with_capacity(1 << 16, std::io::stdout().lock())),
+    };
+    Ok(match arguments.format {
+        ExportFormat::Json => json_lines::export(&exporter, &mut out)?,
+        _ => open_metrics::export(&exporter, &mut out)?,
+    })
+}
+
+/// Prints samples.
+pub(super) fn dump(selection: &Selection, place: &Place) -> anyhow::Result<()> {
+    let opened = open(&place.data, false)?;
+    let days = opened.store.days(TenantId(selection.tenant));
+    let exporter = exporter(selection, &opened.store, days)?;
+    let mut out = BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
+    if place.json {
+        json_lines::export(&exporter, &mut out)?;
+    } else {
+        open_metrics::dump(&exporter, &mut out)?;
+    }
+    Ok(())
+}

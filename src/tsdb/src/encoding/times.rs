@@ -1,0 +1,133 @@
+//! Columns of times that blocks share: the series of one target have their samples at the same times, so a part has
+//! these once and its blocks say where.
+
+use rustc_hash::FxHashMap;
+
+use super::ints::{encode_times, for_each_ints};
+use super::varint::{Reader, put_ivarint, put_uvarint};
+use super::{DecodeError, Effort};
+
+const REGULAR: u8 = 0;
+const INTS: u8 = 1;
+
+/// Most columns remembered while a part is written; then it begins anew, and times are written once more.
+const COLUMNS_MAX: usize = 1 << 16;
+/// Most bytes remembered of them.
+const BYTES_MAX: usize = 16 << 20;
+
+/// Appends count, first time, span and the times themselves, which ascend strictly and are at least one.
+pub(crate) fn put_times(effort: Effort, times: &[i64], out: &mut Vec<u8>) {
+    let (first, last) = (times[0], times[times.len() - 1]);
+    put_uvarint(out, times.len() as u64);
+    put_ivarint(out, first);
+    put_uvarint(out, last.wrapping_sub(first) as u64);
+    let step = times.get(1).map_or(0, |t| t.wrapping_sub(first));
+    if times.windows(2).all(|w| w[1].wrapping_sub(w[0]) == step) {
+        out.push(REGULAR);
+    } else {
+        out.push(INTS);
+        encode_times(effort, times, out);
+    }
+}
+
+/// Count and bounds of a block or column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) count: usize,
+    pub(crate) min_t: i64,
+    pub(crate) max_t: i64,
+}
+
+impl Head {
+    /// Reads what stands before the times; refuses counts above `count_max`.
+    pub(crate) fn read(from: &mut Reader<'_>, count_max: usize) -> Result<Self, DecodeError> {
+        let count = from.uvarint()?;
+        let min_t = from.ivarint()?;
+        let max_t = min_t.wrapping_add(from.uvarint()? as i64);
+        if count == 0 || count > count_max as u64 || max_t < min_t {
+            return Err(DecodeError);
+        }
+        Ok(Self { count: count as usize, min_t, max_t })
+    }
+
+    /// Appends the times, which follow the head, to `out`. They ascend strictly between the bounds.
+    pub(crate) fn times(self, from: &mut Reader<'_>, out: &mut Vec<i64>) -> Result<(), DecodeError> {
+        let Self { count, min_t, max_t } = self;
+        let start = out.len();
+        out.reserve(count);
+        match from.u8()? {
+            REGULAR => {
+                let span = max_t.wrapping_sub(min_t) as u64;
+                let gaps = count as u64 - 1;
+                let step = span / gaps.max(1);
+                if step * gaps != span || (gaps > 0 && step == 0) {
+                    return Err(DecodeError);
+                }
+                out.extend((0..count as u64).map(|i| min_t.wrapping_add(step.wrapping_mul(i) as i64)));
+                return Ok(());
+            }
+            INTS => for_each_ints(from, count, |piece| out.extend_from_slice(piece))?,
+            _ => return Err(DecodeError),
+        }
+        let times = &out[start..];
+        // Without a way out early the comparison of neighbours is fast.
+        let ascends = times.iter().zip(&times[1..]).fold(true, |yes, (a, b)| yes & (a < b));
+        if ascends && times[0] == min_t && times[count - 1] == max_t { Ok(()) } else { Err(DecodeError) }
+    }
+}
+
+/// The columns that stand in the part so far.
+#[derive(Debug, Default)]
+pub(crate) struct TimeColumns {
+    effort: Effort,
+    /// By a hash of the times: where the column stands in the file and its encoding.
+    columns: FxHashMap<u64, (u64, Box<[u8]>)>,
+    bytes: usize,
+    scratch: Vec<i64>,
+}
+
+impl TimeColumns {
+    pub(crate) fn new(effort: Effort) -> Self {
+        Self { effort, ..Self::default() }
+    }
+
+    /// Where the column with these times stands. When there is none yet, calls `write` with the encoding of one,
+    /// which writes it and answers where.
+    pub(crate) fn place(&mut self, times: &[i64], write: impl FnOnce(&[u8]) -> u64) -> u64 {
+        let hash = hash(times);
+        if let Some((at, encoded)) = self.columns.get(&hash) {
+            self.scratch.clear();
+            let mut from = Reader::new(encoded);
+            let head = Head::read(&mut from, usize::MAX);
+            if head.and_then(|h| h.times(&mut from, &mut self.scratch)).is_ok() && self.scratch == times {
+                return *at;
+            }
+        }
+        let mut encoded = Vec::new();
+        put_times(self.effort, times, &mut encoded);
+        let at = write(&encoded);
+        if self.columns.len() >= COLUMNS_MAX || self.bytes >= BYTES_MAX {
+            self.columns.clear();
+            self.bytes = 0;
+        }
+        self.bytes += encoded.len();
+        self.columns.insert(hash, (at, encoded.into_boxed_slice()));
+        at
+    }
+}
+
+/// Four sums side by side, because each has to wait for its own multiplication.
+fn hash(times: &[i64]) -> u64 {
+    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut lanes = [times.len() as u64, 1, 2, 3];
+    let (chunks, rest) = times.as_chunks::<4>();
+    for chunk in chunks {
+        for (lane, t) in lanes.iter_mut().zip(chunk) {
+            *lane = (*lane ^ *t as u64).wrapping_mul(FACTOR).rotate_left(29);
+        }
+    }
+    for t in rest {
+        lanes[0] = (lanes[0] ^ *t as u64).wrapping_mul(FACTOR).rotate_left(29);
+    }
+    lanes.into_iter().fold(0, |all, lane| (all ^ lane).wrapping_mul(FACTOR).rotate_left(29))
+}
