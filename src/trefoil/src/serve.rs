@@ -22,7 +22,9 @@ use trefoil_model::{
 use trefoil_parts::RemoteOptions;
 use trefoil_promql::{Engine, ParserOptions};
 use trefoil_rules::{RuleManager, RuleOptions, load_rule_files};
-use trefoil_runtime::{Accountant, DataDirLock, OnError, Phase, RealClock, RealVfs, SharedClock, Tasks, data_dir};
+use trefoil_runtime::{
+    Accountant, DataDirLock, OnError, Phase, RealClock, RealVfs, SharedClock, StartProgress, Tasks, data_dir,
+};
 use trefoil_scrape::ScrapeManager;
 use trefoil_tsdb::{DownsamplingRule, ObjectStoreOptions, Policy, RetentionRule, Tsdb, TsdbOptions};
 
@@ -238,7 +240,7 @@ impl Server {
         let limits = config.trefoil.limits.limits.clone();
         let budget = config.trefoil.limits.memory_bytes.map_or_else(memory::default_budget_bytes, |b| b.as_u64());
         let accountant = Accountant::new(budget);
-        let stores = open_stores(&loaded, &data, &clock, &accountant).await?;
+        let stores = open_stores(&loaded, &data, &clock, &accountant, servers.start_progress()).await?;
         background::start(&stores, &tasks);
         let snapshots = Snapshots::new(stores.clone(), RealVfs::shared(), &data).context("folder of snapshots")?;
         let snapshots: Arc<dyn SnapshotTaker> = Arc::new(snapshots);
@@ -398,6 +400,7 @@ async fn open_stores(
     data: &Path,
     clock: &SharedClock,
     accountant: &Accountant,
+    start: StartProgress,
 ) -> anyhow::Result<Stores> {
     let (loaded, data) = (Arc::clone(loaded), data.to_path_buf());
     let (clock, accountant) = (Arc::clone(clock), accountant.clone());
@@ -422,6 +425,7 @@ async fn open_stores(
             let remote = RemoteOptions { objects, cache_bytes: tier.cache_bytes.as_u64() };
             options.object_store = Some(ObjectStoreOptions { remote, after: tier.after.as_std() });
         }
+        options.start = start.clone();
         let metrics = Tsdb::open(options).context("open the metrics store")?;
         let mut options = EventStoreOptions::new(data.join("events"), vfs, Arc::clone(&clock), accountant);
         options.retention_logs = retention.logs.get().map(|d| d.as_std());
@@ -430,6 +434,7 @@ async fn open_stores(
         options.memtable_age_max = memtable.flush_interval.as_std();
         options.limits = Arc::new(limits);
         options.journal.segment_bytes = journal.segment_bytes.as_u64();
+        options.start = start;
         let events = EventStore::open(options).context("open the event store")?;
         Ok(Stores { metrics, events, clock })
     })

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use trefoil_journal::{FileJournal, JournalOptions, JournalStore, Position};
 use trefoil_model::{Labels, StoreError, TenantId, TimeRange, WriteError};
 use trefoil_parts::{PartHandle, PartId, PartMeta, PartSet};
-use trefoil_runtime::{Accountant, DiskGuard, Limits, Pool, Reservation, SharedClock, SharedVfs};
+use trefoil_runtime::{Accountant, DiskGuard, Limits, Pool, Reservation, SharedClock, SharedVfs, StartProgress};
 
 use crate::error::TsdbError;
 use crate::exemplars::Exemplars;
@@ -68,6 +68,8 @@ pub struct TsdbOptions {
     pub object_store: Option<ObjectStoreOptions>,
     /// Options of the journal. `segment_min` is set by the store.
     pub journal: JournalOptions,
+    /// Where the replay of the journal is told of.
+    pub start: StartProgress,
 }
 
 impl TsdbOptions {
@@ -85,6 +87,7 @@ impl TsdbOptions {
             flush_interval: Duration::from_secs(3600),
             object_store: None,
             journal: JournalOptions::named("metrics"),
+            start: StartProgress::default(),
         }
     }
 }

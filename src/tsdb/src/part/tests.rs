@@ -158,7 +158,6 @@ fn damage_gives_errors_and_never_other_answers() {
 /// `cargo test --release -p trefoil-tsdb --lib -- --ignored --nocapture a_million_values`
 #[test]
 #[ignore = "measures; takes some seconds"]
-#[expect(clippy::print_stdout, reason = "shows what it measured")]
 fn patterns_over_a_million_values() {
     use std::time::Instant;
     let mut blocks = blocks_header();

@@ -9,6 +9,7 @@ mod guard;
 mod life;
 mod model;
 mod regex;
+mod scale;
 mod snapshot;
 mod store;
 mod support;

@@ -6,7 +6,6 @@ use trefoil_model::{Labels, SampleBuffer, SeriesId, StoreError, TimeRange};
 
 use super::PartReader;
 use crate::matching::{LabelIndex, Wanted};
-
 use crate::part::layout::{INDEX_FILE, PAGE_ROWS, Section};
 
 const SECTIONS: [Section; 5] = [Section::Ids, Section::Offsets, Section::Bounds, Section::Hashes, Section::Pages];
