@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use crate::alerting::AlertingConfig;
+use crate::byte_size::ByteSize;
 use crate::decode::{Encode, Sink, decode_section, repeats, section};
 use crate::env;
 use crate::error::{ConfigError, Warning};
