@@ -181,7 +181,9 @@ section! {
 
 impl RetentionRuleConfig {
     fn check(&mut self, node: &Node, sink: &mut Sink) {
-        sink.require(!self.r#match.is_empty(), node.pos, "match is required: a selector such as {job=\"debug\"}");
+        // One that is wrong was told already.
+        let is_given = node.get("match").is_some();
+        sink.require(is_given, node.pos, "match is required: a selector such as {job=\"debug\"}");
         let is_given = self.keep.get().is_none_or(|d| !d.is_zero());
         sink.require(is_given, node.pos, "keep is required: a duration or the word unlimited");
     }
@@ -202,7 +204,9 @@ section! {
 
 impl DownsamplingConfig {
     fn check(&mut self, node: &Node, sink: &mut Sink) {
-        sink.require(!self.r#match.is_empty(), node.pos, "match is required: a selector such as {job=\"debug\"}");
+        // One that is wrong was told already.
+        let is_given = node.get("match").is_some();
+        sink.require(is_given, node.pos, "match is required: a selector such as {job=\"debug\"}");
         let ms = self.interval.as_ms();
         let fits = ms == 0 || (1_000..=86_400_000).contains(&ms);
         sink.require(fits, node.key_pos("interval"), "downsampling interval must be 0s, or 1s to 1d");

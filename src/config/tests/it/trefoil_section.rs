@@ -47,7 +47,7 @@ fn rules_for_old_samples() {
     let text = config.to_yaml();
     let again = load(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
     assert_eq!(again.config, *config);
-    check_fault("trefoil:\n  downsampling:\n    - match: '{a=b}'\n      interval: 5m\n", ":3:14: ");
+    check_fault("trefoil:\n  downsampling:\n    - match: '{a=b}'\n      interval: 5m\n", "3:14: selector");
     check_fault("trefoil:\n  downsampling:\n    - match: '{a=b}'\n", "character 4: expected a value in quotes");
     check_fault("trefoil:\n  downsampling: [{interval: 5m}]\n", "match is required");
     check_fault("trefoil:\n  downsampling: [{match: up, interval: 2d}]\n", "must be 0s, or 1s to 1d");
