@@ -105,7 +105,7 @@ def merged(server):
     return ratio(*size) if len(size) == 2 else None
 
 
-rows.append(("disk bytes a sample after merges, index included, journal cut (1 run)", by_server(merged)))
+rows.append(("disk bytes a sample after merges, index included, without journal (1 run)", by_server(merged)))
 rows.append(("start after kill -9, s (1 run)", by_server(lambda s: number(f"{s}.start"))))
 rows.append(
     ("RSS when ready after kill -9 / before it (1 run)",
