@@ -415,7 +415,9 @@ fn deleted_and_expired_series_are_gone_from_the_index() {
     let clock = SimClock::new(now);
     let db = open(&disk, &clock);
     let samples: Vec<_> = (0..5)
-        .flat_map(|s| (0..10).map(move |i| (name(s), (now - 20 * HOUR_MS + i * 60_000, 0, float(1.0)))))
+        .flat_map(|s| {
+            (0..400).map(move |i| (name(s), (now - 20 * HOUR_MS + i * 1000, 0, float((i * i % 9973) as f64))))
+        })
         .collect();
     write(&db, &samples).unwrap();
     let some = SelectRequest { tenant: TenantId(0), matchers: is("0|4"), range: TimeRange::ALL };

@@ -13,7 +13,7 @@ const SECTIONS: [Section; 5] = [Section::Ids, Section::Offsets, Section::Bounds,
 impl PartReader {
     /// Where a row's blocks are in the file of blocks.
     pub(crate) fn row_bytes(&self, row: u32) -> Result<std::ops::Range<u64>, StoreError> {
-        Ok(self.u64_at(Section::Offsets, row)?..self.u64_at(Section::Offsets, row + 1)?)
+        Ok(self.value_at(Section::Offsets, row)?..self.value_at(Section::Offsets, row + 1)?)
     }
 
     /// Checks every checksum, decodes every block, and checks orders, bounds and the index against the labels. `row`
