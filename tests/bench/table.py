@@ -105,7 +105,7 @@ def merged(server):
     return ratio(*size) if len(size) == 2 else None
 
 
-rows.append(("disk bytes a sample after merges, index included, journal cut (1 run)", by_server(merged)))
+rows.append(("disk bytes a sample after merges, index included, without journal (1 run)", by_server(merged)))
 rows.append(("start after kill -9, s (1 run)", by_server(lambda s: number(f"{s}.start"))))
 rows.append(
     ("RSS when ready after kill -9 / before it (1 run)",
@@ -117,7 +117,8 @@ for title, name in [
     ("query p50, ms, after the start (Trefoil: from the memtable)", "query.json"),
     ("query p50, ms, merged", "merged.query.json"),
 ]:
-    answers = {s: {q["name"]: q["p50_ms"] for q in (report(f"{s}.{name}") or {}).get("queries", [])} for s in SERVERS}
+    asked = {s: (report(f"{s}.{name}") or {}).get("a", {}) for s in SERVERS}
+    answers = {s: {q["name"]: q["p50_ms"] for q in asked[s].get("queries", [])} for s in SERVERS}
     names = list(answers["trefoil"])
     rows = [(q, {s: answers[s].get(q) for s in SERVERS}) for q in names]
     sums = {s: sum(answers[s].values()) if answers[s] else None for s in SERVERS}

@@ -17,3 +17,4 @@ mod object_store;
 mod otel;
 mod page;
 mod prometheus;
+mod tsdb_commands;

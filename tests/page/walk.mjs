@@ -171,7 +171,7 @@ const steps = {
     await id("page-cardinality").waitFor();
     await id("by-metric-row").first().waitFor();
     await page.locator("[data-testid=cardinality-growth] canvas").first().waitFor();
-    check(painted("[data-testid=cardinality-growth] canvas"), "the growth is not drawn");
+    check(await painted("[data-testid=cardinality-growth] canvas"), "the growth is not drawn");
     await id("by-metric-row").first().click();
     await id("result-row").first().waitFor();
   },

@@ -25,7 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
 use trefoil_config::{ListenAddress, LoadedConfig};
-use trefoil_runtime::{Limits, OnError, Phase, Stop, Tasks};
+use trefoil_runtime::{Limits, OnError, Phase, StartProgress, Stop, Tasks};
 
 use crate::connection::{Activity, Peer, TimedBody, TrackedBody, Watched};
 use crate::routes;
@@ -135,6 +135,8 @@ struct Open {
 /// What a connection needs to know of the process.
 struct Shared {
     limits: Limits,
+    /// What is told until `open` is set.
+    start: StartProgress,
     open: RwLock<Option<Arc<Open>>>,
 }
 
@@ -165,7 +167,10 @@ impl Servers {
             }
         }
         let limits = config.config.trefoil.limits.limits.clone();
-        Ok(Self { listeners, shared: Arc::new(Shared { limits, open: RwLock::new(None) }) })
+        Ok(Self {
+            listeners,
+            shared: Arc::new(Shared { limits, start: StartProgress::default(), open: RwLock::new(None) }),
+        })
     }
 
     /// The address of a listener, its first one when it has several, when it is enabled.
@@ -176,6 +181,11 @@ impl Servers {
     /// All addresses of a listener.
     pub fn addresses(&self, kind: Kind) -> impl Iterator<Item = SocketAddr> {
         self.listeners.iter().filter(move |l| l.kind == kind).map(|l| l.address)
+    }
+
+    /// Where the stores tell how far the start is; shown until [`Servers::open`].
+    pub fn start_progress(&self) -> StartProgress {
+        self.shared.start.clone()
     }
 
     /// Begins to accept; until [`Servers::open`] only `/-/healthy` says 200. The tasks end in [`Phase::Accept`]:
@@ -371,7 +381,7 @@ async fn answer(kind: Kind, shared: &Shared, mut request: Request) -> Response {
         return StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE.into_response();
     }
     let open = shared.open.read().clone();
-    let Some(open) = open else { return starting(&request) };
+    let Some(open) = open else { return starting(&request, &shared.start) };
     let origin = request.headers().get(http::header::ORIGIN).cloned();
     let origin = origin.filter(|o| is_shared(request.uri().path()) && open.state.origins.cors_allows(o));
     let mut response = if request.method() == Method::OPTIONS && kind != Kind::OtlpGrpc {
@@ -401,14 +411,19 @@ async fn answer(kind: Kind, shared: &Shared, mut request: Request) -> Response {
 }
 
 /// Before the stores are there.
-fn starting(request: &Request) -> Response {
+fn starting(request: &Request, start: &StartProgress) -> Response {
     if request.uri().path().ends_with("/-/healthy") {
         return "Trefoil is Healthy.\n".into_response();
     }
     if crate::auth::is_grpc(request.headers()) {
         return tonic::Status::unavailable("server is starting").into_http::<Body>();
     }
-    let mut response = (StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable: server is starting\n").into_response();
+    let progress = match start.to_string() {
+        text if text.is_empty() => text,
+        text => format!(" ({text})"),
+    };
+    let text = format!("Service Unavailable: server is starting{progress}\n");
+    let mut response = (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("2"));
     response.headers_mut().insert("x-prometheus-stopping", HeaderValue::from_static("false"));
     response

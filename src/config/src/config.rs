@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use crate::alerting::AlertingConfig;
+use crate::byte_size::ByteSize;
 use crate::decode::{Encode, Sink, decode_section, repeats, section};
 use crate::env;
 use crate::error::{ConfigError, Warning};
@@ -80,6 +81,13 @@ impl Config {
     pub fn metrics_retention(&self) -> Limit<PromDuration> {
         let time = self.storage.tsdb.retention.time;
         if time.is_zero() { self.trefoil.retention.metrics } else { Limit::At(time) }
+    }
+
+    /// How many bytes of metrics are kept: `storage.tsdb.retention.size` if given, else
+    /// `trefoil.retention.metrics_bytes`.
+    pub fn metrics_retention_bytes(&self) -> Limit<ByteSize> {
+        let size = self.storage.tsdb.retention.size;
+        if size.as_i64() > 0 { Limit::At(size) } else { self.trefoil.retention.metrics_bytes }
     }
 
     /// The rule files that are there now, in the order of `rule_files`, each once.

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use crate::PromDuration;
 use crate::config::Config;
 use crate::error::{ConfigError, Diagnostic, Pos};
 use crate::trefoil::{LogFormat, LogLevel, check_cors_origin, check_external_url};
 use crate::values::{Limit, ListenAddress};
+use crate::{ByteSize, PromDuration};
 
 /// What flags say; `None` leaves what the file says. Relative paths are relative to the working directory.
 #[derive(Clone, Debug, PartialEq, Default)]
@@ -15,6 +15,8 @@ pub struct FlagOverrides {
     pub storage_tsdb_path: Option<PathBuf>,
     /// `--storage.tsdb.retention.time`: how long metrics are kept, over `storage.tsdb.retention.time`.
     pub storage_tsdb_retention_time: Option<String>,
+    /// `--storage.tsdb.retention.size`: how many bytes of metrics are kept, over `storage.tsdb.retention.size`.
+    pub storage_tsdb_retention_size: Option<String>,
     /// `--web.listen-address`, each time it was given: `trefoil.listeners.http.address` and `more_addresses`.
     pub web_listen_address: Vec<String>,
     /// `--web.external-url`: `trefoil.external_url`.
@@ -55,6 +57,16 @@ impl FlagOverrides {
                     trefoil.retention.metrics = if time.is_zero() { Limit::Unlimited } else { Limit::At(time) };
                 }
                 Err(message) => fault("storage.tsdb.retention.time", message),
+            }
+        }
+        if let Some(text) = &self.storage_tsdb_retention_size {
+            match ByteSize::parse(text) {
+                Ok(size) => {
+                    config.storage.tsdb.retention.size = ByteSize::ZERO;
+                    let limit = if size.as_i64() > 0 { Limit::At(size) } else { Limit::Unlimited };
+                    trefoil.retention.metrics_bytes = limit;
+                }
+                Err(message) => fault("storage.tsdb.retention.size", message),
             }
         }
         for (i, text) in self.web_listen_address.iter().enumerate() {

@@ -51,6 +51,8 @@ pub fn all_keys() -> Vec<(&'static str, String)> {
         crate::trefoil::AuthConfig,
         crate::trefoil::BearerToken,
         crate::trefoil::RetentionConfig,
+        crate::trefoil::RetentionRuleConfig,
+        crate::trefoil::DownsamplingConfig,
         crate::trefoil::JournalConfig,
         crate::trefoil::MemtableConfig,
         crate::trefoil::ObjectStoreConfig,

@@ -13,7 +13,7 @@ section! {
     pub struct TsdbRetentionConfig {
         /// How long samples are kept; 0s: what `trefoil.retention.metrics` says. Default 0s.
         pub time: PromDuration = PromDuration::ZERO,
-        /// How many bytes of samples are kept; 0: no limit. Default 0.
+        /// How many bytes of samples are kept; 0: what `trefoil.retention.metrics_bytes` says. Default 0.
         pub size: ByteSize = ByteSize::ZERO,
         /// How many percent of the disk samples may take; 0: no limit. Default 0.
         pub percentage: f64 = 0.0,
@@ -28,10 +28,9 @@ impl TsdbRetentionConfig {
         let message =
             format!("'storage.tsdb.retention.percentage' must be in the range [0, 100], got {}", self.percentage);
         sink.require((0.0..=100.0).contains(&self.percentage), node.key_pos("percentage"), message);
-        for (key, set) in [("size", self.size.as_i64() > 0), ("percentage", self.percentage > 0.0)] {
-            if set {
-                sink.warn(node.key_pos(key), key, "retention by size is not run yet: only age removes data");
-            }
+        if self.percentage > 0.0 {
+            let message = "retention by a share of the disk is not run yet: age and size remove data";
+            sink.warn(node.key_pos("percentage"), "percentage", message);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod alertmanager;
 mod doors;
+mod lifecycle;
 mod limits;
 
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 pub use alertmanager::{InlineAlertmanager, Receiver, Route, WebhookConfig};
 pub(crate) use doors::check_users;
 pub use doors::{AuthConfig, BearerToken, Listener, ListenerTls, Listeners, Scope};
+pub use lifecycle::{DownsamplingConfig, RetentionRuleConfig, Selector};
 pub use limits::LimitsConfig;
 
 use crate::byte_size::ByteSize;
@@ -22,6 +24,12 @@ section! {
     pub struct RetentionConfig {
         /// Metrics. Default 15d. `storage.tsdb.retention.time`, when given, goes before it.
         pub metrics: Limit<PromDuration> = Limit::At(PromDuration::from_days(15)),
+        /// Bytes of metrics on disk above which the oldest days are removed, whatever the rules say; what is not yet
+        /// written out is not counted. Default unlimited. `storage.tsdb.retention.size`, when given, goes before it.
+        pub metrics_bytes: Limit<ByteSize> = Limit::Unlimited,
+        /// Series that are kept for another time; of several rules that select a series the first one counts.
+        /// Default none.
+        pub metrics_rules: Vec<RetentionRuleConfig> = Vec::new(),
         /// Logs. Default 30d.
         pub logs: Limit<PromDuration> = Limit::At(PromDuration::from_days(30)),
         /// Traces. Default 7d.
@@ -172,6 +180,12 @@ section! {
         pub limits: LimitsConfig = LimitsConfig::default(),
         /// How long data is kept.
         pub retention: RetentionConfig = RetentionConfig::default(),
+        /// Which metrics are downsampled, from which age on. The first selector that selects a series counts; entries
+        /// with the same selector are stages, of which the coarsest that is due is used. Default none.
+        pub downsampling: Vec<DownsamplingConfig> = Vec::new(),
+        /// Of the samples of a series in each interval of this length the last is left, for pairs of scrapers that
+        /// write the same series. 0s: all are left. Default 0s, at most 1d.
+        pub dedup_interval: PromDuration = PromDuration::ZERO,
         /// The journal.
         pub journal: JournalConfig = JournalConfig::default(),
         /// Memtables.
@@ -196,6 +210,8 @@ impl TrefoilConfig {
         if let Err(message) = check_external_url(&self.external_url) {
             sink.error(node.key_pos("external_url"), message);
         }
+        let pos = node.key_pos("dedup_interval");
+        sink.require(self.dedup_interval.as_ms() <= 86_400_000, pos, "dedup_interval must be at most 1d");
         if let Err(message) = check_cors_origin(&self.cors_origin) {
             sink.error(node.key_pos("cors_origin"), message);
         }

@@ -13,7 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use trefoil_journal::{FileJournal, JournalOptions, JournalStore, Position, ReplayStop};
 use trefoil_model::{TenantId, WriteError};
 use trefoil_parts::{Commit, MergePolicy, PartId, PartMeta, PartSet, PendingPart, retention};
-use trefoil_runtime::{Accountant, DiskGuard, Pool, Reservation, SharedClock, SharedVfs};
+use trefoil_runtime::{Accountant, DiskGuard, Pool, Reservation, SharedClock, SharedVfs, StartProgress};
 
 use crate::EventsError;
 use crate::metrics;
@@ -66,6 +66,7 @@ pub(crate) struct EngineOptions {
     pub(crate) memtable_bytes_max: u64,
     pub(crate) memtable_age_max: Duration,
     pub(crate) journal: JournalOptions,
+    pub(crate) start: StartProgress,
     pub(crate) merge: MergePolicy,
     pub(crate) disk_free_floor_bytes: u64,
     pub(crate) block_bytes: usize,
@@ -158,6 +159,8 @@ impl<K: Kind> Engine<K> {
         let replayed = metrics::REPLAYED.with_label_values(&[K::NAME]);
         let memtable = Arc::clone(&self.view.read().active);
         let mut malformed = None;
+        let bytes = self.journal.bytes().saturating_sub(from.offset);
+        let mut progress = self.options.start.begin(K::NAME, bytes, self.options.clock.monotonic());
         let report = self
             .journal
             .replay(from, &mut |_, record| {
@@ -171,6 +174,7 @@ impl<K: Kind> Engine<K> {
                 }
                 self.insert(&memtable, batch);
                 replayed.inc();
+                progress.add(1, record.len() as u64, self.options.clock.monotonic());
                 Ok(())
             })
             .map_err(|source| match malformed {

@@ -13,7 +13,7 @@ use trefoil_model::{
     StoreError, StoredTrace, TenantId, TraceBatch, TraceId, TraceReader, WriteError, WriteReport,
 };
 use trefoil_parts::{MergePolicy, PartMeta};
-use trefoil_runtime::{Accountant, Limits, SharedClock, SharedVfs};
+use trefoil_runtime::{Accountant, Limits, SharedClock, SharedVfs, StartProgress};
 
 use crate::EventsError;
 use crate::check::{Window, check_logs, check_spans};
@@ -53,6 +53,8 @@ pub struct EventStoreOptions {
     pub slice_bytes: usize,
     /// How journals work; the name is set by the store.
     pub journal: JournalOptions,
+    /// Where the replay of the journals is told of.
+    pub start: StartProgress,
 }
 
 impl EventStoreOptions {
@@ -73,6 +75,7 @@ impl EventStoreOptions {
             block_bytes: 128 << 10,
             slice_bytes: 16 << 20,
             journal: JournalOptions::default(),
+            start: StartProgress::default(),
         }
     }
 
@@ -86,6 +89,7 @@ impl EventStoreOptions {
             memtable_bytes_max: self.memtable_bytes_max,
             memtable_age_max: self.memtable_age_max,
             journal: JournalOptions { name: journal, ..self.journal.clone() },
+            start: self.start.clone(),
             merge: self.merge.clone(),
             disk_free_floor_bytes: self.limits.disk_free_floor_bytes,
             block_bytes: self.block_bytes,

@@ -60,20 +60,43 @@ pub struct SampleBuffer {
 /// A bucket of downsampled samples: a few kept samples of [`SampleBuffer`] and what the bucket held before.
 ///
 /// The bucket is the time `(end - interval_ms, end]` in Unix milliseconds, aligned to multiples of the interval and cut
-/// at the UTC day. Of its samples there are left, with their own times and values: the smallest, the greatest, the
-/// last, every stale marker, and those on both sides of a fall (a counter's reset). So a counter's increase, and
-/// minimum and maximum over whole buckets, are exact; sum, count and average over whole buckets follow from `count`
-/// and `sum`. A window that cuts a bucket is off by at most that bucket.
+/// at the UTC day. Of its float samples there are left, with their own times and values: the smallest, the greatest, the
+/// last, the first of the day, every stale marker, and those on both sides of a fall (a counter's reset). So a
+/// counter's increase, and minimum and maximum over whole buckets, are exact; sum, count and average over whole
+/// buckets follow from `count` and `sum`. A window that cuts a bucket is off by at most that bucket.
+///
+/// Falls are not kept where they are a gauge's: the metric is not named like a counter, and a bucket has more than two
+/// of them and more than one in eight samples. Histogram samples are all left, and not counted.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rollup {
     /// Index into `times` one past the bucket's last sample.
     pub end: u32,
     /// Length of a bucket in milliseconds.
     pub interval_ms: i64,
-    /// Number of samples, stale markers not counted, that were in the bucket.
+    /// Number of float samples, stale markers not counted, that were in the bucket.
     pub count: u64,
     /// Sum of the float samples that were in the bucket, stale markers not counted.
     pub sum: f64,
+}
+
+impl Rollup {
+    /// The bucket of length `interval_ms` > 0 that holds a time: it is `after < t <= until`.
+    pub fn bucket_of(interval_ms: i64, t_ms: i64) -> (i64, i64) {
+        use crate::time::DAY_MS;
+        let edge = t_ms.div_euclid(interval_ms).saturating_mul(interval_ms);
+        let (after, until) = if edge == t_ms {
+            (t_ms.saturating_sub(interval_ms), t_ms)
+        } else {
+            (edge, edge.saturating_add(interval_ms))
+        };
+        let day = t_ms.div_euclid(DAY_MS).saturating_mul(DAY_MS);
+        (after.max(day.saturating_sub(1)), until.min(day.saturating_add(DAY_MS - 1)))
+    }
+
+    /// The bucket's times, from that of any of its samples: `after < t <= until`.
+    pub fn bucket(&self, t_ms: i64) -> (i64, i64) {
+        Self::bucket_of(self.interval_ms.max(1), t_ms)
+    }
 }
 
 impl SampleBuffer {
@@ -168,4 +191,10 @@ pub trait MetricReader: Send + Sync {
 
     /// Number of series with a sample in the memtable (the active ones).
     fn active_series(&self) -> u64;
+
+    /// The longest interval, in milliseconds, to which samples in or near the range were downsampled; 0 where all are
+    /// as they were written. Who reads downsampled samples should read so much more on both sides.
+    fn coarsest_interval_ms(&self, _tenant: TenantId, _range: TimeRange) -> i64 {
+        0
+    }
 }

@@ -5,7 +5,7 @@
 //!
 //! Map: [`prepare`] (durations, `@ start()`, what is the same at every step), [`eval`] (the dispatch),
 //! [`select`] (reading), [`window`] and [`range_function`] (range vectors, [`rate`], [`extended`],
-//! [`fast_path`]),
+//! [`fast_path`], [`rolled`] for downsampled samples),
 //! [`instant_function`], [`classic`] (histogram functions), [`info`].
 
 mod classic;
@@ -18,6 +18,7 @@ mod metrics;
 mod prepare;
 mod range_function;
 mod rate;
+mod rolled;
 mod select;
 mod window;
 

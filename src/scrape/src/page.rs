@@ -55,7 +55,7 @@ pub enum PageError {
 pub struct PageReport {
     /// Samples on the page.
     pub scraped: u64,
-    /// Samples after `metric_relabel_configs`.
+    /// Samples after `metric_relabel_configs`, repeated ones included.
     pub kept: u64,
     /// Series not on the page before.
     pub added: u64,
@@ -142,7 +142,10 @@ impl PageReader {
             help: String::new(),
             unit: String::new(),
         };
-        let is_over = |report: &PageReport| rules.sample_limit > 0 && report.kept >= rules.sample_limit;
+        // Repeated series count as kept, as in the reference, and not for the limit.
+        let distinct = |report: &PageReport| report.kept - report.duplicates;
+        let is_full = |report: &PageReport| rules.sample_limit > 0 && distinct(report) >= rules.sample_limit;
+        let is_over = |report: &PageReport| rules.sample_limit > 0 && distinct(report) > rules.sample_limit;
         for line in Exposition::new(page, format)? {
             match line? {
                 Line::Type { name, kind } => {
@@ -162,13 +165,14 @@ impl PageReader {
                         Lookup::Known(labels) => labels,
                         Lookup::Dropped => continue,
                         Lookup::Duplicate => {
+                            report.kept += 1;
                             report.duplicates += 1;
                             continue;
                         }
                         Lookup::Unknown => {
                             let is_new = !self.cache.was_on_last_page(series);
                             let labels = final_labels(series, rules)?;
-                            report.added += u64::from(is_new && labels.is_some() && !is_over(report));
+                            report.added += u64::from(is_new && labels.is_some() && !is_full(report));
                             self.cache.insert(series, labels.clone(), marks_end);
                             match labels {
                                 Some(labels) => labels,
@@ -177,7 +181,7 @@ impl PageReader {
                         }
                     };
                     report.kept += 1;
-                    if rules.sample_limit > 0 && report.kept > rules.sample_limit {
+                    if is_over(report) {
                         // The rest of the page is counted, and refused with it.
                         continue;
                     }
@@ -197,7 +201,7 @@ impl PageReader {
                 }
             }
         }
-        if rules.sample_limit > 0 && report.kept > rules.sample_limit {
+        if is_over(report) {
             return Err(PageError::SampleLimit(rules.sample_limit));
         }
         self.changed_metadata(families, batch);
@@ -367,7 +371,7 @@ mod tests {
         };
         for (rules, page, want) in [
             (rules(), "a 1\nb 1\nbad line here\nc 1\n", (2, 2, 2)),
-            (limited(|r| r.sample_limit = 1), "a 1\nb 1\nc 1\n", (3, 3, 1)),
+            (limited(|r| r.sample_limit = 1), "a 1\nb 1\nb 1\nc 1\n", (4, 4, 1)),
             (limited(|r| r.label_limit = 3), "a 1\nb{x=\"1\",y=\"2\"} 1\nc 1\n", (2, 1, 1)),
         ] {
             let mut reader = PageReader::default();

@@ -155,7 +155,7 @@ impl ScrapeLoop {
         let duration = clock.monotonic().saturating_sub(begun);
         self.report_series(&mut batch, t_ms, Some((duration, outcome.is_ok(), report, body_bytes)));
         metrics::SCRAPES.with_label_values(&[if outcome.is_ok() { "ok" } else { "error" }]).inc();
-        metrics::SCRAPE_SAMPLES.inc_by(outcome.as_ref().map_or(0, |r| r.kept));
+        metrics::SCRAPE_SAMPLES.inc_by(outcome.as_ref().map_or(0, |r| r.kept - r.duplicates));
         let written = write(writer, batch, &self.target).await;
         let error = match (&outcome, written) {
             (Err(error), _) => {

@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn shifted_numbers_end_at_their_power() {
         // Three bits: 0b100 is 4, 0b101 is -3.
-        let mut r = BitReader::new(&[0b10_100_10_1, 0b01_000000]);
+        let mut r = BitReader::new(&[0b1010_0101, 0b0100_0000]);
         assert_eq!((r.varbit_int(), r.varbit_int(), r.varbit_int()), (Ok(4), Ok(-3), Ok(0)));
     }
 }

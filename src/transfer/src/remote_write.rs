@@ -45,8 +45,9 @@ struct Label {
 
 #[derive(Clone, PartialEq, Message)]
 struct Sample {
-    #[prost(double, tag = "1")]
-    value: f64,
+    /// Always there: of a plain field -0.0 would be left out as the default and arrive as 0.0.
+    #[prost(double, optional, tag = "1")]
+    value: Option<f64>,
     #[prost(int64, tag = "2")]
     timestamp: i64,
 }
@@ -67,8 +68,8 @@ struct Histogram {
     count_int: Option<u64>,
     #[prost(double, optional, tag = "2")]
     count_float: Option<f64>,
-    #[prost(double, tag = "3")]
-    sum: f64,
+    #[prost(double, optional, tag = "3")]
+    sum: Option<f64>,
     #[prost(sint32, tag = "4")]
     schema: i32,
     #[prost(double, tag = "5")]
@@ -113,7 +114,7 @@ impl Histogram {
             counts.iter().map(|c| (*c as i64).wrapping_sub(std::mem::replace(&mut before, *c as i64))).collect()
         };
         let mut out = Self {
-            sum: h.sum,
+            sum: Some(h.sum),
             schema: h.schema,
             zero_threshold: h.zero_threshold,
             negative_spans: spans(&h.negative_spans),
@@ -220,7 +221,7 @@ impl BatchSink for Sender {
         let mut series: Vec<TimeSeries> =
             batch.series.iter().map(|l| TimeSeries { labels: labels_of(l), ..TimeSeries::default() }).collect();
         for f in &batch.floats {
-            series[f.series as usize].samples.push(Sample { value: f.value, timestamp: f.t_ms });
+            series[f.series as usize].samples.push(Sample { value: Some(f.value), timestamp: f.t_ms });
         }
         for h in &batch.histograms {
             series[h.series as usize].histograms.push(Histogram::of(h.t_ms, &h.value));
@@ -285,7 +286,7 @@ fn time_series(labels: &Labels, samples: &SampleBuffer, from: usize, to: usize) 
         let timestamp = samples.times[i];
         match histograms.next_if(|(at, _)| *at as usize == i) {
             Some((_, h)) => out.histograms.push(Histogram::of(timestamp, h)),
-            None => out.samples.push(Sample { value: samples.values[i], timestamp }),
+            None => out.samples.push(Sample { value: Some(samples.values[i]), timestamp }),
         }
     }
     out

@@ -62,6 +62,9 @@ pub(crate) struct ServeArgs {
     /// How long metrics are kept, for example 15d.
     #[arg(long = "storage.tsdb.retention.time", alias = "storage.tsdb.retention", value_name = "DURATION")]
     pub retention_time: Option<String>,
+    /// How many bytes of metrics are kept, for example 50GB.
+    #[arg(long = "storage.tsdb.retention.size", value_name = "SIZE")]
+    pub retention_size: Option<String>,
     /// Address of the HTTP listener; may be given several times. Default 127.0.0.1:9090.
     #[arg(long = "web.listen-address", value_name = "HOST:PORT")]
     pub listen_address: Vec<String>,
@@ -110,7 +113,6 @@ pub(crate) const IGNORED_FLAGS: &[(&str, bool)] = &[
     ("--storage.remote.flush-deadline", true),
     ("--storage.tsdb.no-lockfile", false),
     ("--storage.tsdb.retention.percentage", true),
-    ("--storage.tsdb.retention.size", true),
     ("--storage.tsdb.wal-compression", false),
     ("--storage.tsdb.min-block-duration", true),
     ("--storage.tsdb.max-block-duration", true),
@@ -130,6 +132,7 @@ impl ServeArgs {
         FlagOverrides {
             storage_tsdb_path: self.storage_path.clone(),
             storage_tsdb_retention_time: self.retention_time.clone(),
+            storage_tsdb_retention_size: self.retention_size.clone(),
             web_listen_address: self.listen_address.clone(),
             web_external_url: self.external_url.clone(),
             web_enable_lifecycle: self.enable_lifecycle,

@@ -22,9 +22,11 @@ use trefoil_model::{
 use trefoil_parts::RemoteOptions;
 use trefoil_promql::{Engine, ParserOptions};
 use trefoil_rules::{RuleManager, RuleOptions, load_rule_files};
-use trefoil_runtime::{Accountant, DataDirLock, OnError, Phase, RealClock, RealVfs, SharedClock, Tasks, data_dir};
+use trefoil_runtime::{
+    Accountant, DataDirLock, OnError, Phase, RealClock, RealVfs, SharedClock, StartProgress, Tasks, data_dir,
+};
 use trefoil_scrape::ScrapeManager;
-use trefoil_tsdb::{ObjectStoreOptions, Tsdb, TsdbOptions};
+use trefoil_tsdb::{DownsamplingRule, ObjectStoreOptions, Policy, RetentionRule, Tsdb, TsdbOptions};
 
 use crate::background::{self, Stores};
 use crate::check::{chain, env};
@@ -74,6 +76,7 @@ struct Reloader {
     parser: ParserOptions,
     scrape: Arc<ScrapeManager>,
     rules: Arc<RuleManager>,
+    metrics: Tsdb,
     dispatcher: Arc<Dispatcher>,
     remote: Arc<RemoteAlertmanagers>,
     external_url: String,
@@ -91,7 +94,8 @@ fn needs_restart(started_with: &TrefoilConfig, now: &TrefoilConfig) -> Vec<&'sta
         ("cors_origin", started_with.cors_origin != now.cors_origin),
         ("listeners", started_with.listeners != now.listeners),
         ("limits", started_with.limits != now.limits),
-        ("retention", started_with.retention != now.retention),
+        ("retention.logs", started_with.retention.logs != now.retention.logs),
+        ("retention.traces", started_with.retention.traces != now.retention.traces),
         ("journal", started_with.journal != now.journal),
         ("memtable", started_with.memtable != now.memtable),
         ("object_store", started_with.object_store != now.object_store),
@@ -131,6 +135,7 @@ impl Reloader {
         self.dispatcher.apply(options.as_ref())?;
         self.remote.apply(&config.alerting, &config.global.external_labels).map_err(|e| anyhow!(e))?;
         self.scrape.apply(&loaded.scrape_configs)?;
+        self.metrics.set_policy(metrics_policy(config));
         let rules = RuleOptions {
             interval_ms: config.global.evaluation_interval.as_ms(),
             query_offset_ms: config.global.rule_query_offset.as_ms(),
@@ -235,7 +240,7 @@ impl Server {
         let limits = config.trefoil.limits.limits.clone();
         let budget = config.trefoil.limits.memory_bytes.map_or_else(memory::default_budget_bytes, |b| b.as_u64());
         let accountant = Accountant::new(budget);
-        let stores = open_stores(&loaded, &data, &clock, &accountant).await?;
+        let stores = open_stores(&loaded, &data, &clock, &accountant, servers.start_progress()).await?;
         background::start(&stores, &tasks);
         let snapshots = Snapshots::new(stores.clone(), RealVfs::shared(), &data).context("folder of snapshots")?;
         let snapshots: Arc<dyn SnapshotTaker> = Arc::new(snapshots);
@@ -243,6 +248,7 @@ impl Server {
         let metrics = Arc::new(stores.metrics.clone());
         let events = Arc::new(stores.events.clone());
         let writer: Arc<dyn MetricWriter> = metrics.clone();
+        let admin: Arc<dyn MetricAdmin> = metrics.clone();
         let reader: Arc<dyn MetricReader> = metrics;
         let event_writer: Arc<dyn EventWriter> = events.clone();
         let pushed: Arc<dyn EventWriter> = match &collector {
@@ -282,6 +288,7 @@ impl Server {
             parser: features.parser,
             scrape: Arc::clone(&scrape),
             rules: Arc::clone(&rules),
+            metrics: stores.metrics.clone(),
             dispatcher: Arc::clone(&dispatcher),
             remote,
             external_url: external_url.clone(),
@@ -291,7 +298,7 @@ impl Server {
         let app = make_app(AppParts {
             reader,
             writer: Arc::clone(&writer),
-            admin: None,
+            admin: Some(admin),
             snapshots: Some(snapshots),
             logs: events.clone(),
             traces: events,
@@ -367,11 +374,33 @@ impl Server {
     }
 }
 
+/// What becomes of old samples.
+fn metrics_policy(config: &Config) -> Policy {
+    let trefoil = &config.trefoil;
+    let rule = |r: &trefoil_config::trefoil::RetentionRuleConfig| RetentionRule {
+        matchers: r.r#match.matchers().to_vec(),
+        keep: r.keep.get().map(|d| d.as_std()),
+    };
+    let downsampling = |d: &trefoil_config::trefoil::DownsamplingConfig| DownsamplingRule {
+        matchers: d.r#match.matchers().to_vec(),
+        after: d.after.as_std(),
+        interval: d.interval.as_std(),
+    };
+    Policy {
+        retention: config.metrics_retention().get().map(|d| d.as_std()),
+        retention_bytes: config.metrics_retention_bytes().get().map(|b| b.as_u64()),
+        retention_rules: trefoil.retention.metrics_rules.iter().map(rule).collect(),
+        downsampling: trefoil.downsampling.iter().map(downsampling).collect(),
+        dedup_interval: (!trefoil.dedup_interval.is_zero()).then(|| trefoil.dedup_interval.as_std()),
+    }
+}
+
 async fn open_stores(
     loaded: &Arc<LoadedConfig>,
     data: &Path,
     clock: &SharedClock,
     accountant: &Accountant,
+    start: StartProgress,
 ) -> anyhow::Result<Stores> {
     let (loaded, data) = (Arc::clone(loaded), data.to_path_buf());
     let (clock, accountant) = (Arc::clone(clock), accountant.clone());
@@ -384,7 +413,7 @@ async fn open_stores(
         let vfs = RealVfs::shared();
         let mut options = TsdbOptions::new(data.join("metrics"), Arc::clone(&vfs), Arc::clone(&clock));
         options.accountant = accountant.clone();
-        options.retention = config.metrics_retention().get().map(|d| d.as_std());
+        options.policy = metrics_policy(config);
         options.limits = limits.clone();
         options.flush_bytes = memtable.flush_bytes.as_u64();
         options.flush_interval = memtable.flush_interval.as_std();
@@ -396,6 +425,7 @@ async fn open_stores(
             let remote = RemoteOptions { objects, cache_bytes: tier.cache_bytes.as_u64() };
             options.object_store = Some(ObjectStoreOptions { remote, after: tier.after.as_std() });
         }
+        options.start = start.clone();
         let metrics = Tsdb::open(options).context("open the metrics store")?;
         let mut options = EventStoreOptions::new(data.join("events"), vfs, Arc::clone(&clock), accountant);
         options.retention_logs = retention.logs.get().map(|d| d.as_std());
@@ -404,6 +434,7 @@ async fn open_stores(
         options.memtable_age_max = memtable.flush_interval.as_std();
         options.limits = Arc::new(limits);
         options.journal.segment_bytes = journal.segment_bytes.as_u64();
+        options.start = start;
         let events = EventStore::open(options).context("open the event store")?;
         Ok(Stores { metrics, events, clock })
     })
@@ -513,6 +544,7 @@ fn flag_values(flags: &FlagOverrides, data: &Path) -> BTreeMap<String, String> {
     let given = [
         ("storage.tsdb.path", Some(std::path::absolute(data).unwrap_or_else(|_| data.into()).display().to_string())),
         ("storage.tsdb.retention.time", flags.storage_tsdb_retention_time.clone()),
+        ("storage.tsdb.retention.size", flags.storage_tsdb_retention_size.clone()),
         ("web.listen-address", Some(flags.web_listen_address.join(",")).filter(|a| !a.is_empty())),
         ("web.external-url", flags.web_external_url.clone()),
         ("web.enable-lifecycle", Some(flags.web_enable_lifecycle.to_string())),

@@ -1,6 +1,7 @@
 //! How samples become bytes: variable-length integers, bit packing, float and histogram columns, blocks.
 //!
-//! Reading order: [`varint`], [`bits`], [`unpack`], [`ints`], [`pco`], [`floats`], [`histogram`], [`times`], [`block`]. Everything here is total:
+//! Reading order: [`varint`], [`bits`], [`unpack`], [`ints`], [`pco`], [`floats`], [`histogram`], [`times`], [`rollups`],
+//! [`block`]. Everything here is total:
 //! whatever bytes a decoder gets, it answers with values or [`DecodeError`], never with a panic.
 
 pub(crate) mod bits;
@@ -9,6 +10,7 @@ pub(crate) mod floats;
 pub(crate) mod histogram;
 pub(crate) mod ints;
 pub(crate) mod pco;
+pub(crate) mod rollups;
 pub(crate) mod times;
 pub(crate) mod unpack;
 pub(crate) mod varint;

@@ -26,12 +26,20 @@ pub enum TsdbError {
         source: std::io::Error,
     },
     /// A value that travels with commits is not what this version writes.
-    #[error("store attribute {name} has the value {value:?}, expected a number")]
+    #[error("store attribute {name} has the value {value:?}, not as this version writes it")]
     Attribute {
         /// Name of the attribute.
         name: &'static str,
         /// What it holds.
         value: String,
+    },
+    /// Too many deletions wait for merges.
+    #[error("{count} deletions wait for merges, the limit is {max}: clean the tombstones first")]
+    TooManyTombstones {
+        /// How many there are.
+        count: usize,
+        /// The limit.
+        max: usize,
     },
     /// The store is closed.
     #[error("metrics store is closed")]

@@ -15,7 +15,9 @@ use crate::memtable::Memtable;
 use crate::metrics;
 use crate::part::PartBuilder;
 use crate::part::layout::{BLOCKS_FILE, INDEX_FILE, VERSION, blocks_header};
-use crate::store::{FLUSH_SEQUENCE, Frozen, Inner, NEXT_SERIES_ID, SEQUENCE_FIRST, SEQUENCE_LAST, Tsdb, attribute};
+use crate::store::{
+    FLUSH_SEQUENCE, Frozen, Inner, NEXT_SERIES_ID, ROLLUP_MS, SEQUENCE_FIRST, SEQUENCE_LAST, Tsdb, attribute,
+};
 
 /// Bytes of blocks that are written at once.
 const WRITE_BYTES: usize = 1 << 20;
@@ -168,6 +170,9 @@ pub(crate) struct DayWriter<'a> {
     writer: trefoil_parts::PartWriter,
     file: PartFile,
     pub(crate) builder: PartBuilder,
+    /// Further attributes of the part.
+    pub(crate) attributes: BTreeMap<String, String>,
+    rollup_ms: i64,
     blocks: Vec<u8>,
 }
 
@@ -177,7 +182,8 @@ impl<'a> DayWriter<'a> {
         let file = writer.create_file(BLOCKS_FILE)?;
         let blocks = blocks_header();
         let builder = PartBuilder::new(day, blocks.len());
-        Ok(Self { inner, tenant, day, writer, file, builder, blocks })
+        let attributes = BTreeMap::new();
+        Ok(Self { inner, tenant, day, writer, file, builder, attributes, rollup_ms: 0, blocks })
     }
 
     /// Adds a series; they come in the order of their labels.
@@ -188,6 +194,7 @@ impl<'a> DayWriter<'a> {
         samples: &SampleBuffer,
     ) -> Result<(), TsdbError> {
         self.builder.add(id, labels, samples, &mut self.blocks);
+        self.rollup_ms = samples.rollups.iter().map(|r| r.interval_ms).fold(self.rollup_ms, i64::max);
         if self.blocks.len() >= WRITE_BYTES { self.write_blocks() } else { Ok(()) }
     }
 
@@ -207,11 +214,16 @@ impl<'a> DayWriter<'a> {
         self.file.finish()?;
         self.writer.write_file(INDEX_FILE, &self.builder.index())?;
         let (min_t, max_t) = self.builder.bounds();
-        let attributes: BTreeMap<String, String> =
-            [(SEQUENCE_FIRST, sequence.0), (SEQUENCE_LAST, sequence.1), ("series", self.builder.rows() as u64)]
-                .into_iter()
-                .map(|(name, n)| (name.to_owned(), n.to_string()))
-                .collect();
+        let numbers = [
+            (SEQUENCE_FIRST, sequence.0),
+            (SEQUENCE_LAST, sequence.1),
+            ("series", self.builder.rows() as u64),
+            (ROLLUP_MS, self.rollup_ms as u64),
+        ];
+        let mut attributes = self.attributes;
+        // Without downsampled stretches the part is what it was before there were any.
+        let numbers = numbers.into_iter().filter(|(name, n)| *n > 0 || *name != ROLLUP_MS);
+        attributes.extend(numbers.map(|(name, n)| (name.to_owned(), n.to_string())));
         let facts = PartFacts {
             level,
             min_t,

@@ -9,8 +9,9 @@
 //!
 //! Reading order: `store` (the parts of a store and how they hang together), `write`, `series` (the registry),
 //! `guard` (who may have new series),
-//! `record` (journal records), `memtable`, `flush`, `part` (files), `encoding`, `read`, `matching`,
-//! `merge`, `replay`, `exemplars`, `metadata`, `inspect`.
+//! `record` (journal records), `memtable`, `flush`, `part` (files), `encoding`, `read`, `matching`, `value_set`,
+//! `merge`, `policy`, `downsample`, `tombstones`, `rewrite`, `replay`, `exemplars`, `metadata`, `inspect`,
+//! `tier` (parts in an object store), `admin` (the contract of administration).
 //!
 //! Invariants: one id stands for one label set, for ever. Every journal epoch defines all series that it names, so
 //! that replay from the committed position needs nothing else. Parts of a (tenant, day) have disjoint ranges of
@@ -19,8 +20,10 @@
 //! It must not know HTTP, wire formats, configuration files or query languages.
 #![doc = include_str!("../FORMAT.md")]
 
+mod admin;
 mod by_shard;
 mod cardinality;
+mod downsample;
 mod encoding;
 mod error;
 mod exemplars;
@@ -28,22 +31,29 @@ mod flush;
 mod guard;
 mod inspect;
 mod matching;
+#[doc(hidden)]
+pub mod measure;
 mod memtable;
 mod merge;
 mod metadata;
 mod metrics;
 mod part;
+mod policy;
 mod read;
 mod record;
 mod replay;
+mod rewrite;
 mod series;
 mod snapshot;
 mod store;
 mod tier;
+mod tombstones;
+mod value_set;
 mod write;
 
 pub use error::TsdbError;
 pub use flush::FlushReport;
 pub use inspect::{PartInfo, PartSeries, SeriesIds, Unflushed};
+pub use policy::{DownsamplingRule, Policy, RetentionRule};
 pub use store::{Tsdb, TsdbOptions};
 pub use tier::ObjectStoreOptions;

@@ -1,10 +1,60 @@
 //! From matchers to rows: the same evaluation over the memtable's index and over every part's.
 
+use std::sync::Arc;
+
 use roaring::RoaringBitmap;
 use trefoil_model::{MatchOp, Matcher, QueryBudget, StoreError};
 
+use crate::value_set::ValueSet;
+
 /// How many dictionary entries are looked at between two looks at the deadline.
-const VALUES_PER_CHECK: u32 = 1024;
+pub(crate) const VALUES_PER_CHECK: u32 = 1024;
+
+/// Which values of a dictionary are looked for.
+pub(crate) enum Wanted<'a> {
+    /// All.
+    All,
+    /// These, sorted.
+    Listed(&'a [String]),
+    /// Those that the pattern of a matcher matches, whatever its sign.
+    Set(Arc<ValueSet>),
+    /// As `Set`, when there is no automaton; all begin with the text.
+    Tested(String, &'a Matcher),
+}
+
+impl<'a> Wanted<'a> {
+    /// What the pattern of a `=~` or `!~` matches.
+    pub(crate) fn of(m: &'a Matcher) -> Self {
+        match (m.literal_alternatives(), ValueSet::of(m)) {
+            (Some(values), _) => Self::Listed(values),
+            (None, Some(set)) => Self::Set(set),
+            (None, None) => Self::Tested(literal_prefix(&m.value), m),
+        }
+    }
+
+    /// What the values begin with.
+    pub(crate) fn prefix(&self) -> &str {
+        match self {
+            Self::Tested(prefix, _) => prefix,
+            Self::All | Self::Listed(_) | Self::Set(_) => "",
+        }
+    }
+
+    pub(crate) fn contains(&self, value: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Listed(values) => values.binary_search_by(|v| v.as_str().cmp(value)).is_ok(),
+            Self::Set(set) => set.contains(value),
+            Self::Tested(_, m) => m.matches(value) != m.op.is_negative(),
+        }
+    }
+}
+
+/// The values of a label that may pass all matchers on that label, as far as one positive pattern says it.
+pub(crate) fn wanted_values<'a>(matchers: &'a [Matcher], name: &str) -> Wanted<'a> {
+    let pattern = matchers.iter().find(|m| m.op == MatchOp::Regex && m.name == name && !m.matches_empty());
+    pattern.map_or(Wanted::All, Wanted::of)
+}
 
 /// An inverted index: label name -> value -> rows. Rows number the series of one memtable or part.
 pub(crate) trait LabelIndex {
@@ -17,18 +67,19 @@ pub(crate) trait LabelIndex {
     /// Rows that have the label with this value.
     fn rows_with_value(&self, name: &str, value: &str) -> Result<RoaringBitmap, StoreError>;
 
-    /// Rows whose value begins with `prefix` and is accepted.
-    fn rows_accepted(
+    /// Rows whose value is wanted. Calls `check` now and then.
+    fn rows_wanted(
         &self,
         name: &str,
-        prefix: &str,
-        accept: &mut dyn FnMut(&str) -> Result<bool, StoreError>,
+        wanted: &Wanted<'_>,
+        check: &mut dyn FnMut() -> Result<(), StoreError>,
     ) -> Result<RoaringBitmap, StoreError>;
 
-    /// Calls `each` for every value of the label that one of `rows` has (`None`: that any row has), ascending.
+    /// Calls `each` for every wanted value of the label that one of `rows` has (`None`: that any row has), ascending.
     fn values(
         &self,
         name: &str,
+        wanted: &Wanted<'_>,
         rows: Option<&RoaringBitmap>,
         each: &mut dyn FnMut(&str) -> Result<(), StoreError>,
     ) -> Result<(), StoreError>;
@@ -91,66 +142,43 @@ fn cost(m: &Matcher) -> u8 {
 
 /// Rows whose value passes, for matchers that do not accept "".
 fn accepted(index: &dyn LabelIndex, m: &Matcher, budget: &dyn QueryBudget) -> Result<RoaringBitmap, StoreError> {
-    match (m.op, m.literal_alternatives()) {
-        (MatchOp::Equal, _) => index.rows_with_value(&m.name, &m.value),
-        (MatchOp::Regex, Some(values)) => union(index, &m.name, values),
-        _ if accepts_all_but_empty(m) => index.rows_with_name(&m.name),
-        (MatchOp::NotRegex, Some(values)) => Ok(index.rows_with_name(&m.name)? - union(index, &m.name, values)?),
-        _ => scan(index, m, true, budget),
+    match m.op {
+        MatchOp::Equal => index.rows_with_value(&m.name, &m.value),
+        MatchOp::NotEqual => index.rows_with_name(&m.name),
+        MatchOp::Regex if m.value == ".+" => index.rows_with_name(&m.name),
+        MatchOp::Regex => matched(index, m, budget),
+        MatchOp::NotRegex => Ok(index.rows_with_name(&m.name)? - matched(index, m, budget)?),
     }
 }
 
 /// Rows whose value does not pass, for matchers that accept "".
 fn refused(index: &dyn LabelIndex, m: &Matcher, budget: &dyn QueryBudget) -> Result<RoaringBitmap, StoreError> {
-    match (m.op, m.literal_alternatives()) {
-        (MatchOp::NotEqual, _) => index.rows_with_value(&m.name, &m.value),
-        (MatchOp::Equal, _) => index.rows_with_name(&m.name),
-        (MatchOp::NotRegex, Some(values)) => union(index, &m.name, values),
-        (MatchOp::Regex, Some(values)) => Ok(index.rows_with_name(&m.name)? - union(index, &m.name, values)?),
-        (MatchOp::Regex, None) if m.value == ".*" => Ok(RoaringBitmap::new()),
-        (MatchOp::NotRegex, None) if m.value == ".+" => index.rows_with_name(&m.name),
-        _ => scan(index, m, false, budget),
-    }
-}
-
-fn accepts_all_but_empty(m: &Matcher) -> bool {
     match m.op {
-        MatchOp::NotEqual => m.value.is_empty(),
-        MatchOp::Regex => m.value == ".+",
-        MatchOp::Equal | MatchOp::NotRegex => false,
+        MatchOp::Equal => index.rows_with_name(&m.name),
+        MatchOp::NotEqual => index.rows_with_value(&m.name, &m.value),
+        MatchOp::Regex if m.value == ".*" => Ok(RoaringBitmap::new()),
+        MatchOp::NotRegex if m.value == ".+" => index.rows_with_name(&m.name),
+        MatchOp::Regex => Ok(index.rows_with_name(&m.name)? - matched(index, m, budget)?),
+        MatchOp::NotRegex => matched(index, m, budget),
     }
 }
 
-fn union(index: &dyn LabelIndex, name: &str, values: &[String]) -> Result<RoaringBitmap, StoreError> {
-    let mut rows = RoaringBitmap::new();
-    for v in values.iter().filter(|v| !v.is_empty()) {
-        rows |= index.rows_with_value(name, v)?;
-    }
-    Ok(rows)
-}
-
-/// Tests the values of the dictionary: all that begin as the pattern must.
-fn scan(
-    index: &dyn LabelIndex,
-    m: &Matcher,
-    passing: bool,
-    budget: &dyn QueryBudget,
-) -> Result<RoaringBitmap, StoreError> {
-    // Values without the prefix do not match the pattern: they are of interest when we look for those.
-    let pattern_matches = passing != m.op.is_negative();
-    let prefix = if pattern_matches { literal_prefix(&m.value) } else { String::new() };
-    let mut seen = 0u32;
-    index.rows_accepted(&m.name, &prefix, &mut |value| {
-        seen = seen.wrapping_add(1);
-        if seen.is_multiple_of(VALUES_PER_CHECK) {
-            budget.check()?;
+/// Rows that have the label with a value that the pattern matches, whatever the sign. A row has one value, so that
+/// what is left of all rows with the label are those that it does not match.
+fn matched(index: &dyn LabelIndex, m: &Matcher, budget: &dyn QueryBudget) -> Result<RoaringBitmap, StoreError> {
+    let wanted = Wanted::of(m);
+    if let Wanted::Listed(values) = wanted {
+        let mut rows = RoaringBitmap::new();
+        for v in values.iter().filter(|v| !v.is_empty()) {
+            rows |= index.rows_with_value(&m.name, v)?;
         }
-        Ok(m.matches(value) == passing)
-    })
+        return Ok(rows);
+    }
+    index.rows_wanted(&m.name, &wanted, &mut || Ok(budget.check()?))
 }
 
 /// The text with which every match of the pattern begins.
-fn literal_prefix(pattern: &str) -> String {
+pub(crate) fn literal_prefix(pattern: &str) -> String {
     let Ok(hir) = regex_syntax::parse(&format!("(?s:{pattern})")) else { return String::new() };
     let literals = regex_syntax::hir::literal::Extractor::new().limit_total(64).extract(&hir);
     let prefix = literals.longest_common_prefix().unwrap_or_default();

@@ -132,18 +132,8 @@ impl Memtable {
         rows
     }
 
-    /// Adds samples, each with its row. All are visible when this returns.
-    pub(crate) fn insert(&self, tenant: TenantId, samples: impl Iterator<Item = (u32, Sample)>) {
-        let mut added = Added::default();
-        for (row, sample) in samples {
-            let mut shard = self.shards[row as usize % SHARDS].lock();
-            added.push(&mut shard, row, sample);
-        }
-        self.note(tenant, added);
-    }
-
-    /// Adds the samples `0..count` of a large batch; `row_of` and `sample` give the row and the sample of each. As
-    /// [`Memtable::insert`], with one lock a shard.
+    /// Adds the samples `0..count` of a batch; `row_of` and `sample` give the row and the sample of each. All are visible
+    /// when this returns. One lock a shard.
     pub(crate) fn insert_batch(
         &self,
         tenant: TenantId,

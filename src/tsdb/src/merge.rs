@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use trefoil_model::{Labels, SampleBuffer, SeriesId, StoreError, TimeRange};
 use trefoil_parts::{Commit, PartId};
 
+use crate::downsample::without;
 use crate::encoding::Effort;
 use crate::error::TsdbError;
 use crate::flush::DayWriter;
@@ -14,7 +15,9 @@ use crate::metrics;
 use crate::part::PartReader;
 use crate::part::layout::PAGE_ROWS;
 use crate::read::merge_buffers;
-use crate::store::{Inner, OpenPart, Tsdb};
+use crate::rewrite::Rewriting;
+use crate::store::{DOWNSAMPLED, Inner, OpenPart, TOMBSTONE_LAST, Tsdb};
+use crate::tombstones::{Hidden, Tombstones};
 
 /// So many neighbours of one level are merged into one of the next.
 const MERGE_MIN: usize = 4;
@@ -24,9 +27,10 @@ const MERGE_MAX: usize = 32;
 const MERGE_BYTES_MAX: u64 = 16 << 30;
 
 impl Tsdb {
-    /// Does the most useful merge, if there is one and the disk has room for it; returns whether it did. A part in which it meets damage is reported
-    /// once and left alone from then on: what is whole in it stays readable. Blocks on the disk for as long as the
-    /// merge takes; call it from a blocking thread.
+    /// Does the most useful merge, if there is one and the disk has room for it; returns whether it did. Without one
+    /// it rewrites a part that holds what was deleted, is no longer kept or is to be downsampled. A part in which it
+    /// meets damage is reported once and left alone from then on: what is whole in it stays readable. Blocks on the
+    /// disk for as long as the merge takes; call it from a blocking thread.
     pub fn merge_once(&self) -> Result<bool, TsdbError> {
         let _alone = self.inner.merge_lock.lock();
         if self.inner.closed.load(Ordering::Acquire) {
@@ -34,30 +38,47 @@ impl Tsdb {
         }
         let today = trefoil_model::time::day_of_ms(self.inner.options.clock.now_ms());
         let damaged = self.inner.damaged.lock().clone();
-        let Some(parts) = plan(&self.inner.view.load().parts, &damaged, today) else { return Ok(false) };
-        let bytes: u64 = parts.iter().map(|p| p.meta.bytes).sum();
-        let floor = self.inner.options.limits.disk_free_floor_bytes;
-        if self.inner.disk.available_bytes() < bytes.saturating_add(floor) {
-            tracing::warn!(bytes, "merge put off, the disk has no room for it");
+        let view = self.inner.view.load_full();
+        let parts = match plan(&view.parts, &damaged, today) {
+            Some(parts) => parts,
+            None => match self.inner.plan_rewrite(&view)? {
+                Some(part) => vec![part],
+                None => return Ok(false),
+            },
+        };
+        if !self.inner.has_room_for(parts.iter().map(|p| p.meta.bytes).sum()) {
             return Ok(false);
         }
         self.inner.merge(&parts)?;
+        self.inner.drop_tombstones()?;
         Ok(true)
     }
 
-    /// Drops the days that are older than the retention at `now_ms`; returns how many parts that were.
+    /// Drops the days of which nothing is kept at `now_ms`, then the oldest ones until the bytes are few enough;
+    /// returns how many parts that were.
     pub fn apply_retention(&self, now_ms: i64) -> Result<usize, TsdbError> {
         let _alone = self.inner.merge_lock.lock();
         if self.inner.closed.load(Ordering::Acquire) {
             return Err(TsdbError::Closed);
         }
-        let Some(age) = self.inner.options.retention else { return Ok(0) };
-        let remove = trefoil_parts::retention::expired(&self.inner.parts.parts(), now_ms, age);
+        let life = self.inner.lifecycle.load_full();
+        let view = self.inner.view.load_full();
+        let mut remove: Vec<PartId> =
+            view.parts.iter().filter(|p| p.is_expired(&life, now_ms)).map(|p| p.meta.id).collect();
+        let expired = remove.len();
+        if let Some(bytes_max) = life.retention_bytes() {
+            let left: Vec<_> =
+                view.parts.iter().filter(|p| !remove.contains(&p.meta.id)).map(|p| Arc::clone(&p.meta)).collect();
+            remove.extend(trefoil_parts::retention::over_bytes(&left, bytes_max));
+        }
         let count = remove.len();
+        // Queries may hold the old view; the files go when they are done.
+        drop(view);
         if count > 0 {
             self.inner.parts.commit(Commit { remove, ..Commit::default() })?;
             self.inner.publish_parts(|_| {});
-            tracing::info!(parts = count, "parts older than the retention removed");
+            self.inner.drop_tombstones()?;
+            tracing::info!(parts = count, expired, "parts beyond the retention removed");
         }
         Ok(count)
     }
@@ -109,11 +130,13 @@ struct Cursor<'a> {
     /// Series of the current page that are still to come, last first.
     page: Vec<(u32, Labels)>,
     next_page: u32,
+    hidden: Option<Arc<Hidden>>,
 }
 
 impl<'a> Cursor<'a> {
-    fn new(part: &'a OpenPart) -> Result<Self, StoreError> {
-        let mut cursor = Self { reader: part.reader()?, part: part.meta.id, page: Vec::new(), next_page: 0 };
+    fn new(part: &'a OpenPart, tombstones: &Arc<Tombstones>) -> Result<Self, StoreError> {
+        let (reader, hidden) = (part.reader()?, part.hidden(tombstones)?);
+        let mut cursor = Self { reader, part: part.meta.id, page: Vec::new(), next_page: 0, hidden };
         cursor.fill()?;
         Ok(cursor)
     }
@@ -128,11 +151,14 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    /// The next series' id and samples.
+    /// The next series' id and samples that are not deleted.
     fn take(&mut self) -> Result<(SeriesId, SampleBuffer), StoreError> {
         let (row, _) = self.page.pop().expect("the caller looked at its labels");
         let mut samples = SampleBuffer::default();
         self.reader.read(row, TimeRange::ALL, &mut samples)?;
+        if let Some(hidden) = self.hidden.as_ref().filter(|h| h.touched.contains(row)) {
+            samples = without(&samples, &hidden.ranges(row));
+        }
         self.fill()?;
         Ok((self.reader.id(row)?, samples))
     }
@@ -143,22 +169,25 @@ impl<'a> Cursor<'a> {
 }
 
 impl Inner {
-    fn damaged(&self, part: PartId, error: StoreError) -> TsdbError {
+    pub(crate) fn damaged(&self, part: PartId, error: StoreError) -> TsdbError {
         if matches!(error, StoreError::Corrupt(_)) {
             self.damaged.lock().insert(part);
         }
         error.into()
     }
 
-    /// Merges parts, given in the order of writing, into one and publishes it in their place.
-    fn merge(&self, parts: &[Arc<OpenPart>]) -> Result<(), TsdbError> {
+    /// Merges parts, given in the order of writing, into one and publishes it in their place. One part alone is
+    /// rewritten and keeps its level.
+    pub(crate) fn merge(&self, parts: &[Arc<OpenPart>]) -> Result<(), TsdbError> {
         let timer = metrics::MERGE_DURATION.start_timer();
         let (first, last) = (&parts[0], &parts[parts.len() - 1]);
         let mut writer = DayWriter::begin(self, first.meta.tenant, first.meta.partition)?;
         writer.builder.set_effort(Effort::Merged);
+        let view = self.view.load_full();
+        let rewriting = Rewriting::new(self, &view, parts);
         let mut cursors = Vec::with_capacity(parts.len());
         for part in parts {
-            cursors.push(Cursor::new(part).map_err(|e| self.damaged(part.meta.id, e))?);
+            cursors.push(Cursor::new(part, &view.tombstones).map_err(|e| self.damaged(part.meta.id, e))?);
         }
         let (mut buffers, mut merged) = (Vec::new(), SampleBuffer::default());
         while let Some(labels) = cursors.iter().filter_map(Cursor::labels).min().cloned() {
@@ -173,15 +202,26 @@ impl Inner {
                 buffers.push(samples);
             }
             let id = id.expect("one cursor had these labels");
-            if let [only] = &buffers[..] {
-                writer.add(id, labels, only)?;
+            let samples = if let [only] = &buffers[..] {
+                only
             } else {
                 merged.clear();
                 merge_buffers(&buffers, &mut merged);
-                writer.add(id, labels, &merged)?;
+                &merged
+            };
+            match rewriting.apply(&labels, samples) {
+                Some(left) => writer.add(id, labels, &left)?,
+                None => writer.add(id, labels, samples)?,
             }
         }
-        let level = parts.iter().map(|p| p.meta.level).max().unwrap_or(0).saturating_add(1);
+        let highest = parts.iter().map(|p| p.meta.level).max().unwrap_or(0);
+        let level = if parts.len() == 1 { highest } else { highest.saturating_add(1) };
+        if view.tombstones.last > 0 {
+            writer.attributes.insert(TOMBSTONE_LAST.to_owned(), view.tombstones.last.to_string());
+        }
+        if let Some(mark) = rewriting.downsampling_mark {
+            writer.attributes.insert(DOWNSAMPLED.to_owned(), mark);
+        }
         let remove: Vec<PartId> = parts.iter().map(|p| p.meta.id).collect::<BTreeSet<_>>().into_iter().collect();
         let add = writer.finish(level, (first.sequence.0, last.sequence.1))?.into_iter().collect();
         self.parts.commit(Commit { add, remove, ..Commit::default() })?;

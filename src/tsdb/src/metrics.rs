@@ -47,6 +47,12 @@ metrics! {
         "trefoil_tsdb_flush_duration_seconds", "Time to write a memtable to parts and publish them", seconds());
     MERGE_DURATION: Histogram = register_histogram!(
         "trefoil_tsdb_merge_duration_seconds", "Time to merge parts", seconds());
+    SERIES_DELETED: IntCounter = register_int_counter!(
+        "trefoil_tsdb_series_deleted_total", "Series that deletions hit");
+    TOMBSTONES: IntGauge = register_int_gauge!(
+        "trefoil_tsdb_tombstones", "Deletions whose samples are still in parts");
+    SAMPLES_DOWNSAMPLED: IntCounter = register_int_counter!(
+        "trefoil_tsdb_downsampled_samples_total", "Samples that downsampling and dedup left out of merged parts");
     REPLAYED_RECORDS: IntCounter = register_int_counter!(
         "trefoil_tsdb_replayed_records_total", "Journal records read at start-up");
     BLOCKS_CORRUPT: IntCounter = register_int_counter!(

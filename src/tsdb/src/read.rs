@@ -8,14 +8,16 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 use rustc_hash::FxHashMap;
 use trefoil_model::{
-    Exemplar, Labels, MetricMetadata, MetricReader, QueryBudget, SampleBuffer, SelectRequest, SelectedSeries,
+    Exemplar, Labels, MetricMetadata, MetricReader, QueryBudget, Rollup, SampleBuffer, SelectRequest, SelectedSeries,
     SeriesSource, StoreError, TenantId, TimeRange,
 };
 
 pub(crate) use self::merge::merge_buffers;
-use crate::matching::{LabelIndex, select_rows};
+use crate::downsample::{dedup, whole_intervals, without};
+use crate::matching::{LabelIndex, Wanted, select_rows, wanted_values};
 use crate::memtable::Memtable;
 use crate::store::{Inner, OpenPart, Tsdb, View};
+use crate::tombstones::Hidden;
 
 /// Series after which a query looks at its deadline.
 const SERIES_PER_CHECK: usize = 256;
@@ -23,7 +25,8 @@ const SERIES_PER_CHECK: usize = 256;
 /// Where samples of a series are.
 #[derive(Clone)]
 enum Piece {
-    Part(Arc<OpenPart>, u32),
+    /// With what is hidden of the row.
+    Part(Arc<OpenPart>, u32, Option<Arc<Hidden>>),
     Memtable(Arc<Memtable>, u32),
 }
 
@@ -31,7 +34,7 @@ impl Piece {
     /// Its place in the order of writing.
     fn written(&self) -> (bool, u64) {
         match self {
-            Self::Part(part, _) => (false, part.sequence.1),
+            Self::Part(part, ..) => (false, part.sequence.1),
             Self::Memtable(memtable, _) => (true, u64::from(memtable.epoch())),
         }
     }
@@ -43,13 +46,27 @@ struct Handle {
     pieces: Vec<Piece>,
     /// Retention: nothing before is answered.
     visible_from_ms: i64,
+    dedup_ms: Option<i64>,
 }
 
 impl SeriesSource for Handle {
     fn read(&self, range: TimeRange, out: &mut SampleBuffer) -> Result<(), StoreError> {
         let range = TimeRange::new(range.start_ms.max(self.visible_from_ms), range.end_ms);
-        if let [Piece::Part(part, row)] = &self.pieces[..] {
-            return part.reader()?.read(*row, range, out);
+        let Some(interval_ms) = self.dedup_ms else { return self.read_all(range, out) };
+        if range.start_ms >= range.end_ms {
+            return Ok(());
+        }
+        let mut samples = SampleBuffer::default();
+        self.read_all(whole_intervals(range, interval_ms), &mut samples)?;
+        dedup(&samples, interval_ms, range, out);
+        Ok(())
+    }
+}
+
+impl Handle {
+    fn read_all(&self, range: TimeRange, out: &mut SampleBuffer) -> Result<(), StoreError> {
+        if let [Piece::Part(part, row, hidden)] = &self.pieces[..] {
+            return read_part(part, *row, hidden.as_deref(), range, out);
         }
         if let [Piece::Memtable(memtable, row)] = &self.pieces[..] {
             return read_memtable(memtable, *row, range, out);
@@ -57,8 +74,13 @@ impl SeriesSource for Handle {
         let mut sources = Vec::with_capacity(self.pieces.len());
         for (rank, piece) in self.pieces.iter().enumerate() {
             match piece {
-                Piece::Part(part, row) => {
-                    let (min_t, max_t) = part.reader()?.bounds(*row)?;
+                Piece::Part(part, row, _) => {
+                    let (mut min_t, mut max_t) = part.reader()?.bounds(*row)?;
+                    if part.rollup_ms > 0 {
+                        // What others have inside its buckets is counted there.
+                        min_t = Rollup::bucket_of(part.rollup_ms, min_t).0.saturating_add(1);
+                        max_t = Rollup::bucket_of(part.rollup_ms, max_t).1;
+                    }
                     if range.overlaps(min_t, max_t) {
                         sources.push(Source { min_t, max_t, rank, samples: None, piece });
                     }
@@ -101,23 +123,37 @@ struct Source<'a> {
 
 /// Reads sources whose times overlap.
 fn read_together(sources: &mut [Source<'_>], range: TimeRange, out: &mut SampleBuffer) -> Result<(), StoreError> {
-    if let [Source { piece: Piece::Part(part, row), .. }] = sources {
-        return part.reader()?.read(*row, range, out);
+    if let [Source { piece: Piece::Part(part, row, hidden), .. }] = sources {
+        return read_part(part, *row, hidden.as_deref(), range, out);
     }
     sources.sort_by_key(|s| s.rank);
     let mut buffers = Vec::with_capacity(sources.len());
     for s in sources {
         buffers.push(match (s.samples.take(), s.piece) {
             (Some(samples), _) => samples,
-            (None, Piece::Part(part, row)) => {
+            (None, Piece::Part(part, row, hidden)) => {
                 let mut samples = SampleBuffer::default();
-                part.reader()?.read(*row, range, &mut samples)?;
+                read_part(part, *row, hidden.as_deref(), range, &mut samples)?;
                 samples
             }
             (None, Piece::Memtable(..)) => unreachable!("memtables are read before"),
         });
     }
     merge_buffers(&buffers, out);
+    Ok(())
+}
+
+fn read_part(
+    part: &OpenPart,
+    row: u32,
+    hidden: Option<&Hidden>,
+    range: TimeRange,
+    out: &mut SampleBuffer,
+) -> Result<(), StoreError> {
+    let Some(hidden) = hidden else { return part.reader()?.read(row, range, out) };
+    let mut samples = SampleBuffer::default();
+    part.reader()?.read(row, range, &mut samples)?;
+    merge_buffers(&[without(&samples, &hidden.ranges(row))], out);
     Ok(())
 }
 
@@ -205,20 +241,22 @@ impl Selection {
         &mut self,
         part: &Arc<OpenPart>,
         rows: &RoaringBitmap,
+        hidden: Option<&Arc<Hidden>>,
         budget: &dyn QueryBudget,
     ) -> Result<(), StoreError> {
         let reader = part.reader()?;
+        let hidden = |row| hidden.filter(|h| h.touched.contains(row)).cloned();
         let mut unknown = RoaringBitmap::new();
         for row in rows {
             match self.by_id.get(&reader.id(row)?.0) {
-                Some(at) => self.series[*at].1.push(Piece::Part(Arc::clone(part), row)),
+                Some(at) => self.series[*at].1.push(Piece::Part(Arc::clone(part), row, hidden(row))),
                 None => {
                     unknown.insert(row);
                 }
             }
         }
         reader.for_each_labels(&unknown, &mut |row, labels| {
-            self.add(reader.id(row)?.0, Piece::Part(Arc::clone(part), row), budget, || labels)
+            self.add(reader.id(row)?.0, Piece::Part(Arc::clone(part), row, hidden(row)), budget, || labels)
         })
     }
 
@@ -253,15 +291,47 @@ impl Selection {
 }
 
 impl Inner {
-    fn visible_from_ms(&self) -> i64 {
-        self.retention_start_ms(self.options.clock.now_ms())
-    }
-
-    /// The request, cut to what retention leaves.
+    /// The request, cut to what retention leaves of any series.
     fn visible(&self, request: &SelectRequest) -> SelectRequest {
         let mut request = request.clone();
-        request.range.start_ms = request.range.start_ms.max(self.visible_from_ms());
+        let earliest = self.lifecycle.load().earliest(self.options.clock.now_ms());
+        request.range.start_ms = request.range.start_ms.max(earliest);
         request
+    }
+
+    /// The rows of a part that match and have visible samples in the range, and what is hidden of the part.
+    fn visible_rows(
+        &self,
+        view: &View,
+        part: &OpenPart,
+        request: &SelectRequest,
+        budget: &dyn QueryBudget,
+    ) -> Result<(RoaringBitmap, Option<Arc<Hidden>>), StoreError> {
+        let mut rows = part_rows(part, request, budget)?;
+        let hidden = part.hidden(&view.tombstones)?;
+        part.hide(&mut rows, hidden.as_deref(), &self.lifecycle.load_full(), self.options.clock.now_ms())?;
+        Ok((rows, hidden))
+    }
+
+    /// The rows of a memtable that match and have visible samples in the range.
+    fn visible_memtable_rows(
+        &self,
+        memtable: &Memtable,
+        request: &SelectRequest,
+        budget: &dyn QueryBudget,
+    ) -> Result<RoaringBitmap, StoreError> {
+        let mut rows = memtable_rows(memtable, request, budget)?;
+        let (life, now_ms) = (self.lifecycle.load(), self.options.clock.now_ms());
+        if life.has_rules() && life.kept_by_all(now_ms) > request.range.start_ms {
+            let is_visible = |row: &u32| {
+                memtable.with_row(*row, |r| {
+                    let start = life.visible_from(&r.series.labels, now_ms).max(request.range.start_ms);
+                    r.overlaps(TimeRange::new(start, request.range.end_ms))
+                })
+            };
+            rows = rows.into_iter().filter(is_visible).collect();
+        }
+        Ok(rows)
     }
 
     fn select(&self, requests: &[SelectRequest], budget: &dyn QueryBudget) -> Result<Vec<Found>, StoreError> {
@@ -272,11 +342,12 @@ impl Inner {
             let mut selection = Selection::default();
             for part in view.parts_of(request.tenant, request.range) {
                 budget.check()?;
-                selection.add_part(part, &part_rows(part, &request, budget)?, budget)?;
+                let (rows, hidden) = self.visible_rows(&view, part, &request, budget)?;
+                selection.add_part(part, &rows, hidden.as_ref(), budget)?;
             }
             for memtable in view.memtables() {
                 budget.check()?;
-                selection.add_memtable(memtable, &memtable_rows(memtable, &request, budget)?, budget)?;
+                selection.add_memtable(memtable, &self.visible_memtable_rows(memtable, &request, budget)?, budget)?;
             }
             selections.push(selection.finish());
         }
@@ -316,12 +387,17 @@ impl Inner {
                 r.matchers.is_empty() && r.range.contains(part.meta.min_t) && r.range.contains(part.meta.max_t)
             };
             if overlapping.iter().any(whole) {
-                each(part.reader()?, None)?;
+                let reader = part.reader()?;
+                let mut rows = reader.all_rows()?;
+                let hidden = part.hidden(&view.tombstones)?;
+                part.hide(&mut rows, hidden.as_deref(), &self.lifecycle.load_full(), self.options.clock.now_ms())?;
+                let is_all = rows.len() == u64::from(reader.rows());
+                each(reader, if is_all { None } else { Some(&rows) })?;
                 continue;
             }
             let mut rows = RoaringBitmap::new();
             for r in overlapping {
-                rows |= part_rows(part, r, budget)?;
+                rows |= self.visible_rows(&view, part, r, budget)?.0;
             }
             if !rows.is_empty() {
                 each(part.reader()?, Some(&rows))?;
@@ -331,7 +407,7 @@ impl Inner {
             budget.check()?;
             let mut by_tenant: FxHashMap<u32, RoaringBitmap> = FxHashMap::default();
             for r in &requests {
-                *by_tenant.entry(r.tenant.0).or_default() |= memtable_rows(memtable, r, budget)?;
+                *by_tenant.entry(r.tenant.0).or_default() |= self.visible_memtable_rows(memtable, r, budget)?;
             }
             for r in &requests {
                 let Some(rows) = by_tenant.remove(&r.tenant.0).filter(|rows| !rows.is_empty()) else { continue };
@@ -378,9 +454,14 @@ impl Smallest {
 
 impl MetricReader for Tsdb {
     fn select(&self, request: &SelectRequest, budget: &dyn QueryBudget) -> Result<Vec<SelectedSeries>, StoreError> {
-        let visible_from_ms = self.inner.visible_from_ms();
+        let (life, now_ms) = (self.inner.lifecycle.load_full(), self.inner.options.clock.now_ms());
         let series = self.inner.select(std::slice::from_ref(request), budget)?;
-        let handle = |(labels, pieces)| SelectedSeries { labels, source: Arc::new(Handle { pieces, visible_from_ms }) };
+        let earliest = life.earliest(now_ms);
+        let handle = |(labels, pieces): Found| {
+            let visible_from_ms = if life.has_rules() { life.visible_from(&labels, now_ms) } else { earliest };
+            let source = Handle { pieces, visible_from_ms, dedup_ms: life.dedup_ms };
+            SelectedSeries { labels, source: Arc::new(source) }
+        };
         Ok(series.into_iter().map(handle).collect())
     }
 
@@ -427,8 +508,13 @@ impl MetricReader for Tsdb {
     ) -> Result<(Vec<String>, bool), StoreError> {
         let mut values = Smallest::new(limit);
         let mut seen = 0u32;
+        // One pattern on the label itself says which values to look at.
+        let wanted = match requests {
+            [request] => wanted_values(&request.matchers, name),
+            _ => Wanted::All,
+        };
         self.inner.for_each_index(tenant, range, requests, budget, &mut |index, rows| {
-            index.values(name, rows, &mut |value| {
+            index.values(name, &wanted, rows, &mut |value| {
                 seen = seen.wrapping_add(1);
                 if seen.is_multiple_of(1024) {
                     budget.check()?;
@@ -456,5 +542,15 @@ impl MetricReader for Tsdb {
     fn active_series(&self) -> u64 {
         let view = self.inner.view.load();
         view.memtables().map(|m| m.series()).max().unwrap_or(0)
+    }
+
+    fn coarsest_interval_ms(&self, tenant: TenantId, range: TimeRange) -> i64 {
+        let view = self.inner.view.load();
+        let near = |p: &&Arc<OpenPart>| {
+            let margin = p.rollup_ms.saturating_mul(2);
+            let wide = TimeRange::new(range.start_ms.saturating_sub(margin), range.end_ms.saturating_add(margin));
+            p.rollup_ms > 0 && p.overlaps(tenant, wide)
+        };
+        view.parts.iter().filter(near).map(|p| p.rollup_ms).max().unwrap_or(0)
     }
 }

@@ -2,23 +2,42 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
 
 use rustc_hash::FxHashMap;
 use trefoil_journal::Position;
+use trefoil_model::TenantId;
+use trefoil_runtime::StartStage;
 
 use crate::error::TsdbError;
-use crate::memtable::{Sample, Value};
+use crate::memtable::{Memtable, Sample, Value};
 use crate::metrics;
 use crate::record::Record;
 use crate::series::{SeriesEntry, registry_hash};
 use crate::store::Inner;
 
-/// Records after which progress is logged.
-const RECORDS_PER_LOG: u64 = 100_000;
+/// Bytes of records that go from thread to thread at once. A few such groups are in memory, decoded ones about ten
+/// times as large.
+const GROUP_BYTES: usize = 256 << 10;
+/// Groups that wait for the next thread.
+const GROUPS_WAITING: usize = 2;
+/// Ids to a page of [`Rows`].
+const PAGE_IDS: u64 = 1024;
+const NO_ROW: u32 = u32::MAX;
+
+/// Records as they stand in the journal.
+type RawGroup = Vec<Vec<u8>>;
+
+/// Decoded records, each with the registry's hashes of the series that it defines; `None` for what does not decode.
+struct Group {
+    records: Vec<Option<(Record, Vec<u64>)>>,
+    bytes: u64,
+}
 
 #[derive(Default)]
 struct Replay {
     series: FxHashMap<u64, Arc<SeriesEntry>>,
+    rows: Rows,
     records: u64,
     samples: u64,
     undecodable: u64,
@@ -26,35 +45,64 @@ struct Replay {
     orphans: u64,
 }
 
+/// The rows of series in the memtable that is being filled. Ids of an epoch lie close together.
+#[derive(Default)]
+struct Rows(FxHashMap<u64, Box<[u32]>>);
+
+impl Rows {
+    fn get(&self, id: u64) -> u32 {
+        self.0.get(&(id / PAGE_IDS)).map_or(NO_ROW, |page| page[(id % PAGE_IDS) as usize])
+    }
+
+    fn set(&mut self, id: u64, row: u32) {
+        let page = self.0.entry(id / PAGE_IDS).or_insert_with(|| vec![NO_ROW; PAGE_IDS as usize].into());
+        page[(id % PAGE_IDS) as usize] = row;
+    }
+}
+
+fn decode(raw: RawGroup) -> Group {
+    let bytes = raw.iter().map(|r| r.len() as u64).sum();
+    let record = |data: Vec<u8>| {
+        let record = Record::decode(&data).ok()?;
+        let hashes = record.series.iter().map(|(_, labels)| registry_hash(record.tenant, labels)).collect();
+        Some((record, hashes))
+    };
+    Group { records: raw.into_iter().map(record).collect(), bytes }
+}
+
 impl Inner {
-    /// Replays the journal. Memory stays what running needs: a full memtable is flushed on the way, without moving
-    /// the journal position, because definitions of series stand only before it. Replaying a record twice is
-    /// harmless: the same samples replace themselves.
+    /// Replays the journal: this thread reads, one decodes, one inserts. Memory stays what running needs: a full memtable
+    /// is flushed on the way, without moving the journal position, because definitions of series stand only before
+    /// it. Replaying a record twice is harmless: the same samples replace themselves.
     pub(crate) fn replay(&self, from: Position) -> Result<(), TsdbError> {
         let started = self.options.clock.monotonic();
-        let mut replay = Replay::default();
-        let mut failed = None;
-        let report = self.journal.replay(from, &mut |_, data| {
-            match Record::decode(data) {
-                Ok(record) => self.replay_record(record, &mut replay),
-                Err(_) => replay.undecodable += 1,
+        let bytes = self.journal.bytes().saturating_sub(from.offset);
+        let mut progress = self.options.start.begin("metrics", bytes, started);
+        let (report, replay) = std::thread::scope(|scope| {
+            let (raw_sender, raw) = mpsc::sync_channel::<RawGroup>(GROUPS_WAITING);
+            let (sender, groups) = mpsc::sync_channel::<Group>(GROUPS_WAITING);
+            scope.spawn(move || raw.into_iter().map(decode).try_for_each(|group| sender.send(group)).ok());
+            let progress = &mut progress;
+            let inserting = scope.spawn(move || self.replay_groups(groups, progress));
+            let (mut group, mut bytes) = (RawGroup::new(), 0);
+            let report = self.journal.replay(from, &mut |_, data| {
+                bytes += data.len();
+                group.push(data.to_vec());
+                if bytes >= GROUP_BYTES {
+                    bytes = 0;
+                    // Nobody takes it any more when inserting failed.
+                    raw_sender.send(std::mem::take(&mut group)).map_err(|_| trefoil_journal::ReplayStop::Done)?;
+                }
+                Ok(())
+            });
+            if raw_sender.send(group).is_err() {
+                tracing::debug!("the rest of the journal is not replayed");
             }
-            replay.records += 1;
-            metrics::REPLAYED_RECORDS.inc();
-            if replay.records % RECORDS_PER_LOG == 0 {
-                tracing::info!(records = replay.records, samples = replay.samples, "replaying the metrics journal");
-            }
-            if self.should_flush()
-                && let Err(error) = self.flush_in_replay()
-            {
-                failed = Some(error);
-                return Err(trefoil_journal::ReplayStop::Done);
-            }
-            Ok(())
-        })?;
-        if let Some(error) = failed {
-            return Err(error);
-        }
+            drop(raw_sender);
+            (report, inserting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        drop(progress);
+        let (replay, report) = (replay?, report?);
         for damage in &report.damage {
             let (segment, from, to) = (damage.segment, damage.from, damage.to);
             tracing::error!(segment, from, to, "metrics journal is damaged, acknowledged samples are missing");
@@ -78,34 +126,75 @@ impl Inner {
         Ok(())
     }
 
-    fn replay_record(&self, record: Record, replay: &mut Replay) {
+    fn replay_groups(&self, groups: Receiver<Group>, progress: &mut StartStage) -> Result<Replay, TsdbError> {
+        let mut replay = Replay::default();
+        for group in groups {
+            let records = group.records.len() as u64;
+            for record in group.records {
+                match record {
+                    Some((record, hashes)) => self.replay_record(record, &hashes, &mut replay),
+                    None => replay.undecodable += 1,
+                }
+                if self.should_flush() {
+                    self.flush_in_replay()?;
+                    replay.rows = Rows::default();
+                }
+            }
+            replay.records += records;
+            metrics::REPLAYED_RECORDS.inc_by(records);
+            progress.add(records, group.bytes, self.options.clock.monotonic());
+        }
+        Ok(replay)
+    }
+
+    /// The row of each sample, [`NO_ROW`] for those whose series is not known.
+    fn replay_rows(&self, tenant: TenantId, memtable: &Memtable, ids: &[u64], replay: &mut Replay) -> Vec<u32> {
+        let mut rows: Vec<u32> = ids.iter().map(|id| replay.rows.get(*id)).collect();
+        let missing: Vec<usize> = (0..ids.len()).filter(|i| rows[*i] == NO_ROW).collect();
+        let wanted: Vec<Option<Arc<SeriesEntry>>> =
+            missing.iter().map(|i| replay.series.get(&ids[*i]).cloned()).collect();
+        if !missing.is_empty() {
+            let found = memtable.rows(tenant, &wanted);
+            for ((i, row), entry) in missing.into_iter().zip(found).zip(&wanted) {
+                if entry.is_some() {
+                    replay.rows.set(ids[i], row);
+                    rows[i] = row;
+                }
+            }
+        }
+        rows
+    }
+
+    fn replay_record(&self, record: Record, hashes: &[u64], replay: &mut Replay) {
         let tenant = record.tenant;
         let journal_epoch = self.journal_epoch.load(std::sync::atomic::Ordering::Relaxed);
-        for (id, labels) in record.series {
-            let hash = registry_hash(tenant, &labels);
+        for ((id, labels), hash) in record.series.into_iter().zip(hashes) {
             self.registry.reserve_through(id.0);
             let admit = || Ok::<_, Infallible>(self.guard.count(tenant, &labels));
-            let Ok((entry, _)) = self.registry.get_or_create(hash, tenant, &labels, Some(id.0), admit);
+            let Ok((entry, _)) = self.registry.get_or_create(*hash, tenant, &labels, Some(id.0), admit);
             entry.set_defined_in(journal_epoch);
             replay.series.insert(id.0, entry);
         }
         let memtable = Arc::clone(&self.view.load().active);
-        let samples = record.floats.len() + record.histograms.len();
-        let mut wanted: Vec<Option<Arc<SeriesEntry>>> = Vec::with_capacity(samples);
-        wanted.extend(record.floats.iter().map(|f| replay.series.get(&f.series.0).cloned()));
-        wanted.extend(record.histograms.iter().map(|h| replay.series.get(&h.series.0).cloned()));
-        let orphans = wanted.iter().filter(|w| w.is_none()).count() as u64;
-        let rows = memtable.rows(tenant, &wanted);
-        let floats = record.floats.iter().map(|f| Sample { t: f.t, start: f.start, value: Value::Float(f.value) });
-        let histograms = record.histograms.iter().map(|h| Sample {
-            t: h.t,
-            start: h.start,
-            value: Value::Histogram(Arc::clone(&h.value)),
-        });
-        let samples = rows.into_iter().zip(floats.chain(histograms)).zip(&wanted);
-        memtable.insert(tenant, samples.filter(|(_, entry)| entry.is_some()).map(|(sample, _)| sample));
-        replay.samples += wanted.len() as u64 - orphans;
-        replay.orphans += orphans;
+        let floats = record.floats.len();
+        let ids: Vec<u64> =
+            record.floats.iter().map(|f| f.series.0).chain(record.histograms.iter().map(|h| h.series.0)).collect();
+        let rows = self.replay_rows(tenant, &memtable, &ids, replay);
+        let known: Vec<u32> = (0..rows.len() as u32).filter(|i| rows[*i as usize] != NO_ROW).collect();
+        let sample = |i: usize| match i.checked_sub(floats) {
+            None => {
+                let f = &record.floats[i];
+                Sample { t: f.t, start: f.start, value: Value::Float(f.value) }
+            }
+            Some(i) => {
+                let h = &record.histograms[i];
+                Sample { t: h.t, start: h.start, value: Value::Histogram(Arc::clone(&h.value)) }
+            }
+        };
+        let at = |i: usize| known[i] as usize;
+        memtable.insert_batch(tenant, known.len(), |i| rows[at(i)], |i| sample(at(i)));
+        replay.samples += known.len() as u64;
+        replay.orphans += (rows.len() - known.len()) as u64;
         if !record.exemplars.is_empty() {
             let mut exemplars = self.exemplars.lock();
             for e in record.exemplars {

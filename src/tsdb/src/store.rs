@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use trefoil_journal::{FileJournal, JournalOptions, JournalStore, Position};
 use trefoil_model::{Labels, StoreError, TenantId, TimeRange, WriteError};
 use trefoil_parts::{PartHandle, PartId, PartMeta, PartSet};
-use trefoil_runtime::{Accountant, DiskGuard, Limits, Pool, Reservation, SharedClock, SharedVfs};
+use trefoil_runtime::{Accountant, DiskGuard, Limits, Pool, Reservation, SharedClock, SharedVfs, StartProgress};
 
 use crate::error::TsdbError;
 use crate::exemplars::Exemplars;
@@ -22,8 +22,11 @@ use crate::metadata::Metadata;
 use crate::metrics;
 use crate::part::PartReader;
 use crate::part::layout::{BLOCKS_FILE, INDEX_FILE};
+use crate::policy::{Lifecycle, Policy};
+use crate::rewrite::PartKnowledge;
 use crate::series::Registry;
 use crate::tier::ObjectStoreOptions;
+use crate::tombstones::Tombstones;
 
 /// Attribute of commits: the id that the next new series gets.
 pub(crate) const NEXT_SERIES_ID: &str = "next_series_id";
@@ -32,6 +35,12 @@ pub(crate) const FLUSH_SEQUENCE: &str = "flush_sequence";
 /// Attributes of parts: the first and the last flush whose samples they hold.
 pub(crate) const SEQUENCE_FIRST: &str = "sequence_first";
 pub(crate) const SEQUENCE_LAST: &str = "sequence_last";
+/// Attribute of parts: the last tombstone that was considered when the part was written.
+pub(crate) const TOMBSTONE_LAST: &str = "tombstone_last";
+/// Attribute of parts: longest interval of downsampled stretches, milliseconds.
+pub(crate) const ROLLUP_MS: &str = "rollup_ms";
+/// Attribute of parts: which downsampling was applied, see [`Lifecycle::downsampling_mark`].
+pub(crate) const DOWNSAMPLED: &str = "downsampled";
 
 /// How a store works.
 #[derive(Clone)]
@@ -46,6 +55,8 @@ pub struct TsdbOptions {
     pub accountant: Accountant,
     /// Age after which samples are refused, not answered and dropped by whole days; `None` keeps them for ever.
     pub retention: Option<Duration>,
+    /// What else becomes of old samples. `retention` above goes before that of the policy.
+    pub policy: Policy,
     /// Limits of label sets, sample times, exemplars and metadata.
     pub limits: Limits,
     /// Bytes of samples in the memtable, without what their series take, that ask for a flush (sooner when the memtable
@@ -57,6 +68,8 @@ pub struct TsdbOptions {
     pub object_store: Option<ObjectStoreOptions>,
     /// Options of the journal. `segment_min` is set by the store.
     pub journal: JournalOptions,
+    /// Where the replay of the journal is told of.
+    pub start: StartProgress,
 }
 
 impl TsdbOptions {
@@ -68,11 +81,13 @@ impl TsdbOptions {
             clock,
             accountant: Accountant::unlimited(),
             retention: None,
+            policy: Policy::default(),
             limits: Limits::default(),
             flush_bytes: 256 << 20,
             flush_interval: Duration::from_secs(3600),
             object_store: None,
             journal: JournalOptions::named("metrics"),
+            start: StartProgress::default(),
         }
     }
 }
@@ -93,6 +108,9 @@ pub(crate) struct Inner {
     /// is frozen: the journal's end is then exactly what the memtable holds.
     pub(crate) gate: Arc<tokio::sync::RwLock<()>>,
     pub(crate) view: ArcSwap<View>,
+    pub(crate) lifecycle: ArcSwap<Lifecycle>,
+    /// Held while the list of tombstones is changed and committed.
+    pub(crate) tombstone_lock: Mutex<()>,
     /// Held while `view` is replaced.
     pub(crate) publish: Mutex<()>,
     /// See [`crate::series::SeriesEntry`]. Changes under the gate.
@@ -123,6 +141,7 @@ pub(crate) struct View {
     pub(crate) frozen: Option<Arc<Frozen>>,
     /// In the order in which their samples were written.
     pub(crate) parts: Vec<Arc<OpenPart>>,
+    pub(crate) tombstones: Arc<Tombstones>,
 }
 
 /// A memtable on its way into parts.
@@ -138,6 +157,12 @@ pub(crate) struct Frozen {
 pub(crate) struct OpenPart {
     pub(crate) meta: Arc<PartMeta>,
     pub(crate) sequence: (u64, u64),
+    /// The last tombstone that was considered when it was written.
+    pub(crate) tombstone: u64,
+    /// Longest interval of its downsampled stretches, milliseconds; 0 when there are none.
+    pub(crate) rollup_ms: i64,
+    /// What is known of it under a policy and a list of tombstones.
+    pub(crate) known: PartKnowledge,
     /// What was found when it was opened; `None` for a part in an object store.
     local: Option<Result<PartReader, String>>,
     /// The reader of a part in an object store, once a query wanted it.
@@ -149,12 +174,15 @@ pub(crate) struct OpenPart {
 
 impl OpenPart {
     fn open(parts: &PartSet, meta: &Arc<PartMeta>) -> Self {
-        let number = |name| meta.attributes.get(name).and_then(|v| v.parse().ok());
+        let number = |name| -> Option<u64> { meta.attributes.get(name).and_then(|v| v.parse().ok()) };
         let last = number(SEQUENCE_LAST).unwrap_or(meta.id.0);
         let sequence = (number(SEQUENCE_FIRST).unwrap_or(last), last);
         Self {
             meta: Arc::clone(meta),
             sequence,
+            tombstone: number(TOMBSTONE_LAST).unwrap_or(0),
+            rollup_ms: number(ROLLUP_MS).and_then(|n| i64::try_from(n).ok()).unwrap_or(0),
+            known: PartKnowledge::default(),
             local: (!meta.is_remote()).then(|| Self::open_local(parts, meta)),
             remote: OnceLock::new(),
             set: parts.clone(),
@@ -236,13 +264,18 @@ impl Tsdb {
         let disk = DiskGuard::new(Arc::clone(&options.vfs), &options.dir, options.limits.disk_free_floor_bytes);
         let next_id = attribute(&parts, NEXT_SERIES_ID)?.unwrap_or(1);
         let memory = options.accountant.try_reserve(Pool::Memtable, 0).expect("nothing is always granted");
-        let view = View { active: Arc::new(Memtable::new(1)), frozen: None, parts: Vec::new() };
+        let tombstones = Arc::new(Tombstones::read(&parts)?);
+        let view = View { active: Arc::new(Memtable::new(1)), frozen: None, parts: Vec::new(), tombstones };
+        let retention = options.retention.or(options.policy.retention);
+        let policy = Policy { retention, ..options.policy.clone() };
         let inner = Inner {
             journal: Arc::new(journal),
             registry: Registry::new(next_id),
             guard: Guard::new(&options.limits, &options.accountant, Arc::clone(&options.clock)),
             gate: Arc::default(),
             view: ArcSwap::from_pointee(view),
+            lifecycle: ArcSwap::from_pointee(Lifecycle::new(policy)),
+            tombstone_lock: Mutex::default(),
             publish: Mutex::default(),
             journal_epoch: AtomicU32::new(1),
             exemplars: Mutex::new(Exemplars::new(options.limits.exemplars_max)),
@@ -322,14 +355,6 @@ impl Inner {
         self.options.clock.monotonic().as_millis() as i64
     }
 
-    /// The earliest time that is still kept, if there is a retention.
-    pub(crate) fn retention_start_ms(&self, now_ms: i64) -> i64 {
-        match self.options.retention {
-            Some(age) => now_ms.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)),
-            None => i64::MIN,
-        }
-    }
-
     /// Opens the parts of the current commit and lets `change` finish the view that queries get from now on.
     pub(crate) fn publish_parts(&self, change: impl FnOnce(&mut View)) {
         let _alone = self.publish.lock();
@@ -347,7 +372,8 @@ impl Inner {
         parts.sort_by_key(|p| (p.sequence.1, p.meta.id));
         metrics::PARTS.set(parts.len() as i64);
         metrics::PARTS_BYTES.set(parts.iter().map(|p| p.meta.bytes as i64).sum());
-        let mut view = View { active: Arc::clone(&old.active), frozen: old.frozen.clone(), parts };
+        let tombstones = old.tombstones.current(&self.parts);
+        let mut view = View { active: Arc::clone(&old.active), frozen: old.frozen.clone(), parts, tombstones };
         change(&mut view);
         self.view.store(Arc::new(view));
         self.account_memory();

@@ -140,7 +140,8 @@ impl Inner {
     fn check_times(&self, batch: &mut MetricBatch, report: &mut WriteReport) {
         let now = self.options.clock.now_ms();
         let latest = now.saturating_add(self.options.limits.future_ms_max).min(TIME_MS_MAX);
-        let earliest = self.retention_start_ms(now).max(-TIME_MS_MAX);
+        let life = self.lifecycle.load();
+        let kept_by_all = life.kept_by_all(now).max(-TIME_MS_MAX);
         let count = batch.series.len();
         let labels = &batch.series;
         let acceptable = |series: u32, t: i64, report: &mut WriteReport| {
@@ -151,7 +152,7 @@ impl Inner {
                 metrics::rejected("future", 1);
                 limits::hit("future_ms_max");
                 report.reject(|| format!("{}: timestamp {t} is too far in the future", labels[series as usize]));
-            } else if t < earliest {
+            } else if t < kept_by_all && t < life.visible_from(&labels[series as usize], now).max(-TIME_MS_MAX) {
                 metrics::rejected("too_old", 1);
                 report.reject(|| format!("{}: timestamp {t} is before the retention", labels[series as usize]));
             } else {

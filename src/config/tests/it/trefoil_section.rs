@@ -31,6 +31,30 @@ fn values_arrive() {
     assert_eq!(again.config, loaded.config);
 }
 
+#[test]
+fn rules_for_old_samples() {
+    let loaded = load(
+        "storage: {tsdb: {retention: {size: 5GB}}}\ntrefoil:\n  retention:\n    metrics_bytes: 1GB\n    metrics_rules:\n      - {match: '{job=\"debug\"}', keep: 3d}\n      - {match: up, keep: unlimited}\n  downsampling:\n    - {match: '{a=~\"x$$\"}', after: 30d, interval: 5m}\n  dedup_interval: 30s\n",
+    )
+    .unwrap();
+    let config = &loaded.config;
+    assert_eq!(config.metrics_retention_bytes(), Limit::At(ByteSize::gib(5)));
+    let rules = &config.trefoil.retention.metrics_rules;
+    assert_eq!(rules[0].r#match.matchers().len(), 1);
+    assert_eq!((rules[0].keep, rules[1].keep), (Limit::At(PromDuration::from_days(3)), Limit::Unlimited));
+    assert_eq!(config.trefoil.downsampling[0].r#match.as_str(), "{a=~\"x$\"}");
+    assert_eq!(config.trefoil.dedup_interval, PromDuration::from_secs(30));
+    let text = config.to_yaml();
+    let again = load(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    assert_eq!(again.config, *config);
+    check_fault("trefoil:\n  downsampling:\n    - match: '{a=b}'\n      interval: 5m\n", "3:14: selector");
+    check_fault("trefoil:\n  downsampling:\n    - match: '{a=b}'\n", "character 4: expected a value in quotes");
+    check_fault("trefoil:\n  downsampling: [{interval: 5m}]\n", "match is required");
+    check_fault("trefoil:\n  downsampling: [{match: up, interval: 2d}]\n", "must be 0s, or 1s to 1d");
+    check_fault("trefoil:\n  retention: {metrics_rules: [{match: up}]}\n", "keep is required");
+    check_fault("trefoil:\n  dedup_interval: 2d\n", "at most 1d");
+}
+
 #[track_caller]
 fn check_fault(text: &str, want: &str) {
     let message = load(text).unwrap_err();

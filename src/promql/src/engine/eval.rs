@@ -372,9 +372,19 @@ impl<'a> Evaluator<'a> {
         let (first, last) = self.selector_times(call.at, call.offset_ms);
         let (before, behind) = call.margins();
         let range = read_range(first.saturating_sub(call.range_ms).saturating_sub(before), last.saturating_add(behind));
-        let selected = self.context.select(&m.selector, range)?;
+        let wide = self.context.rolled_range(range);
+        let selected = self.context.select(&m.selector, wide.unwrap_or(range))?;
         let delayed = self.context.options.delayed_name_removal;
         let f = move |series: &SelectedSeries, scratch: &mut super::select::Scratch| {
+            if let Some(wide) = wide
+                && let Some(points) = self.rolled_points(call, series, wide, m.selector.stats_only, scratch)?
+            {
+                let mut out = Series::new(series.labels.clone(), points);
+                if call.function.drops_name() {
+                    out.remove_name(delayed);
+                }
+                return Ok((!out.points.is_void()).then_some(out));
+            }
             scratch.buffer.clear();
             series.source.read(range, &mut scratch.buffer)?;
             let read = scratch.buffer.len() as u64;

@@ -240,7 +240,7 @@ impl RangeCall {
     }
 
     /// Remarks upon a rate of what is not named like a counter.
-    fn note_name(&self, labels: &Labels, notes: &mut Notes) {
+    pub(super) fn note_name(&self, labels: &Labels, notes: &mut Notes) {
         let name = labels.metric_name();
         let suffixes = ["_total", "_sum", "_count", "_bucket"];
         if matches!(self.function, RangeFunction::Rate | RangeFunction::Increase)
@@ -255,7 +255,7 @@ impl RangeCall {
         self.params.get(index).and_then(|c| c.get(step)).copied().unwrap_or(f64::NAN)
     }
 
-    fn apply(&self, w: &Window<'_>, step: &Step<'_>, i: usize, notes: &mut Notes) -> Option<Point> {
+    pub(super) fn apply(&self, w: &Window<'_>, step: &Step<'_>, i: usize, notes: &mut Notes) -> Option<Point> {
         let float = |v: f64| Some(Point::Float(v));
         let seconds = |t: i64| Some(Point::Float(t as f64 / 1000.0));
         let ignored = |notes: &mut Notes| {

@@ -8,7 +8,7 @@ use trefoil_model::{SampleBuffer, SelectRequest, SelectedSeries, TimeRange, is_s
 
 use super::eval::Evaluator;
 use super::window::Samples;
-use super::{Context, EngineError};
+use super::{Context, EngineError, rolled};
 use crate::algebra::{Aggregator, AlgebraError, Points, Series};
 use crate::annotations::Annotations;
 use crate::ast::{At, VectorSelector};
@@ -142,7 +142,7 @@ impl Evaluator<'_> {
     ) -> Result<(Vec<SelectedSeries>, Box<SeriesFn<'f>>), EngineError> {
         let lookback = self.context.options.lookback_ms;
         let (first, last) = self.selector_times(v.at, v.offset.ms());
-        let range = read_range(first.saturating_sub(lookback), last);
+        let range = self.context.instant_range(read_range(first.saturating_sub(lookback), last));
         let selected = self.context.select(v, range)?;
         let f = move |series: &SelectedSeries, scratch: &mut Scratch| {
             scratch.buffer.clear();
@@ -183,7 +183,7 @@ impl Evaluator<'_> {
     pub(super) fn sample_times(&self, v: &VectorSelector, starts: bool) -> Result<Vec<Series>, EngineError> {
         let lookback = self.context.options.lookback_ms;
         let (first, last) = self.selector_times(v.at, v.offset.ms());
-        let range = read_range(first.saturating_sub(lookback), last);
+        let range = self.context.instant_range(read_range(first.saturating_sub(lookback), last));
         let selected = self.context.select(v, range)?;
         let f = |series: &SelectedSeries, scratch: &mut Scratch| {
             scratch.buffer.clear();
@@ -214,12 +214,16 @@ fn each_instant(
     let times = &buffer.times;
     let mut next = 0;
     let mut next_histogram = 0;
+    let reaches = if buffer.rollups.is_empty() { Vec::new() } else { rolled::reaches(buffer) };
+    let mut next_reach = 0;
     for step in 0..count {
         let t = first_ms + step_ms * step as i64;
         while next < times.len() && times[next] <= t {
             next += 1;
         }
         let Some(at) = next.checked_sub(1) else { continue };
+        let lookback =
+            if reaches.is_empty() { lookback } else { rolled::lookback_of(&reaches, &mut next_reach, at, lookback) };
         if times[at] <= t.saturating_sub(lookback) || is_stale_nan(buffer.values[at]) {
             continue;
         }

@@ -106,11 +106,11 @@ fn read_1<'a>(
     Ok(())
 }
 
+/// Reads what follows reference, time and start timestamp.
+type ReadItem2<'a, 'b> = dyn FnMut(&mut Cursor<'a>, u64, i64, i64) -> Result<(), Malformed> + 'b;
+
 /// Items with start timestamps: references against the item before, times against the first.
-fn read_2<'a>(
-    mut from: Cursor<'a>,
-    item: &mut dyn FnMut(&mut Cursor<'a>, u64, i64, i64) -> Result<(), Malformed>,
-) -> Result<(), Malformed> {
+fn read_2<'a>(mut from: Cursor<'a>, item: &mut ReadItem2<'a, '_>) -> Result<(), Malformed> {
     if from.is_empty() {
         return Ok(());
     }

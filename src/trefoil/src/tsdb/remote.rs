@@ -96,6 +96,8 @@ impl SeriesSource for RemoteSeries {
                 let time = point[0].as_f64().map(|t| (t * 1000.0).round() as i64);
                 let value = point[1].as_str().and_then(|v| v.parse::<f64>().ok());
                 let (Some(t), Some(value)) = (time, value) else { return Err(broken()) };
+                // The answer's "NaN" is the one that Prometheus computes with.
+                let value = if value.is_nan() { f64::from_bits(0x7ff8_0000_0000_0001) } else { value };
                 out.push_float(t, 0, value);
             }
             let histograms = series["histograms"].as_array().map_or(0, Vec::len);

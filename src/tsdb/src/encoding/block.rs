@@ -1,14 +1,18 @@
 //! Blocks: a run of samples of one series and one kind, encoded, checksummed and decoded at once.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use trefoil_model::{FloatHistogram, SampleBuffer, TimeRange};
 
-use super::floats::{decode_floats, encode_floats};
+use super::floats::{decode_floats, describe_floats, encode_floats};
 use super::histogram::{decode_histogram, encode_histogram};
+use super::rollups::{ROLLUPS, decode_rollups, encode_rollups};
 use super::times::{Head, TimeColumns};
 use super::varint::{Reader, put_ivarint, put_uvarint};
 use super::{DecodeError, Effort};
+use crate::downsample::Timed;
+use crate::part::layout::HEADER_BYTES;
 
 /// Most samples in a block that we write.
 pub(crate) const BLOCK_SAMPLES_MAX: usize = 4096;
@@ -59,7 +63,7 @@ pub(crate) struct BlockEncoder {
 
 impl BlockEncoder {
     pub(crate) fn new(effort: Effort) -> Self {
-        Self { effort, columns: TimeColumns::new(effort), payload: Vec::new() }
+        Self { effort, ..Self::default() }
     }
 
     /// Appends all samples of a series as framed blocks, and columns of times that they need. Times ascend strictly.
@@ -67,6 +71,7 @@ impl BlockEncoder {
     pub(crate) fn encode_series(&mut self, series: u64, samples: &SampleBuffer, written: u64, out: &mut Vec<u8>) {
         let (effort, payload) = (self.effort, &mut self.payload);
         let out_start = out.len();
+        encode_rollups(samples, |payload| put_block(series, payload, out));
         let mut histograms = samples.histograms.as_slice();
         let mut at = 0;
         while at < samples.len() {
@@ -245,6 +250,19 @@ impl<'a> Block<'a> {
         self.count
     }
 
+    /// True when it holds rollups, not samples.
+    pub(crate) fn has_rollups(&self) -> bool {
+        self.kind == ROLLUPS
+    }
+
+    /// Appends the rollups that overlap the range.
+    pub(crate) fn rollups(&self, range: TimeRange, out: &mut Vec<Timed>) -> Result<(), DecodeError> {
+        if range.overlaps(self.min_t, self.max_t) {
+            decode_rollups(&mut self.rest.clone(), self.count, out)?;
+        }
+        Ok(())
+    }
+
     /// Appends the samples inside `range` to `out`, straight into its columns.
     pub(crate) fn decode(&self, range: TimeRange, out: &mut SampleBuffer) -> Result<(), DecodeError> {
         let (start, histogram_start, had_starts) = (out.times.len(), out.histograms.len(), !out.starts.is_empty());
@@ -374,5 +392,25 @@ fn cut(out: &mut SampleBuffer, start: usize, from: usize, to: usize) {
         if out.starts.len() >= from {
             out.starts.drain(start..from.min(to));
         }
+    }
+}
+
+/// Counts the frames of a whole file of blocks, and their bytes, by what is in them.
+pub(crate) fn describe_blocks(file: &[u8], found: &mut BTreeMap<String, (u64, u64)>) {
+    let mut from = Reader::new(file.get(HEADER_BYTES..).unwrap_or_default());
+    let mut add = |what: String, bytes: usize| {
+        let (count, sum) = found.entry(what).or_default();
+        (*count, *sum) = (*count + 1, *sum + bytes as u64);
+    };
+    while let Ok((payload, _)) = get_frame(&mut from) {
+        let mut rest = Reader::new(payload);
+        let what = match rest.u8() {
+            Ok(TIMES) => "times".to_owned(),
+            Ok(SHARED) if rest.uvarint().is_ok() => format!("floats {}", describe_floats(rest.rest())),
+            Ok(kind) => format!("kind {kind}"),
+            Err(_) => "nothing".to_owned(),
+        };
+        add("blocks: lengths, checksums, columns".to_owned(), 5 + payload.len() - rest.rest().len());
+        add(format!("blocks: {what}"), rest.rest().len());
     }
 }

@@ -1,7 +1,7 @@
 //! A column of floats, lossless to the bit: NaN payloads, infinities, -0.0 and subnormals come back as they were.
 
 use super::bits::{BitReader, BitWriter, XorState};
-use super::ints::{encode_last_ints, for_each_ints, is_worth_it};
+use super::ints::{PCO_COUNT_MIN, Sink, encode_last_ints, is_worth_it, read_ints};
 use super::pco::{decode_pco, encode_pco};
 use super::varint::{Reader, put_float, put_uvarint};
 use super::{DecodeError, Effort};
@@ -48,7 +48,7 @@ pub(crate) fn encode_floats(effort: Effort, values: &[f64], out: &mut Vec<u8>) {
             other.extend_from_slice(&v.to_bits().to_le_bytes());
         }
     }
-    if effort == Effort::Merged {
+    if effort == Effort::Merged && values.len() >= PCO_COUNT_MIN {
         let mut packed = vec![PCO];
         if encode_pco(values, &mut packed) && is_worth_it(packed.len(), other.len()) {
             other = packed;
@@ -173,6 +173,30 @@ fn encode_scaled(effort: Effort, values: &[f64], out: &mut Vec<u8>) -> bool {
     true
 }
 
+/// Makes floats of whole numbers.
+struct Whole<'a>(&'a mut Vec<f64>);
+
+impl Sink for Whole<'_> {
+    fn take(&mut self, piece: &mut [i64], mut each: impl FnMut(i64) -> i64) {
+        self.0.extend(piece.iter().map(|v| each(*v) as f64));
+    }
+}
+
+struct Divided<'a> {
+    power: f64,
+    out: &'a mut Vec<f64>,
+}
+
+impl Sink for Divided<'_> {
+    fn take(&mut self, piece: &mut [i64], mut each: impl FnMut(i64) -> i64) {
+        // Two loops, because only divisions that stand alone are done two at a time.
+        for v in piece.iter_mut() {
+            *v = each(*v);
+        }
+        self.out.extend(piece.iter().map(|v| *v as f64 / self.power));
+    }
+}
+
 fn decode_scaled(from: &mut Reader<'_>, count: usize, out: &mut Vec<f64>) -> Result<(), DecodeError> {
     let power = *POWERS.get(usize::from(from.u8()?)).ok_or(DecodeError)?;
     let outliers = from.length(9)?;
@@ -184,9 +208,9 @@ fn decode_scaled(from: &mut Reader<'_>, count: usize, out: &mut Vec<f64>) -> Res
     let start = out.len();
     out.reserve(count);
     if power == 1.0 {
-        for_each_ints(from, count, |piece| out.extend(piece.iter().map(|m| *m as f64)))?;
+        read_ints(from, count, &mut Whole(out))?;
     } else {
-        for_each_ints(from, count, |piece| out.extend(piece.iter().map(|m| *m as f64 / power)))?;
+        read_ints(from, count, &mut Divided { power, out })?;
     }
     let mut at = 0usize;
     for _ in 0..outliers {
@@ -195,4 +219,21 @@ fn decode_scaled(from: &mut Reader<'_>, count: usize, out: &mut Vec<f64>) -> Res
         *out.get_mut(start + at).ok_or(DecodeError)? = v;
     }
     Ok(())
+}
+
+/// The form of a column, for measurements: the number of its encoding and those of the columns in it.
+pub(crate) fn describe_floats(data: &[u8]) -> String {
+    let mut from = Reader::new(data);
+    let form = from.u8().unwrap_or(u8::MAX);
+    if form != SCALED {
+        return format!("{form}");
+    }
+    let outliers = from.u8().and_then(|_| from.uvarint()).unwrap_or(0);
+    for _ in 0..outliers {
+        if from.uvarint().and_then(|_| from.u64()).is_err() {
+            break;
+        }
+    }
+    let integers = from.u8().unwrap_or(u8::MAX);
+    format!("{form} with integers {integers}")
 }

@@ -12,9 +12,12 @@ const DELTA2: u8 = 2;
 /// `pco`, up to the end of what is read; only in places where nothing follows.
 const PCO: u8 = 3;
 const LINE: u8 = 4;
+const MULTIPLE: u8 = 5;
 
-/// Shorter columns are not tried with `pco`: it describes the column before it pays.
-const PCO_COUNT_MIN: usize = 48;
+/// Shorter columns are not tried with `pco`: it describes the column before it pays, and takes long over it.
+pub(crate) const PCO_COUNT_MIN: usize = 512;
+/// Shorter columns are not tried as multiples.
+const MULTIPLE_COUNT_MIN: usize = 8;
 
 /// How the groups of a column are to be written, and the bytes that takes.
 struct Packing {
@@ -49,6 +52,38 @@ impl Packing {
 /// Appends `values` in the smallest of the packed forms. The count is not stored. All arithmetic wraps, so that
 /// every column has an encoding.
 pub(crate) fn encode_ints(values: &[i64], out: &mut Vec<u8>) {
+    let factor = if values.len() < MULTIPLE_COUNT_MIN { 1 } else { common_factor(values) };
+    if factor < 2 {
+        return encode_packed(values, out);
+    }
+    out.push(MULTIPLE);
+    put_ivarint(out, values[0]);
+    put_uvarint(out, factor as u64);
+    encode_packed(&values.iter().map(|v| (v - values[0]) / factor).collect::<Vec<_>>(), out);
+}
+
+/// The greatest number of which all differences to the first value are multiples; 0 when there are none, 1 when they
+/// do not fit.
+fn common_factor(values: &[i64]) -> i64 {
+    let mut factor = 0i64;
+    for v in &values[1..] {
+        let Some(difference) = v.checked_sub(values[0]).and_then(i64::checked_abs) else { return 1 };
+        let (mut a, mut b) = (factor, difference);
+        if a != 0 && b % a == 0 {
+            continue;
+        }
+        while b != 0 {
+            (a, b) = (b, a % b);
+        }
+        factor = a;
+        if factor == 1 {
+            break;
+        }
+    }
+    factor
+}
+
+fn encode_packed(values: &[i64], out: &mut Vec<u8>) {
     let Some(first) = values.first() else {
         out.push(DELTA);
         return;
@@ -92,13 +127,13 @@ pub(crate) fn encode_last_ints(effort: Effort, values: &[i64], out: &mut Vec<u8>
 
 /// Whether `pco` saves enough for the longer time that it takes to read.
 pub(crate) fn is_worth_it(pco: usize, packed: usize) -> bool {
-    pco + pco / 32 < packed
+    pco + pco / 16 < packed
 }
 
-/// As [`encode_last_ints`], with the straight line as a further form: for times, which leave a grid by little.
-pub(crate) fn encode_times(effort: Effort, times: &[i64], out: &mut Vec<u8>) {
+/// As [`encode_ints`], with the straight line as a further form: for times, which leave a grid by little.
+pub(crate) fn encode_times(times: &[i64], out: &mut Vec<u8>) {
     let start = out.len();
-    encode_last_ints(effort, times, out);
+    encode_ints(times, out);
     let [first, .., last] = times else { return };
     let step = (i128::from(*last) - i128::from(*first)) / (times.len() as i128 - 1);
     let Ok(step) = i64::try_from(step) else { return };
@@ -227,64 +262,90 @@ fn pack(values: impl ExactSizeIterator<Item = u64>, width: u32, out: &mut Vec<u8
 }
 
 /// Appends `count` integers to `out`.
-#[cfg(test)]
 pub(crate) fn decode_ints(from: &mut Reader<'_>, count: usize, out: &mut Vec<i64>) -> Result<(), DecodeError> {
-    for_each_ints(from, count, |piece| out.extend_from_slice(piece))
+    read_ints(from, count, out)
 }
 
-/// Hands `count` integers to `each` in pieces of at most 256.
-pub(crate) fn for_each_ints(
-    from: &mut Reader<'_>,
-    count: usize,
-    mut each: impl FnMut(&mut [i64]),
-) -> Result<(), DecodeError> {
-    let form = from.u8()?;
-    if count == 0 {
-        return Ok(());
+/// Where decoded integers go.
+pub(crate) trait Sink {
+    /// Takes what `each` makes of the integers of a piece, one after the other.
+    fn take(&mut self, piece: &mut [i64], each: impl FnMut(i64) -> i64);
+}
+
+impl Sink for Vec<i64> {
+    fn take(&mut self, piece: &mut [i64], mut each: impl FnMut(i64) -> i64) {
+        self.extend(piece.iter().map(|v| each(*v)));
     }
+}
+
+/// Multiplies on the way.
+struct Multiplied<'a, S> {
+    first: i64,
+    factor: i64,
+    to: &'a mut S,
+}
+
+impl<S: Sink> Sink for Multiplied<'_, S> {
+    fn take(&mut self, piece: &mut [i64], mut each: impl FnMut(i64) -> i64) {
+        let (first, factor) = (self.first, self.factor);
+        self.to.take(piece, |v| first.wrapping_add(factor.wrapping_mul(each(v))));
+    }
+}
+
+/// Hands `count` integers to `to`.
+pub(crate) fn read_ints(from: &mut Reader<'_>, count: usize, to: &mut impl Sink) -> Result<(), DecodeError> {
+    match from.u8()? {
+        _ if count == 0 => Ok(()),
+        MULTIPLE => {
+            let (first, factor) = (from.ivarint()?, from.uvarint()? as i64);
+            read_packed(from.u8()?, from, count, &mut Multiplied { first, factor, to })
+        }
+        form => read_packed(form, from, count, to),
+    }
+}
+
+fn read_packed(form: u8, from: &mut Reader<'_>, count: usize, to: &mut impl Sink) -> Result<(), DecodeError> {
     match form {
-        PLAIN => for_each_group(from, count, each),
+        PLAIN => for_each_group(from, count, |group| to.take(group, |v| v)),
         DELTA => {
             let mut last = from.ivarint()?;
-            each(&mut [last]);
+            to.take(&mut [last], |v| v);
             for_each_group(from, count - 1, |group| {
-                for v in group.iter_mut() {
-                    last = last.wrapping_add(*v);
-                    *v = last;
-                }
-                each(group);
+                to.take(group, |v| {
+                    last = last.wrapping_add(v);
+                    last
+                });
             })
         }
         DELTA2 => {
             let mut last = from.ivarint()?;
-            each(&mut [last]);
+            to.take(&mut [last], |v| v);
             if count == 1 {
                 return Ok(());
             }
             let mut delta = from.ivarint()?;
             last = last.wrapping_add(delta);
-            each(&mut [last]);
+            to.take(&mut [last], |v| v);
             for_each_group(from, count - 2, |group| {
-                for v in group.iter_mut() {
-                    delta = delta.wrapping_add(*v);
+                to.take(group, |v| {
+                    delta = delta.wrapping_add(v);
                     last = last.wrapping_add(delta);
-                    *v = last;
-                }
-                each(group);
+                    last
+                });
             })
         }
         PCO => {
             let data = from.bytes(from.rest().len())?;
-            decode_pco(data, count, each)
+            decode_pco(data, count, |piece| to.take(piece, |v| v))
         }
         LINE => {
             let (mut at, step) = (from.ivarint()?, from.ivarint()?);
             for_each_group(from, count, |group| {
-                for v in group.iter_mut() {
-                    *v = v.wrapping_add(at);
+                to.take(group, |v| {
+                    let v = v.wrapping_add(at);
                     at = at.wrapping_add(step);
-                }
-                each(group);
+                    v
+                });
             })
         }
         _ => Err(DecodeError),

@@ -3,9 +3,9 @@
 
 use rustc_hash::FxHashMap;
 
-use super::ints::{encode_times, for_each_ints};
+use super::DecodeError;
+use super::ints::{encode_times, read_ints};
 use super::varint::{Reader, put_ivarint, put_uvarint};
-use super::{DecodeError, Effort};
 
 const REGULAR: u8 = 0;
 const INTS: u8 = 1;
@@ -16,7 +16,7 @@ const COLUMNS_MAX: usize = 1 << 16;
 const BYTES_MAX: usize = 16 << 20;
 
 /// Appends count, first time, span and the times themselves, which ascend strictly and are at least one.
-pub(crate) fn put_times(effort: Effort, times: &[i64], out: &mut Vec<u8>) {
+pub(crate) fn put_times(times: &[i64], out: &mut Vec<u8>) {
     let (first, last) = (times[0], times[times.len() - 1]);
     put_uvarint(out, times.len() as u64);
     put_ivarint(out, first);
@@ -26,7 +26,7 @@ pub(crate) fn put_times(effort: Effort, times: &[i64], out: &mut Vec<u8>) {
         out.push(REGULAR);
     } else {
         out.push(INTS);
-        encode_times(effort, times, out);
+        encode_times(times, out);
     }
 }
 
@@ -66,7 +66,7 @@ impl Head {
                 out.extend((0..count as u64).map(|i| min_t.wrapping_add(step.wrapping_mul(i) as i64)));
                 return Ok(());
             }
-            INTS => for_each_ints(from, count, |piece| out.extend_from_slice(piece))?,
+            INTS => read_ints(from, count, out)?,
             _ => return Err(DecodeError),
         }
         let times = &out[start..];
@@ -79,7 +79,6 @@ impl Head {
 /// The columns that stand in the part so far.
 #[derive(Debug, Default)]
 pub(crate) struct TimeColumns {
-    effort: Effort,
     /// By a hash of the times: where the column stands in the file and its encoding.
     columns: FxHashMap<u64, (u64, Box<[u8]>)>,
     bytes: usize,
@@ -87,10 +86,6 @@ pub(crate) struct TimeColumns {
 }
 
 impl TimeColumns {
-    pub(crate) fn new(effort: Effort) -> Self {
-        Self { effort, ..Self::default() }
-    }
-
     /// Where the column with these times stands. When there is none yet, calls `write` with the encoding of one,
     /// which writes it and answers where.
     pub(crate) fn place(&mut self, times: &[i64], write: impl FnOnce(&[u8]) -> u64) -> u64 {
@@ -104,7 +99,7 @@ impl TimeColumns {
             }
         }
         let mut encoded = Vec::new();
-        put_times(self.effort, times, &mut encoded);
+        put_times(times, &mut encoded);
         let at = write(&encoded);
         if self.columns.len() >= COLUMNS_MAX || self.bytes >= BYTES_MAX {
             self.columns.clear();

@@ -6,7 +6,7 @@ use std::ops::Bound;
 use roaring::RoaringBitmap;
 use trefoil_model::{Labels, StoreError, TimeRange};
 
-use crate::matching::LabelIndex;
+use crate::matching::{LabelIndex, VALUES_PER_CHECK, Wanted};
 
 /// Rows of one label value. Most values of high-cardinality labels stand for one row.
 #[derive(Debug)]
@@ -56,6 +56,17 @@ struct Dictionary {
     values: BTreeMap<Box<str>, Postings>,
 }
 
+/// Takes a label name and its values with their numbers of rows.
+pub(crate) type LookAtDictionary<'a> = dyn FnMut(&str, &mut dyn Iterator<Item = (&str, u64)>) + 'a;
+
+impl Dictionary {
+    /// The values that begin with a text, ascending.
+    fn from<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a Postings)> {
+        let from = self.values.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+        from.map(|(value, rows)| (&**value, rows)).take_while(move |(value, _)| value.starts_with(prefix))
+    }
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct MemIndex {
@@ -95,7 +106,7 @@ impl MemIndex {
     }
 
     /// Calls `each` with every label name and its values with their numbers of rows; both ascend.
-    pub(crate) fn for_each_dictionary(&self, each: &mut dyn FnMut(&str, &mut dyn Iterator<Item = (&str, u64)>)) {
+    pub(crate) fn for_each_dictionary(&self, each: &mut LookAtDictionary<'_>) {
         for (name, dictionary) in &self.names {
             each(name, &mut dictionary.values.iter().map(|(value, rows)| (&**value, rows.len())));
         }
@@ -141,19 +152,21 @@ impl LabelIndex for MemIndex {
         Ok(rows)
     }
 
-    fn rows_accepted(
+    fn rows_wanted(
         &self,
         name: &str,
-        prefix: &str,
-        accept: &mut dyn FnMut(&str) -> Result<bool, StoreError>,
+        wanted: &Wanted<'_>,
+        check: &mut dyn FnMut() -> Result<(), StoreError>,
     ) -> Result<RoaringBitmap, StoreError> {
         let mut rows = RoaringBitmap::new();
         let Some(dictionary) = self.names.get(name) else { return Ok(rows) };
-        for (value, postings) in dictionary.values.range::<str, _>((Bound::Included(prefix), Bound::Unbounded)) {
-            if !value.starts_with(prefix) {
-                break;
+        let mut seen = 0u32;
+        for (value, postings) in dictionary.from(wanted.prefix()) {
+            seen = seen.wrapping_add(1);
+            if seen.is_multiple_of(VALUES_PER_CHECK) {
+                check()?;
             }
-            if accept(value)? {
+            if wanted.contains(value) {
                 postings.add_to(&mut rows);
             }
         }
@@ -163,12 +176,13 @@ impl LabelIndex for MemIndex {
     fn values(
         &self,
         name: &str,
+        wanted: &Wanted<'_>,
         rows: Option<&RoaringBitmap>,
         each: &mut dyn FnMut(&str) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let Some(dictionary) = self.names.get(name) else { return Ok(()) };
-        for (value, postings) in &dictionary.values {
-            if rows.is_none_or(|rows| postings.meets(rows)) {
+        for (value, postings) in dictionary.from(wanted.prefix()) {
+            if wanted.contains(value) && rows.is_none_or(|rows| postings.meets(rows)) {
                 each(value)?;
             }
         }

@@ -1,5 +1,7 @@
 //! The skeleton of an index file: header, sections, table of contents, trailer.
 
+use std::collections::BTreeMap;
+
 use crate::encoding::DecodeError;
 use crate::encoding::varint::{Reader, put_ivarint, put_text, put_uvarint};
 
@@ -23,17 +25,20 @@ const TRAILER_BYTES: usize = 24;
 /// What a section holds; the position in the table of contents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Section {
-    /// Series id of each row, u64le.
+    /// Series id of each row: a column, see [`super::column`] (version 1: u64le).
     Ids,
-    /// Where each row's blocks begin in `blocks`, u64le, and one more for where the last ends.
+    /// Where each row's blocks begin in `blocks`, and one more for where the last ends: a column (version 1: u64le).
     Offsets,
-    /// First and last time of each row, u32le milliseconds since the beginning of the day.
+    /// First (low half) and last time of each row, milliseconds since the beginning of the day: pairs (version 1:
+    /// u32le each).
     Bounds,
-    /// (high half of the labels' hash u32le, row u32le), sorted.
+    /// First bits of the labels' hash and row, sorted: a column (version 1: the first 32 bits u32le, row u32le).
     Hashes,
     /// Where each page of labels begins in this file, u64le, and one more for where the last ends.
     Pages,
 }
+
+const SECTIONS: [Section; 5] = [Section::Ids, Section::Offsets, Section::Bounds, Section::Hashes, Section::Pages];
 
 impl Section {
     /// For messages.
@@ -95,6 +100,8 @@ pub(crate) struct NameEntry {
 /// The table of contents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Contents {
+    /// Format version of the file.
+    pub(crate) version: u16,
     /// UTC day.
     pub(crate) day: i64,
     /// Number of series.
@@ -123,13 +130,13 @@ fn header(magic: &[u8; 6]) -> Vec<u8> {
 
 /// Checks magic and version of a file of blocks.
 pub(crate) fn check_blocks_header(file: &[u8]) -> Result<(), DecodeError> {
-    check_header(file, BLOCKS_MAGIC)
+    check_header(file, BLOCKS_MAGIC).map(|_| ())
 }
 
-fn check_header(file: &[u8], magic: &[u8; 6]) -> Result<(), DecodeError> {
-    let mut from = Reader::new(file.get(..HEADER_BYTES).ok_or(DecodeError)?);
-    let known = from.bytes(magic.len())? == magic && (1..=VERSION).map(u16::to_le_bytes).any(|v| v == from.rest());
-    if known { Ok(()) } else { Err(DecodeError) }
+fn check_header(file: &[u8], magic: &[u8; 6]) -> Result<u16, DecodeError> {
+    let header = file.first_chunk::<HEADER_BYTES>().ok_or(DecodeError)?;
+    let version = u16::from_le_bytes([header[6], header[7]]);
+    if header[..6] == *magic && (1..=VERSION).contains(&version) { Ok(version) } else { Err(DecodeError) }
 }
 
 impl Contents {
@@ -157,7 +164,7 @@ impl Contents {
 
     /// Reads header, trailer and table of an index file.
     pub(crate) fn read(file: &[u8]) -> Result<Self, DecodeError> {
-        check_header(file, INDEX_MAGIC)?;
+        let version = check_header(file, INDEX_MAGIC)?;
         let trailer_at = file.len().checked_sub(TRAILER_BYTES).ok_or(DecodeError)?;
         let mut from = Reader::new(&file[trailer_at..]);
         let (offset, len, crc) = (from.u64()?, u64::from(from.u32()?), from.u32()?);
@@ -178,7 +185,9 @@ impl Contents {
         let n = u64::from(rows);
         let pages = u64::from(rows.div_ceil(PAGE_ROWS));
         let lengths = [n * 8, n * 8 + 8, n * 8, n * 8, pages * 8 + 8];
-        if sections.iter().zip(lengths).any(|(s, want)| s.len != want) {
+        // What is not of a length known beforehand is checked at its use.
+        let known = if version == 1 { 0 } else { Section::Pages as usize };
+        if sections.iter().zip(lengths).skip(known).any(|(s, want)| s.len != want) {
             return Err(DecodeError);
         }
         let mut names = Vec::new();
@@ -189,6 +198,25 @@ impl Contents {
         if !names.is_sorted_by(|a, b| a.name < b.name) {
             return Err(DecodeError);
         }
-        Ok(Self { day, rows, sections, names })
+        Ok(Self { version, day, rows, sections, names })
     }
+}
+
+/// Counts the bytes of an index by what they are for.
+pub(crate) fn describe_index(file: &[u8], found: &mut BTreeMap<String, (u64, u64)>) {
+    let Ok(contents) = Contents::read(file) else { return };
+    let mut known = 0;
+    let mut add = |what: &str, count: u64, bytes: u64| {
+        known += bytes;
+        found.insert(format!("index: {what}"), (count, bytes));
+    };
+    for (at, extent) in contents.sections.iter().enumerate() {
+        add(SECTIONS[at].name(), u64::from(contents.rows), extent.len);
+    }
+    let pages = contents.sections[Section::Pages as usize];
+    let last_page = file.get(pages.range()).and_then(|p| p.last_chunk::<8>()).map_or(0, |b| u64::from_le_bytes(*b));
+    add("labels", u64::from(contents.rows), last_page.saturating_sub(HEADER_BYTES as u64));
+    let values = contents.names.iter().map(|n| n.values.len).sum();
+    add("dictionaries", contents.names.len() as u64, values);
+    found.insert("index: postings and contents".to_owned(), (1, (file.len() as u64).saturating_sub(known)));
 }

@@ -43,24 +43,65 @@ fn checksum(kind: u8, data: &[u8]) -> u32 {
 
 /// Reads the postings at the front of `data`.
 pub(crate) fn get_postings(data: &[u8]) -> Result<RoaringBitmap, DecodeError> {
+    let mut rows = RoaringBitmap::new();
+    match parse(data)? {
+        (LIST, list) => for_each(list, |row| rows.insert(row))?,
+        (_, bitmap) => rows = RoaringBitmap::deserialize_from(bitmap).map_err(|_| DecodeError)?,
+    }
+    Ok(rows)
+}
+
+/// Adds the postings at the front of `data` to rows in any order, for [`RoaringBitmap::from_iter`] of all at once, or
+/// to `many` when they are many.
+pub(crate) fn add_postings(data: &[u8], few: &mut Vec<u32>, many: &mut RoaringBitmap) -> Result<(), DecodeError> {
+    match parse(data)? {
+        (LIST, list) => for_each(list, |row| {
+            few.push(row);
+            true
+        }),
+        (_, bitmap) => {
+            *many |= RoaringBitmap::deserialize_from(bitmap).map_err(|_| DecodeError)?;
+            Ok(())
+        }
+    }
+}
+
+/// Whether one of the postings at the front of `data` is in `rows`.
+pub(crate) fn postings_meet(data: &[u8], rows: &RoaringBitmap) -> Result<bool, DecodeError> {
+    match parse(data)? {
+        (LIST, list) => {
+            let mut meet = false;
+            for_each(list, |row| {
+                meet |= rows.contains(row);
+                true
+            })?;
+            Ok(meet)
+        }
+        (_, bitmap) => {
+            let bitmap = RoaringBitmap::deserialize_from(bitmap).map_err(|_| DecodeError)?;
+            Ok(!bitmap.is_disjoint(rows))
+        }
+    }
+}
+
+/// Kind and data, checked.
+fn parse(data: &[u8]) -> Result<(u8, &[u8]), DecodeError> {
     let mut from = Reader::new(data);
     let kind = from.u8()?;
     let n = from.length(1)?;
     let data = from.bytes(n)?;
-    if from.u32()? != checksum(kind, data) {
+    if from.u32()? != checksum(kind, data) || kind > ROARING {
         return Err(DecodeError);
     }
-    match kind {
-        LIST => {
-            let mut rows = RoaringBitmap::new();
-            let (mut from, mut row) = (Reader::new(data), 0u64);
-            while !from.is_empty() {
-                row = row.checked_add(from.uvarint()?).ok_or(DecodeError)?;
-                rows.insert(u32::try_from(row).map_err(|_| DecodeError)?);
-            }
-            Ok(rows)
-        }
-        ROARING => RoaringBitmap::deserialize_from(data).map_err(|_| DecodeError),
-        _ => Err(DecodeError),
+    Ok((kind, data))
+}
+
+/// Rows of a list; the answer of `each` is of no interest.
+fn for_each(list: &[u8], mut each: impl FnMut(u32) -> bool) -> Result<(), DecodeError> {
+    let (mut from, mut row) = (Reader::new(list), 0u64);
+    while !from.is_empty() {
+        row = row.checked_add(from.uvarint()?).ok_or(DecodeError)?;
+        each(u32::try_from(row).map_err(|_| DecodeError)?);
     }
+    Ok(())
 }

@@ -7,15 +7,16 @@ use fst::{IntoStreamer, Streamer};
 use roaring::RoaringBitmap;
 use trefoil_model::{Labels, SampleBuffer, SeriesId, StoreError, TimeRange, time::DAY_MS};
 
+use super::column;
 use super::layout::{
     BLOCKS_FILE, Contents, Extent, HEADER_BYTES, INDEX_FILE, NameEntry, PAGE_ROWS, Section, check_blocks_header,
 };
-use super::postings::get_postings;
+use super::postings::{add_postings, get_postings, postings_meet};
 use super::writer::{PAGE_LZ4, PAGE_PLAIN};
 use crate::encoding::DecodeError;
 use crate::encoding::block::{BlockError, Blocks};
 use crate::encoding::varint::Reader;
-use crate::matching::LabelIndex;
+use crate::matching::{LabelIndex, VALUES_PER_CHECK, Wanted};
 use crate::metrics;
 
 mod verify;
@@ -84,37 +85,57 @@ impl PartReader {
         Ok(u64::from_le_bytes(bytes.try_into().expect("the slice has eight bytes")))
     }
 
-    fn pair_at(&self, section: Section, at: u32) -> Result<(u32, u32), StoreError> {
-        let v = self.u64_at(section, at)?;
-        Ok((v as u32, (v >> 32) as u32))
+    /// A value of a column that is packed since version 2.
+    fn value_at(&self, section: Section, at: u32) -> Result<u64, StoreError> {
+        if self.contents.version == 1 {
+            return self.u64_at(section, at);
+        }
+        column::get(self.section(section)?, at).map_err(|_| self.corrupt(section.name()))
+    }
+
+    /// The first bits of a hash, and a row.
+    fn hash_at(&self, at: u32, row_bits: u32) -> Result<(u64, u32), StoreError> {
+        let v = self.value_at(Section::Hashes, at)?;
+        if self.contents.version == 1 {
+            return Ok((v & u64::from(u32::MAX), (v >> 32) as u32));
+        }
+        Ok((v >> row_bits, (v & ((1 << row_bits) - 1)) as u32))
     }
 
     /// The id of a row's series.
     pub(crate) fn id(&self, row: u32) -> Result<SeriesId, StoreError> {
-        self.u64_at(Section::Ids, row).map(SeriesId)
+        self.value_at(Section::Ids, row).map(SeriesId)
     }
 
     /// First and last time of a row, Unix milliseconds.
     pub(crate) fn bounds(&self, row: u32) -> Result<(i64, i64), StoreError> {
-        let (first, last) = self.pair_at(Section::Bounds, row)?;
+        let pair = match self.contents.version {
+            1 => self.u64_at(Section::Bounds, row)?,
+            _ => column::get_pair(self.section(Section::Bounds)?, row).map_err(|_| self.corrupt("bounds"))?,
+        };
+        let (first, last) = (pair as u32, (pair >> 32) as u32);
         let day_start = self.contents.day.saturating_mul(DAY_MS);
         Ok((day_start.saturating_add(i64::from(first)), day_start.saturating_add(i64::from(last))))
     }
 
     /// Finds the id of a series by its labels.
     pub(crate) fn find(&self, labels: &Labels) -> Result<Option<SeriesId>, StoreError> {
-        let hash = (labels.stable_hash() >> 32) as u32;
+        let (hash_bits, row_bits) = match self.contents.version {
+            1 => (32, 32),
+            _ => column::hash_bits(self.contents.rows),
+        };
+        let hash = labels.stable_hash() >> (64 - hash_bits);
         let (mut low, mut high) = (0, self.contents.rows);
         while low < high {
             let middle = low + (high - low) / 2;
-            if self.pair_at(Section::Hashes, middle)?.0 < hash {
+            if self.hash_at(middle, row_bits)?.0 < hash {
                 low = middle + 1;
             } else {
                 high = middle;
             }
         }
         for at in low..self.contents.rows {
-            let (h, row) = self.pair_at(Section::Hashes, at)?;
+            let (h, row) = self.hash_at(at, row_bits)?;
             if h != hash {
                 break;
             }
@@ -210,7 +231,7 @@ impl PartReader {
     /// Appends a row's samples in the range to `out`, whose times are all before them.
     pub(crate) fn read(&self, row: u32, range: TimeRange, out: &mut SampleBuffer) -> Result<(), StoreError> {
         let id = self.id(row)?;
-        let extent = self.u64_at(Section::Offsets, row)?..self.u64_at(Section::Offsets, row + 1)?;
+        let extent = self.value_at(Section::Offsets, row)?..self.value_at(Section::Offsets, row + 1)?;
         let corrupt = |reason: &str| {
             metrics::BLOCKS_CORRUPT.inc();
             StoreError::Corrupt(format!(
@@ -220,18 +241,27 @@ impl PartReader {
         };
         let data = usize::try_from(extent.start).ok().zip(usize::try_from(extent.end).ok());
         let data = data.filter(|(start, _)| *start >= HEADER_BYTES).and_then(|(a, b)| self.blocks.get(a..b));
+        let from = out.len();
+        let mut rollups = Vec::new();
         let blocks = Blocks::new(id.0, data.ok_or_else(|| corrupt("is not in the file"))?).in_file(&self.blocks);
         for block in blocks {
             let block = block.map_err(|e| match e {
                 BlockError::Checksum => corrupt("fails its checksum"),
                 BlockError::Content => corrupt("has an unknown encoding"),
             })?;
+            if block.has_rollups() {
+                block.rollups(range, &mut rollups).map_err(|_| corrupt("does not decode"))?;
+                continue;
+            }
             if block.min_t >= range.end_ms {
                 break;
             }
             if range.overlaps(block.min_t, block.max_t) {
                 block.decode(range, out).map_err(|_| corrupt("does not decode"))?;
             }
+        }
+        if !rollups.is_empty() {
+            crate::downsample::attach(out, from, rollups);
         }
         Ok(())
     }
@@ -251,24 +281,58 @@ impl PartReader {
     }
 
     fn postings(&self, at: u64) -> Result<RoaringBitmap, StoreError> {
-        let data = usize::try_from(at).ok().and_then(|at| self.index.get(at..));
-        data.and_then(|d| get_postings(d).ok()).ok_or_else(|| self.corrupt(format_args!("postings at {at}")))
+        get_postings(self.postings_data(at)).map_err(|_| self.corrupt(format_args!("postings at {at}")))
     }
 
+    fn postings_data(&self, at: u64) -> &[u8] {
+        usize::try_from(at).ok().and_then(|at| self.index.get(at..)).unwrap_or_default()
+    }
+
+    /// Calls `each` with the wanted values and where their postings are.
     fn for_each_value(
         &self,
         name: &str,
-        prefix: &str,
+        wanted: &Wanted<'_>,
         each: &mut dyn FnMut(&str, u64) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let Some((at, _)) = self.name(name) else { return Ok(()) };
-        let mut stream = self.dictionary(at)?.range().ge(prefix).into_stream();
-        while let Some((value, postings_at)) = stream.next() {
-            if !value.starts_with(prefix.as_bytes()) {
-                break;
-            }
+        let dictionary = self.dictionary(at)?;
+        let mut each = |value: &[u8], postings_at: u64| {
             let value = std::str::from_utf8(value).map_err(|_| self.corrupt("a label value"))?;
-            each(value, postings_at)?;
+            each(value, postings_at)
+        };
+        match wanted {
+            Wanted::All => {
+                let mut stream = dictionary.stream();
+                while let Some((value, at)) = stream.next() {
+                    each(value, at)?;
+                }
+            }
+            Wanted::Listed(values) => {
+                for value in *values {
+                    if let Some(at) = dictionary.get(value) {
+                        each(value.as_bytes(), at)?;
+                    }
+                }
+            }
+            Wanted::Set(set) => {
+                let mut stream = dictionary.search(&**set).into_stream();
+                while let Some((value, at)) = stream.next() {
+                    each(value, at)?;
+                }
+            }
+            Wanted::Tested(prefix, m) => {
+                let mut stream = dictionary.range().ge(prefix).into_stream();
+                while let Some((value, at)) = stream.next() {
+                    if !value.starts_with(prefix.as_bytes()) {
+                        break;
+                    }
+                    let text = std::str::from_utf8(value).map_err(|_| self.corrupt("a label value"))?;
+                    if m.matches(text) != m.op.is_negative() {
+                        each(value, at)?;
+                    }
+                }
+            }
         }
         Ok(())
     }
@@ -296,33 +360,41 @@ impl LabelIndex for PartReader {
         }
     }
 
-    fn rows_accepted(
+    fn rows_wanted(
         &self,
         name: &str,
-        prefix: &str,
-        accept: &mut dyn FnMut(&str) -> Result<bool, StoreError>,
+        wanted: &Wanted<'_>,
+        check: &mut dyn FnMut() -> Result<(), StoreError>,
     ) -> Result<RoaringBitmap, StoreError> {
-        let mut rows = RoaringBitmap::new();
-        self.for_each_value(name, prefix, &mut |value, at| {
-            if accept(value)? {
-                rows |= self.postings(at)?;
+        let (mut few, mut many) = (Vec::new(), RoaringBitmap::new());
+        let mut seen = 0u32;
+        self.for_each_value(name, wanted, &mut |_, at| {
+            seen = seen.wrapping_add(1);
+            if seen.is_multiple_of(VALUES_PER_CHECK) {
+                check()?;
             }
-            Ok(())
+            let added = add_postings(self.postings_data(at), &mut few, &mut many);
+            added.map_err(|_| self.corrupt(format_args!("postings at {at}")))
         })?;
-        Ok(rows)
+        // In order a bitmap is built without searching.
+        few.sort_unstable();
+        many |= few.into_iter().collect::<RoaringBitmap>();
+        Ok(many)
     }
 
     fn values(
         &self,
         name: &str,
+        wanted: &Wanted<'_>,
         rows: Option<&RoaringBitmap>,
         each: &mut dyn FnMut(&str) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        self.for_each_value(name, "", &mut |value, at| {
-            if rows.is_none() || !self.postings(at)?.is_disjoint(rows.expect("there are rows")) {
-                each(value)?;
-            }
-            Ok(())
+        self.for_each_value(name, wanted, &mut |value, at| {
+            let has_row = match rows {
+                None => Ok(true),
+                Some(rows) => postings_meet(self.postings_data(at), rows),
+            };
+            if has_row.map_err(|_| self.corrupt(format_args!("postings at {at}")))? { each(value) } else { Ok(()) }
         })
     }
 

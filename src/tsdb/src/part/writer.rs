@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use trefoil_model::{Labels, SampleBuffer, SeriesId, time::DAY_MS};
 
-use super::layout::{Contents, Extent, NameEntry, PAGE_ROWS, index_header};
+use super::column::{hash_bits, put_column, put_pairs};
+use super::layout::{Contents, Extent, NameEntry, PAGE_ROWS, VERSION, index_header};
 use super::postings::put_postings;
 use crate::encoding::Effort;
 use crate::encoding::block::BlockEncoder;
@@ -83,17 +84,26 @@ impl PartBuilder {
         let mut out = index_header();
         let pages = self.put_pages(&mut out);
         let names = self.put_dictionaries(&mut out);
-        let mut hashes: Vec<(u32, u32)> =
-            self.rows.iter().enumerate().map(|(row, r)| ((r.labels.stable_hash() >> 32) as u32, row as u32)).collect();
-        hashes.sort_unstable();
-        let ids = put_column(&mut out, self.rows.iter().map(|r| r.id.0.to_le_bytes()));
-        let ends = self.rows.iter().map(|r| r.offset).chain([self.offset]);
-        let offsets = put_column(&mut out, ends.map(u64::to_le_bytes));
-        let bounds = put_column(&mut out, self.rows.iter().map(|r| pair(r.first, r.last)));
-        let hashes = put_column(&mut out, hashes.into_iter().map(|(hash, row)| pair(hash, row)));
-        let pages = put_column(&mut out, pages.into_iter().map(u64::to_le_bytes));
         let rows = u32::try_from(self.rows.len()).expect("a part has less than 2^32 series");
-        Contents { day: self.day, rows, sections: [ids, offsets, bounds, hashes, pages], names }.finish(&mut out);
+        let (hash_bits, row_bits) = hash_bits(rows);
+        let hash = |r: &RowInfo| r.labels.stable_hash() >> (64 - hash_bits) << row_bits;
+        let mut hashes: Vec<u64> = self.rows.iter().zip(0..).map(|(r, row)| hash(r) | row).collect();
+        hashes.sort_unstable();
+        let ends: Vec<u64> = self.rows.iter().map(|r| r.offset).chain([self.offset]).collect();
+        let ids: Vec<u64> = self.rows.iter().map(|r| r.id.0).collect();
+        let bounds: Vec<u64> = self.rows.iter().map(|r| u64::from(r.last) << 32 | u64::from(r.first)).collect();
+        let mut put = |values: &[u64], put: fn(&[u64], &mut Vec<u8>)| {
+            let start = out.len();
+            put(values, &mut out);
+            Extent::of(&out, start)
+        };
+        let ids = put(&ids, put_column);
+        let offsets = put(&ends, put_column);
+        let bounds = put(&bounds, put_pairs);
+        let hashes = put(&hashes, put_column);
+        let pages = put(&pages, |pages, out| out.extend(pages.iter().flat_map(|p| p.to_le_bytes())));
+        let sections = [ids, offsets, bounds, hashes, pages];
+        Contents { version: VERSION, day: self.day, rows, sections, names }.finish(&mut out);
         out
     }
 
@@ -151,16 +161,4 @@ impl PartBuilder {
         }
         names
     }
-}
-
-fn put_column<const N: usize>(out: &mut Vec<u8>, values: impl Iterator<Item = [u8; N]>) -> Extent {
-    let start = out.len();
-    for v in values {
-        out.extend_from_slice(&v);
-    }
-    Extent::of(out, start)
-}
-
-fn pair(a: u32, b: u32) -> [u8; 8] {
-    (u64::from(b) << 32 | u64::from(a)).to_le_bytes()
 }

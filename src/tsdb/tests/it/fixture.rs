@@ -1,7 +1,7 @@
-//! A store of format version 1 as it was written once. It must open for ever.
+//! A store of each format version as it was written once. They must open for ever.
 //!
-//! The files in `tests/fixtures/v1` are never changed. A new format version gets a folder of its own, written with
-//! `TREFOIL_WRITE_FIXTURE=1`, which refuses to overwrite one.
+//! The files in `tests/fixtures/v1` and so on are never changed. A new format version gets a folder of its own, written
+//! with `TREFOIL_WRITE_FIXTURE=N` by the build whose version N is; it refuses to overwrite one.
 
 use std::path::{Path, PathBuf};
 
@@ -14,37 +14,60 @@ use crate::support::{
     BASE, DAY_MS, Point, Value, batch, float, histogram, labels, numbered, open, read, request, wait, write,
 };
 
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1")
+/// What is in a fixture: so many series, and points of each.
+#[derive(Clone, Copy)]
+struct Fixture {
+    version: u32,
+    series: usize,
+    points: i64,
+}
+
+const V1: Fixture = Fixture { version: 1, series: 5, points: 240 };
+/// Long enough for blocks with `pco`.
+const V2: Fixture = Fixture { version: 2, series: 9, points: 2400 };
+
+impl Fixture {
+    fn folder(self) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/v{}", self.version))
+    }
+
+    fn written(self, from: i64, to: i64) -> Vec<(trefoil_model::Labels, Point)> {
+        (from..to).flat_map(|k| (0..self.series).map(move |s| (numbered(s), point(s, k)))).collect()
+    }
 }
 
 fn point(series: usize, k: i64) -> Point {
-    let t = BASE + k * 15_000 + (k * series as i64) % 3;
+    let t = match series {
+        7.. => BASE + k * 15_000,
+        _ => BASE + k * 15_000 + (k * series as i64) % 3,
+    };
     let value = match series {
         0 => float(k as f64),
         1 => float(0.25 * (k % 17) as f64),
         2 => float((k as f64 + 1.0).ln()),
         3 => float(trefoil_model::STALE_NAN),
-        _ => Value::Histogram(histogram(k as u32)),
+        4 => Value::Histogram(histogram(k as u32)),
+        5 => float(((k * k * 7919) % 977 * 4096) as f64),
+        // Seldom far away, which is what suits pco and not groups.
+        6 => float(((k * 7919) % 31 * ((k * 104_729) % 29) * ((k * 1_299_709) % 37)) as f64 / 100.0),
+        7 => float(0.1),
+        _ => float(((k * 7919) % 1009) as f64 / 3.0),
     };
     (t, if series == 1 { BASE - 1000 } else { 0 }, value)
 }
 
-fn written(from: i64, to: i64) -> Vec<(trefoil_model::Labels, Point)> {
-    (from..to).flat_map(|k| (0..5).map(move |s| (numbered(s), point(s, k)))).collect()
-}
-
-/// Two flushed parts, a merged one, a part of another day, and samples, an exemplar and metadata in the journal.
-fn make(db: &Tsdb) {
+/// A flushed part, a merged one, a part of another day, and samples, an exemplar and metadata in the journal.
+fn make(fixture: Fixture, db: &Tsdb) {
+    let (merged, end) = (fixture.points * 5 / 6, fixture.points);
     for k in 0..4 {
-        write(db, &written(k * 50, k * 50 + 50)).unwrap();
+        write(db, &fixture.written(merged / 4 * k, merged / 4 * (k + 1))).unwrap();
         wait(db.flush()).unwrap();
     }
     while db.merge_once().unwrap() {}
-    write(db, &written(200, 220)).unwrap();
+    write(db, &fixture.written(merged, end - 20)).unwrap();
     write(db, &[(numbered(0), (BASE + DAY_MS, 0, float(1.5)))]).unwrap();
     wait(db.flush()).unwrap();
-    let mut last = batch(&written(220, 240));
+    let mut last = batch(&fixture.written(end - 20, end));
     last.exemplars.push(Exemplar { series: 0, t_ms: BASE, value: 1.0, labels: labels(&[("trace_id", "01")]) });
     last.metadata.push(metadata());
     wait(db.write(last)).unwrap();
@@ -54,11 +77,11 @@ fn metadata() -> MetricMetadata {
     MetricMetadata { name: "m".into(), kind: MetricKind::Gauge, help: "a help".into(), unit: "seconds".into() }
 }
 
-fn check(db: &Tsdb) {
+fn check(fixture: Fixture, db: &Tsdb) {
     let got = read(db, 0, vec![], TimeRange::new(BASE, BASE + DAY_MS));
-    assert_eq!(got.len(), 5);
-    for s in 0..5 {
-        let want: Vec<Point> = (0..240).map(|k| point(s, k)).collect();
+    assert_eq!(got.len(), fixture.series);
+    for s in 0..fixture.series {
+        let want: Vec<Point> = (0..fixture.points).map(|k| point(s, k)).collect();
         assert!(got[&numbered(s)] == want, "series {s}");
     }
     let other_day = read(db, 0, vec![], TimeRange::new(BASE + DAY_MS, BASE + 2 * DAY_MS));
@@ -83,28 +106,38 @@ fn load(disk: &SimDisk, from: &Path, to: &Path) {
     disk.sync_dir(to).unwrap();
 }
 
-#[test]
-fn version_1_opens() {
-    let disk = SimDisk::new();
-    if std::env::var_os("TREFOIL_WRITE_FIXTURE").is_some() {
+fn check_opens(fixture: Fixture) {
+    let folder = fixture.folder();
+    if std::env::var("TREFOIL_WRITE_FIXTURE").is_ok_and(|v| v == fixture.version.to_string()) {
+        let disk = SimDisk::new();
         let db = open(&disk).unwrap();
-        make(&db);
-        check(&db);
+        make(fixture, &db);
+        check(fixture, &db);
         wait(db.close());
         drop(db);
         for file in disk.files() {
-            let to = folder().join(file.strip_prefix("/data/metrics").unwrap());
+            let to = folder.join(file.strip_prefix("/data/metrics").unwrap());
             std::fs::create_dir_all(to.parent().unwrap()).unwrap();
             assert!(!to.exists(), "fixtures are frozen");
             std::fs::write(to, Vfs::read(&disk, &file).unwrap()).unwrap();
         }
     }
     let disk = SimDisk::new();
-    load(&disk, &folder(), Path::new("/data/metrics"));
+    load(&disk, &folder, Path::new("/data/metrics"));
     let db = open(&disk).unwrap();
-    check(&db);
+    check(fixture, &db);
     wait(db.flush()).unwrap();
-    check(&db);
+    check(fixture, &db);
     while db.merge_once().unwrap() {}
-    check(&db);
+    check(fixture, &db);
+}
+
+#[test]
+fn version_1_opens() {
+    check_opens(V1);
+}
+
+#[test]
+fn version_2_opens() {
+    check_opens(V2);
 }

@@ -3,9 +3,13 @@
 
 mod crash;
 mod damage;
+mod endurance;
 mod fixture;
 mod guard;
+mod life;
 mod model;
+mod regex;
+mod scale;
 mod snapshot;
 mod store;
 mod support;

@@ -5,7 +5,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use trefoil_model::{Labels, SampleBuffer, SeriesId, StoreError, TimeRange};
 
 use super::PartReader;
-use crate::matching::LabelIndex;
+use crate::matching::{LabelIndex, Wanted};
 use crate::part::layout::{INDEX_FILE, PAGE_ROWS, Section};
 
 const SECTIONS: [Section; 5] = [Section::Ids, Section::Offsets, Section::Bounds, Section::Hashes, Section::Pages];
@@ -110,7 +110,7 @@ impl PartReader {
                 continue;
             }
             let mut rows = RoaringBitmap::new();
-            let values = self.for_each_value(&entry.name, "", &mut |_, postings_at| {
+            let values = self.for_each_value(&entry.name, &Wanted::All, &mut |_, postings_at| {
                 rows |= self.postings(postings_at)?;
                 Ok(())
             });
