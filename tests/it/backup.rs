@@ -49,9 +49,9 @@ fn check(name: &str, place: &str, env: &[(String, String)], objects: &dyn Fn() -
     let oracle = Oracle::new(name);
     for n in 0..4 {
         write(&server, n, now_ms);
-        SIGNALS.iter().for_each(|signal| {
-            oracle.write_batch(*signal, &server.http);
-        });
+        for signal in SIGNALS {
+            oracle.write_batch(signal, &server.http);
+        }
     }
     let data = server.data_dir.clone();
     let refused = trefoil(&["backup", "--to", place, "--data-dir", text(&data)], env);

@@ -55,7 +55,7 @@ impl Seaweed {
         let mut command = Command::new(&self.program);
         command
             .args(["server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3", "-master.telemetry=false"])
-            .args(["-master.volumeSizeLimitMB=64", "-volume.max=64"])
+            .args(["-master.volumeSizeLimitMB=64", "-volume.max=64", "-s3.port.iceberg=0", "-s3.port.lance=0"])
             .arg(format!("-dir={}", self.dir.join("data").display()))
             .arg(format!("-s3.config={}", self.dir.join("s3.json").display()))
             .arg(format!("-master.port={master}"))
@@ -70,7 +70,8 @@ impl Seaweed {
         let (filer, s3) = (self.filer(), Http::new(format!("http://127.0.0.1:{s3}")));
         wait_for_result("SeaweedFS to make a bucket", Duration::from_secs(60), || {
             let made = filer.post(&format!("/buckets/{BUCKET}/"), &[], "").map_err(|e| format!("{e:#}"))?;
-            if made.status >= 400 {
+            // 409: it is there already.
+            if made.status >= 400 && made.status != 409 {
                 return Err(format!("status {}", made.status));
             }
             // Without credentials the answer is a refusal, which is an answer.
