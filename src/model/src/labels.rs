@@ -307,6 +307,12 @@ pub fn underscored(name: &str) -> std::borrow::Cow<'_, str> {
 #[inline]
 fn push_text(out: &mut String, text: &str) {
     let mut n = text.len();
+    if n < 0x40 {
+        // Nearly always.
+        out.push(char::from(n as u8));
+        out.push_str(text);
+        return;
+    }
     loop {
         let digit = (n & 0x3f) as u8;
         n >>= 6;
