@@ -87,16 +87,7 @@ struct Hour {
     query: Duration,
 }
 
-<<<<<<< HEAD:src/tsdb/tests/it/endurance.rs
-/// Bytes of the process in memory, 0 where that cannot be read.
-=======
-fn gauge(name: &str) -> i64 {
-    let family = prometheus::gather().into_iter().find(|f| f.name() == name).expect("the store registers it");
-    family.get_metric()[0].get_gauge().get_value() as i64
-}
-
 /// Bytes that the process holds in memory, mapped files left out; 0 where that cannot be read.
->>>>>>> wt-bench:src/tsdb/tests/endurance.rs
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|l| l.starts_with("RssAnon:")).unwrap_or_default();

@@ -3,6 +3,7 @@
 
 mod crash;
 mod damage;
+#[expect(clippy::print_stderr, reason = "the figures are for the reader of the long form")]
 mod endurance;
 mod fixture;
 mod guard;
