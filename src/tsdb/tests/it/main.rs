@@ -3,7 +3,6 @@
 
 mod crash;
 mod damage;
-#[expect(clippy::print_stderr, reason = "the figures are for the reader of the long form")]
 mod endurance;
 mod fixture;
 mod guard;
