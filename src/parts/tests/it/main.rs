@@ -6,5 +6,6 @@ mod crash;
 mod damage;
 mod fixture;
 mod holding;
+mod lost;
 mod remote;
 mod support;
