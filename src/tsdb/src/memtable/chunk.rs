@@ -8,8 +8,6 @@ use crate::encoding::varint::{unzigzag, zigzag};
 
 /// Samples between two marks. A mark takes 32 bytes, and a reader decodes half as many samples for nothing.
 const MARK_SAMPLES: u32 = 256;
-/// Marks that are made room for at once.
-const MARKS_GROWTH: usize = 4;
 /// Samples that are decoded and then appended at once.
 const PIECE: usize = 64;
 
@@ -92,7 +90,7 @@ impl FloatChunk {
             return;
         }
         if marks.len() == marks.capacity() {
-            marks.reserve_exact(MARKS_GROWTH.max(marks.len() / 4));
+            marks.reserve_exact((marks.len() / 2).max(1));
         }
         marks.push(Mark { t: self.last_t, delta, at, xor: self.xor });
     }

@@ -108,6 +108,9 @@ impl Row {
 
     /// Appends the samples of the range to `out`, days in order.
     pub(crate) fn read(&self, range: TimeRange, out: &mut SampleBuffer) -> Result<(), DecodeError> {
+        if let [day] = &self.days[..] {
+            return day.read(range, out);
+        }
         let mut days: Vec<&DayChunk> = self.days.iter().collect();
         days.sort_by_key(|d| d.day);
         days.into_iter().try_for_each(|d| d.read(range, out))
