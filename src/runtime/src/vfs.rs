@@ -68,6 +68,8 @@ pub trait Vfs: Send + Sync + 'static {
     fn is_read_only(&self) -> bool {
         false
     }
+    /// Returns how many bytes the file system that holds `path` has in all, used or not.
+    fn total_bytes(&self, path: &Path) -> io::Result<u64>;
 }
 
 /// A file open for writing at its end.

@@ -101,6 +101,10 @@ impl Vfs for ReadOnlyVfs {
         self.inner.available_bytes(path)
     }
 
+    fn total_bytes(&self, path: &Path) -> io::Result<u64> {
+        self.inner.total_bytes(path)
+    }
+
     fn is_read_only(&self) -> bool {
         true
     }

@@ -5,6 +5,8 @@ mod crash;
 mod damage;
 mod endurance;
 mod fixture;
+mod fixture_downsampled;
+mod functions;
 mod guard;
 mod life;
 mod model;
