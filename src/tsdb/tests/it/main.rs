@@ -4,7 +4,9 @@
 mod crash;
 mod damage;
 mod endurance;
+mod exemplars;
 mod fixture;
+mod fixture_remote;
 mod guard;
 mod life;
 mod model;
@@ -14,3 +16,4 @@ mod snapshot;
 mod store;
 mod support;
 mod tier;
+mod tier_access;
