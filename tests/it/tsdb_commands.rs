@@ -97,7 +97,7 @@ fn a_whole_prometheus_moves_over() {
     }
     let deleted = http.post_form("/api/v1/admin/tsdb/delete_series", &[("match[]", r#"moved{n="3"}"#)]).unwrap();
     assert_eq!(deleted.status, 204, "{}", deleted.text());
-    // No sample lies on the edge of a range, which older versions count in.
+    // Off the samples' grid: Prometheus 2 counts a sample at the very start of a range, Prometheus 3 does not.
     let time = format!("{}", end / 1000 + 1);
     let ask = |http: &Http| {
         let raw = http.json("/api/v1/query", &[("query", "moved[2h]"), ("time", &time)]).unwrap();

@@ -450,3 +450,6 @@ impl Inner {
         of_tenant.filter_map(|p| p.reader().ok()?.find(labels).ok()?).map(|id| id.0).next()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -89,7 +89,7 @@ proptest! {
         BlockEncoder::new(Effort::Merged).encode_series(7, &rolled, 0, &mut bytes);
         let read = |range: TimeRange| {
             let (mut out, mut found) = (SampleBuffer::default(), Vec::new());
-            for block in Blocks::new(7, &bytes).in_file(&bytes) {
+            for block in Blocks::new(7, &bytes).in_file(&bytes, 0) {
                 let block = block.unwrap();
                 if block.has_rollups() { block.rollups(range, &mut found).unwrap() } else if range.overlaps(block.min_t, block.max_t) { block.decode(range, &mut out).unwrap() }
             }
