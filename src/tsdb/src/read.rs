@@ -75,7 +75,7 @@ impl Handle {
         for (rank, piece) in self.pieces.iter().enumerate() {
             match piece {
                 Piece::Part(part, row, _) => {
-                    let (mut min_t, mut max_t) = part.reader()?.bounds(*row)?;
+                    let (mut min_t, mut max_t) = part.index()?.bounds(*row)?;
                     if part.rollup_ms > 0 {
                         // What others have inside its buckets is counted there.
                         min_t = Rollup::bucket_of(part.rollup_ms, min_t).0.saturating_add(1);
@@ -174,7 +174,7 @@ impl View {
 
 /// The rows of a part that match and have samples in the range.
 fn part_rows(part: &OpenPart, request: &SelectRequest, budget: &dyn QueryBudget) -> Result<RoaringBitmap, StoreError> {
-    let reader = part.reader()?;
+    let reader = part.index()?;
     let rows = select_rows(reader, &request.matchers, budget)?;
     if request.range.contains(part.meta.min_t) && request.range.contains(part.meta.max_t) {
         return Ok(rows);
@@ -246,7 +246,7 @@ impl Selection {
         hidden: Option<&Arc<Hidden>>,
         budget: &dyn QueryBudget,
     ) -> Result<(), StoreError> {
-        let reader = part.reader()?;
+        let reader = part.index()?;
         let hidden = |row| hidden.filter(|h| h.touched.contains(row)).cloned();
         let mut unknown = RoaringBitmap::new();
         for row in rows {
@@ -394,7 +394,7 @@ impl Inner {
                 r.matchers.is_empty() && r.range.contains(part.meta.min_t) && r.range.contains(part.meta.max_t)
             };
             if overlapping.iter().any(whole) {
-                let reader = part.reader()?;
+                let reader = part.index()?;
                 let mut rows = reader.all_rows()?;
                 let hidden = part.hidden(&view.tombstones)?;
                 part.hide(&mut rows, hidden.as_deref(), &self.lifecycle.load_full(), self.options.clock.now_ms())?;
@@ -411,7 +411,7 @@ impl Inner {
                 rows |= self.visible_rows(&view, part, r, budget)?.0;
             }
             if !rows.is_empty() {
-                each(part.reader()?, Some(&Rows::new(rows, None)))?;
+                each(part.index()?, Some(&Rows::new(rows, None)))?;
             }
         }
         for memtable in view.memtables() {

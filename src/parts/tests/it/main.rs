@@ -8,4 +8,5 @@ mod fixture;
 mod holding;
 mod lost;
 mod remote;
+mod remote_backup;
 mod support;

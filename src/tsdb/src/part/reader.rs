@@ -59,6 +59,11 @@ impl PartReader {
         Ok(Self { place, number, index, blocks, contents, sections: Default::default(), dictionaries })
     }
 
+    /// Opens the index alone: everything but samples. Reading those is an error.
+    pub(crate) fn open_index(place: String, index: Bytes) -> Result<Self, StoreError> {
+        Self::open(place, index, Bytes::from(super::layout::blocks_header()))
+    }
+
     /// UTC day.
     pub(crate) fn day(&self) -> i64 {
         self.contents.day

@@ -4,8 +4,10 @@
 mod crash;
 mod damage;
 mod endurance;
+mod exemplars;
 mod fixture;
 mod fixture_downsampled;
+mod fixture_remote;
 mod functions;
 mod guard;
 mod life;
@@ -16,3 +18,4 @@ mod snapshot;
 mod store;
 mod support;
 mod tier;
+mod tier_access;
