@@ -1,6 +1,7 @@
 //! Queries: series of memtables and parts, brought together; samples of one series, merged by time.
 
 mod merge;
+mod salvage;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use trefoil_model::{
 };
 
 pub(crate) use self::merge::merge_buffers;
+pub use self::salvage::{LeftOut, Salvage};
 use crate::downsample::{dedup, whole_intervals, without};
 use crate::matching::{LabelIndex, RowCheck, Rows, VALUES_PER_CHECK, Wanted, select_rows, wanted_values};
 use crate::memtable::Memtable;

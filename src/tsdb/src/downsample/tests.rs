@@ -115,7 +115,7 @@ fn histograms_that_were_passed_over_are_counted_as_they_are() {
     let mut bytes = Vec::new();
     BlockEncoder::new(Effort::Merged).encode_series(7, &old, 0, &mut bytes);
     let (mut out, mut found) = (SampleBuffer::default(), Vec::new());
-    for block in Blocks::new(7, &bytes).in_file(&bytes) {
+    for block in Blocks::new(7, &bytes).in_file(&bytes, 0) {
         let block = block.unwrap();
         if block.has_rollups() {
             block.rollups(TimeRange::ALL, &mut found).unwrap();
@@ -136,6 +136,21 @@ fn a_cut_bucket_keeps_its_share() {
     assert_eq!(rollups(&out), [(10, 10, 10.0), (20, 5, 5.0)]);
     let out = without(&rolled, &[TimeRange::new(1, 20 * MIN + 1)]);
     assert!(out.is_empty() && out.rollups.is_empty());
+}
+
+#[test]
+fn a_deleted_spike_does_not_stay_in_the_sum() {
+    // One spike among small values; it is kept as the greatest, and deleted.
+    let raw = buffer((0..10).map(|i| (i * MIN + 30_000, if i == 4 { 1000.0 } else { 30.0 + i as f64 })));
+    let rolled = downsample(&raw, 10 * MIN, false);
+    let spike = TimeRange::new(4 * MIN + 30_000, 4 * MIN + 30_001);
+    let out = without(&rolled, &[spike]);
+    let (min, max) = out.values.iter().fold((f64::MAX, f64::MIN), |(a, b), v| (a.min(*v), b.max(*v)));
+    let r = timed(&out)[0];
+    assert!(min * r.count as f64 <= r.sum && r.sum <= max * r.count as f64, "{r:?} {min} {max}");
+    assert_eq!((max, r.count), (39.0, 10));
+    // What is not cut stays to the bit.
+    assert_eq!(without(&rolled, &[TimeRange::new(20 * MIN, 30 * MIN)]).rollups, rolled.rollups);
 }
 
 proptest! {
