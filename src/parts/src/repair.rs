@@ -78,12 +78,12 @@ struct Commits {
     good: BTreeMap<u64, CommitFile>,
     /// Highest number of any file.
     newest: u64,
-    bad: BTreeSet<u64>,
     bad_files: Vec<PathBuf>,
 }
 
 fn read_commits(vfs: &SharedVfs, dir: &Path) -> Result<Commits, PartsError> {
-    let mut found = Commits { good: BTreeMap::new(), newest: 0, bad: BTreeSet::new(), bad_files: Vec::new() };
+    let mut found = Commits { good: BTreeMap::new(), newest: 0, bad_files: Vec::new() };
+    let mut newer = BTreeMap::new();
     for folder in [twin::CATALOG, twin::COPIES] {
         let folder = dir.join(folder);
         if !vfs.exists(&folder) {
@@ -98,15 +98,18 @@ fn read_commits(vfs: &SharedVfs, dir: &Path) -> Result<Commits, PartsError> {
                 Ok(commit) => {
                     found.good.entry(sequence).or_insert(commit);
                 }
-                Err(error @ PartsError::Version { .. }) => return Err(error),
-                Err(_) => {
-                    found.bad.insert(sequence);
+                Err(error @ PartsError::Version { .. }) => {
+                    newer.insert(sequence, error);
                     found.bad_files.push(path);
                 }
+                Err(_) => found.bad_files.push(path),
             }
         }
     }
-    found.bad.retain(|sequence| !found.good.contains_key(sequence));
+    // A changed byte can make a commit look like one of another version, but not both copies.
+    if let Some((_, error)) = newer.into_iter().find(|(sequence, _)| !found.good.contains_key(sequence)) {
+        return Err(error);
+    }
     Ok(found)
 }
 

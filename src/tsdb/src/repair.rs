@@ -16,6 +16,7 @@ use crate::store::{FLUSH_SEQUENCE, NEXT_SERIES_ID, ROLLUP_MS, SEQUENCE_LAST};
 
 struct Samples<'a> {
     vfs: &'a SharedVfs,
+    dir: &'a Path,
     /// Highest id of a series in the parts that were looked at.
     highest_id: u64,
 }
@@ -81,17 +82,17 @@ impl Describe for Samples<'_> {
 
     fn finish(&mut self, state: &mut CatalogState, adopted: &[Adopted]) {
         let number = |text: Option<&String>| text.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
-        // Its own commit may be that of a merge, which says nothing of ids.
-        for part in adopted.iter().filter(|part| !part.is_described) {
-            if let Ok((reader, _)) = self.open(&part.folder) {
+        // Whatever the commits say that are left: no id of a series that is there is given again.
+        let moved: BTreeMap<PartId, &Path> = adopted.iter().map(|part| (part.id, part.folder.as_path())).collect();
+        for meta in state.parts.values().filter(|meta| !meta.is_remote()) {
+            let place = [meta.tenant.0.to_string(), meta.partition.to_string(), format!("{:020}", meta.id.0)];
+            let place = place.iter().fold(self.dir.join("parts"), |path, name| path.join(name));
+            if let Ok((reader, _)) = self.open(moved.get(&meta.id).copied().unwrap_or(&place)) {
                 let ids = (0..reader.rows()).filter_map(|row| reader.id(row).ok());
                 self.highest_id = ids.map(|id| id.0).fold(self.highest_id, u64::max);
             }
         }
-        let mut next_id = number(state.attributes.get(NEXT_SERIES_ID)).max(1);
-        if !adopted.is_empty() {
-            next_id = next_id.max(self.highest_id.saturating_add(1));
-        }
+        let next_id = number(state.attributes.get(NEXT_SERIES_ID)).max(self.highest_id.saturating_add(1));
         state.attributes.insert(NEXT_SERIES_ID.to_owned(), next_id.to_string());
         // A part that does not say when it was written counts as one of the flush with its own number, as parts always
         // did that say nothing. Flushes from now on are later than all of them.
@@ -107,6 +108,6 @@ impl Describe for Samples<'_> {
 /// the store; nobody may have it open. With `is_dry` it only tells.
 pub fn repair(vfs: &SharedVfs, dir: &Path, is_dry: bool) -> Result<RepairReport, TsdbError> {
     let dir = dir.join("parts");
-    let mut samples = Samples { vfs, highest_id: 0 };
+    let mut samples = Samples { vfs, dir: &dir, highest_id: 0 };
     Ok(trefoil_parts::repair::repair(vfs, &dir, &mut samples, is_dry)?)
 }

@@ -248,8 +248,12 @@ fn tell_left_out(salvage: &Salvage<'_>, store: &Tsdb) -> anyhow::Result<()> {
     let (left_out, more) = salvage.left_out();
     let journal = store.journal_findings();
     for place in left_out.iter().take(FINDINGS_PRINTED) {
-        let (part, day, what, series) = (place.part, day_text(place.day), &place.place, place.series);
-        say(&format!("part {part} of {day}: {what}; {series} series are not whole"));
+        let (part, day, what) = (place.part, day_text(place.day), &place.place);
+        let series = match place.series {
+            0 => "none of its series is there".to_owned(),
+            n => format!("{n} series are not whole"),
+        };
+        say(&format!("part {part} of {day}: {what}; {series}"));
     }
     journal.iter().for_each(|finding| say(finding));
     let places = left_out.len() as u64 + more + journal.len() as u64;
