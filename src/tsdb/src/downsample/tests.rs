@@ -115,7 +115,7 @@ fn histograms_that_were_passed_over_are_counted_as_they_are() {
     let mut bytes = Vec::new();
     BlockEncoder::new(Effort::Merged).encode_series(7, &old, 0, &mut bytes);
     let (mut out, mut found) = (SampleBuffer::default(), Vec::new());
-    for block in Blocks::new(7, &bytes).in_file(&bytes) {
+    for block in Blocks::new(7, &bytes).in_file(&bytes, 0) {
         let block = block.unwrap();
         if block.has_rollups() {
             block.rollups(TimeRange::ALL, &mut found).unwrap();
