@@ -54,6 +54,14 @@ impl<'a> Evaluator<'a> {
     }
 
     pub(super) fn eval(&self, expr: &Expr) -> Result<Evaluated, EngineError> {
+        let made = |value: &Evaluated| match value {
+            Evaluated::Series(series) => Some(series.len() as u64),
+            Evaluated::Scalar(_) | Evaluated::Text(_) => None,
+        };
+        self.context.profiled(expr.position, || self.dispatch(expr), made)
+    }
+
+    fn dispatch(&self, expr: &Expr) -> Result<Evaluated, EngineError> {
         match &expr.kind {
             ExprKind::Number { value, .. } => Ok(Evaluated::Scalar(vec![*value; self.grid.count])),
             ExprKind::String(text) => Ok(Evaluated::Text(text.clone())),
@@ -278,6 +286,14 @@ impl<'a> Evaluator<'a> {
 
     /// Hands the series of an expression to `take`, or the plan to make them where they can be made one by one.
     fn stream(
+        &self,
+        expr: &Expr,
+        take: &mut dyn FnMut(Made<'_>) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        self.context.profiled(expr.position, || self.stream_node(expr, take), |()| None)
+    }
+
+    fn stream_node(
         &self,
         expr: &Expr,
         take: &mut dyn FnMut(Made<'_>) -> Result<(), EngineError>,
