@@ -17,4 +17,5 @@ mod object_store;
 mod otel;
 mod page;
 mod prometheus;
+mod query_tools;
 mod tsdb_commands;

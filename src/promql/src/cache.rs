@@ -14,7 +14,7 @@ use trefoil_model::{MatchOp, Matcher, MetricReader, QueryBudget, TenantId, TimeR
 
 use crate::algebra::{AggregateOp, BinaryOp};
 use crate::annotations::Annotations;
-use crate::ast::{At, Duration, Expr, ExprKind, RangeMode, VectorSelector};
+use crate::ast::{Duration, Expr, ExprKind, RangeMode, VectorSelector};
 use crate::engine::{Engine, EngineError, QueryOptions};
 use crate::value::{QueryResult, QueryStats, ResultSeries, SampleValue, Value};
 
@@ -278,9 +278,8 @@ impl Reach {
     }
 
     fn selector(&mut self, v: &VectorSelector) -> bool {
-        let at: Option<At> = v.at;
         let named = |m: &Matcher| m.op == MatchOp::Equal && m.name == METRIC_NAME;
-        at.is_none() && v.mode == RangeMode::Plain && v.matchers.iter().any(named) && self.offset(&v.offset)
+        v.at.is_none() && v.mode == RangeMode::Plain && v.matchers.iter().any(named) && self.offset(&v.offset)
     }
 
     fn range(&mut self, range: &Duration) -> bool {

@@ -239,7 +239,7 @@ impl Engine {
         tenant: TenantId,
         budget: &dyn QueryBudget,
     ) -> Result<QueryResult, EngineError> {
-        self.run(expr, Grid::instant(t_ms), 0, options, reader, tenant, budget, true)
+        self.run(expr, Grid::instant(t_ms), 0, options, reader, tenant, budget, None)
     }
 
     /// Evaluates from `start_ms` to `end_ms` (both included) every `step_ms` > 0; the value is a matrix. May take long:
@@ -272,7 +272,7 @@ impl Engine {
         }
         let count = count as usize;
         let grid = Grid { start_ms, step_ms, count };
-        self.run(expr, grid, step_ms, options, reader, tenant, budget, false)
+        self.run(expr, grid, step_ms, options, reader, tenant, budget, Some(end_ms))
     }
 
     #[expect(clippy::too_many_arguments, reason = "private, gathers what both kinds of query have")]
@@ -285,7 +285,7 @@ impl Engine {
         reader: &dyn MetricReader,
         tenant: TenantId,
         budget: &dyn QueryBudget,
-        instant: bool,
+        until_ms: Option<i64>,
     ) -> Result<QueryResult, EngineError> {
         let began = Instant::now();
         if [grid.start_ms, grid.step_ms].iter().any(|t| t.saturating_abs() > TIME_MS_MAX) {
@@ -312,8 +312,8 @@ impl Engine {
         budget.check()?;
         let end_ms = grid.end_ms();
         let prepared = prepare::prepare(expr, grid.start_ms, end_ms, step_ms)?;
-        let evaluator = Evaluator::new(&context, grid);
-        let value = if instant {
+        let evaluator = Evaluator::new(&context, grid, until_ms.unwrap_or(grid.start_ms));
+        let value = if until_ms.is_none() {
             instant_value(&evaluator, &prepared)
         } else {
             evaluator.eval(&prepared).and_then(|v| matrix_value(v, grid))

@@ -50,7 +50,7 @@ fn tree(expr: &Expr) -> Value {
                     "labels": b.matching.labels,
                     "on": b.matching.on,
                     "include": b.matching.include,
-                    "fillValues": { "lhs": b.matching.fill_left, "rhs": b.matching.fill_right },
+                    "fillValues": { "lhs": fill(b.matching.fill_left), "rhs": fill(b.matching.fill_right) },
                 })
             });
             json!({
@@ -118,6 +118,14 @@ fn selector(kind: &str, v: &VectorSelector, range: Option<&Duration>) -> Value {
         fields.insert("rangeExpr".to_owned(), json!(duration(range)));
     }
     out
+}
+
+/// A number as Go writes it: without a fraction when it is whole.
+fn fill(value: Option<f64>) -> Value {
+    match value {
+        Some(v) if v.fract() == 0.0 && v.abs() < 1e15 => json!(v as i64),
+        other => json!(other),
+    }
 }
 
 /// The tree of a duration that is not a plain one.

@@ -41,7 +41,7 @@ async fn names_and_values_are_searched() {
         let mut lines: Vec<Value> = answer.text().await.unwrap().lines().map(parsed).collect();
         let end = lines.pop().unwrap();
         assert_eq!(end, json!({"status": "success", "has_more": path.contains("limit=1")}), "{path}");
-        for result in lines.iter_mut().filter_map(|l| l["results"][0].get_mut("score")) {
+        for result in lines.iter_mut().filter_map(|l| l["results"].get_mut(0)?.get_mut("score")) {
             assert!(result.as_f64().is_some_and(|s| s > 0.0 && s < 1.0), "{path}: {result}");
             *result = json!(0.0);
         }
@@ -290,7 +290,7 @@ async fn remote_read_answers_in_both_forms() {
 
     for (body, why) in [
         (b"junk".to_vec(), "remote read request"),
-        (read_request(2, "(", vec![]), "regex"),
+        (read_request(2, "(", vec![]), "invalid regular expression"),
         (read_request(9, "a", vec![]), "invalid matcher type 9"),
         (read_request(0, "a", vec![7]), "does not support any of the requested response types"),
     ] {

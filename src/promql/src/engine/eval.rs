@@ -28,6 +28,8 @@ pub(super) enum Evaluated {
 pub(super) struct Evaluator<'a> {
     pub(super) context: &'a Context<'a>,
     pub(super) grid: Grid,
+    /// Whether begin and end are different times, even if there is one step only.
+    pub(super) spans: bool,
 }
 
 /// The input of an aggregation.
@@ -45,8 +47,9 @@ pub(super) enum RangeSource<'e> {
 }
 
 impl<'a> Evaluator<'a> {
-    pub(super) fn new(context: &'a Context<'a>, grid: Grid) -> Self {
-        Self { context, grid }
+    /// Evaluates from the grid's first step to `end_ms`.
+    pub(super) fn new(context: &'a Context<'a>, grid: Grid, end_ms: i64) -> Self {
+        Self { context, grid, spans: end_ms != grid.start_ms }
     }
 
     pub(super) fn algebra_options(&self) -> AlgebraOptions {
@@ -113,7 +116,7 @@ impl<'a> Evaluator<'a> {
         if self.grid.count == 1 {
             return self.eval(expr);
         }
-        let once = Evaluator::new(self.context, Grid { count: 1, ..self.grid });
+        let once = Evaluator::new(self.context, Grid { count: 1, ..self.grid }, self.grid.start_ms);
         let steps = self.grid.count;
         Ok(match once.eval(expr)? {
             Evaluated::Scalar(column) => Evaluated::Scalar(vec![column[0]; steps]),
@@ -192,7 +195,11 @@ impl<'a> Evaluator<'a> {
 
     fn aggregate(&self, a: &Aggregate, expr: &Expr) -> Result<Vec<Series>, EngineError> {
         let param = self.aggregate_param(a)?;
-        let Some(param) = param else { return Ok(Vec::new()) };
+        let Some(param) = param else {
+            // Nothing is taken; what is to be remarked about the input still is.
+            self.series(&a.expr)?;
+            return Ok(Vec::new());
+        };
         let mut aggregator = Aggregator::new(a.op, a.grouping.clone(), param.clone(), self.grid.count)?;
         let parts = || Aggregator::new(a.op, a.grouping.clone(), param.clone(), self.grid.count);
         // These hold on to their input until the end.
@@ -488,7 +495,7 @@ impl<'a> Evaluator<'a> {
             return Err(EngineError::Budget(trefoil_model::BudgetError::Samples));
         }
         let grid = Grid { start_ms, step_ms, count: count as usize };
-        let inner = Evaluator::new(self.context, grid);
+        let inner = Evaluator::new(self.context, grid, end);
         Ok((inner.series(&s.expr)?, grid))
     }
 
