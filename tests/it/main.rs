@@ -17,5 +17,6 @@ mod object_store;
 mod otel;
 mod page;
 mod prometheus;
+mod promql_fuzz;
 mod query_tools;
 mod tsdb_commands;

@@ -194,10 +194,17 @@ impl<'a> Evaluator<'a> {
     }
 
     fn aggregate(&self, a: &Aggregate, expr: &Expr) -> Result<Vec<Series>, EngineError> {
-        let param = self.aggregate_param(a)?;
+        // What is remarked about the parameter comes after what is below.
+        let mut late = Vec::new();
+        let param = self.aggregate_param(a, &mut late)?;
+        let remark = || {
+            let position = a.param.as_ref().map_or(expr.position, |p| p.position);
+            late.iter().for_each(|kind: &NoteKind| self.context.annotate(kind.clone(), position));
+        };
         let Some(param) = param else {
             // Nothing is taken; what is to be remarked about the input still is.
             self.series(&a.expr)?;
+            remark();
             return Ok(Vec::new());
         };
         let mut aggregator = Aggregator::new(a.op, a.grouping.clone(), param.clone(), self.grid.count)?;
@@ -225,17 +232,21 @@ impl<'a> Evaluator<'a> {
                 Ok(())
             }
         })?;
+        remark();
         let mut notes = Notes::new();
         let out = aggregator.finish(&mut notes)?;
-        let position =
-            if matches!(a.op, AggregateOp::TopK | AggregateOp::BottomK) { expr.position } else { a.expr.position };
+        let position = if matches!(a.op, AggregateOp::TopK | AggregateOp::BottomK) {
+            expr.position
+        } else {
+            a.expr.unwrapped().position
+        };
         self.context.annotate_all(notes, position);
         self.context.charge(out.iter().map(|s| s.points.sample_weight()).sum())?;
         Ok(out)
     }
 
     /// The parameter, checked; `None` when the result is empty whatever the input.
-    fn aggregate_param(&self, a: &Aggregate) -> Result<Option<Param>, EngineError> {
+    fn aggregate_param(&self, a: &Aggregate, late: &mut Vec<NoteKind>) -> Result<Option<Param>, EngineError> {
         let Some(expr) = &a.param else { return Ok(Some(Param::None)) };
         if a.op == AggregateOp::CountValues {
             return self.text(expr).map(Param::Label).map(Some);
@@ -245,7 +256,7 @@ impl<'a> Evaluator<'a> {
         let min = column.iter().copied().fold(f64::INFINITY, f64::min);
         let has_nan = column.iter().any(|v| v.is_nan());
         let fail = |text: String| Err(EngineError::Execution(text));
-        let note = |kind| self.context.annotate(kind, expr.position);
+        let mut note = |kind| late.push(kind);
         match a.op {
             AggregateOp::TopK | AggregateOp::BottomK | AggregateOp::LimitK => {
                 if has_nan {
