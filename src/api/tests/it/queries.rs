@@ -247,7 +247,7 @@ fn read_request(kind: i32, value: &str, accepted: Vec<i32>) -> Vec<u8> {
         Matcher { kind: 0, name: "site".into(), value: "lab".into() },
     ];
     let request = ReadRequest { queries: vec![Query { start: 1_000_000, end: 1_030_000, matchers }], accepted };
-    snap::raw::Encoder::new().compress_vec(&request.encode_to_vec()).unwrap()
+    snap::raw::Encoder::new().compress_vec(&request.encode_to_vec()).expect("less than 4 GiB")
 }
 
 #[tokio::test]
