@@ -104,6 +104,7 @@ async fn queries_are_listed_and_canceled() {
     // A query that runs until it is canceled.
     let note = trefoil_api::queries::QueryNote { path: "/test", query: "forever".into(), ..Default::default() };
     let state = server.state.clone();
+    #[expect(clippy::disallowed_methods, reason = "a client beside the server, awaited below")]
     let running = tokio::spawn(async move {
         trefoil_api::state::run_noted(&state, None, note, |budget| -> Result<(), trefoil_api::ApiError> {
             loop {
