@@ -18,5 +18,7 @@ mod object_store;
 mod otel;
 mod page;
 mod prometheus;
+mod promql_fuzz;
+mod query_tools;
 mod start;
 mod tsdb_commands;

@@ -15,6 +15,31 @@ pub trait MetricAdmin: Send + Sync {
     /// What the active series are made of; each list has at most `limit` entries, greatest first. May take long: not
     /// for an async thread.
     fn cardinality(&self, tenant: TenantId, limit: usize) -> Result<Cardinality, StoreError>;
+
+    /// The immutable parts that hold a tenant's samples, the earliest first; what is in memory only is left out. May take
+    /// long: not for an async thread.
+    fn blocks(&self, _tenant: TenantId) -> Vec<StoredBlock> {
+        Vec::new()
+    }
+}
+
+/// An immutable part of a store.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StoredBlock {
+    /// Its number.
+    pub id: u64,
+    /// When it was written, Unix milliseconds.
+    pub created_ms: i64,
+    /// Time of the first sample, Unix milliseconds.
+    pub min_t: i64,
+    /// Time of the last sample, inclusive.
+    pub max_t: i64,
+    /// Number of series.
+    pub series: u64,
+    /// Number of samples.
+    pub samples: u64,
+    /// How often its samples were merged, counted from 1.
+    pub level: u32,
 }
 
 /// A name and how much there is of it.

@@ -165,6 +165,8 @@ limits! {
     query_points_per_series_max: u64 = 11_000;
     /// Bytes that a query holds. Default 256 MiB; excess: 422.
     query_memory_bytes_max: u64 = 256 * MIB;
+    /// Bytes of kept results of range queries. Default 32 MiB; excess: what was asked longest ago goes.
+    query_cache_bytes_max: u64 = 32 * MIB;
     /// Log bytes that a query scans. Default 100 GiB; excess: 422.
     query_scan_bytes_max: u64 = 100 * GIB;
     /// Bytes of a regular expression's program. Default 1 MiB; excess: 400.

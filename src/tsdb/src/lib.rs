@@ -10,7 +10,7 @@
 //! Reading order: `store` (the parts of a store and how they hang together), `write`, `series` (the registry),
 //! `guard` (who may have new series),
 //! `record` (journal records), `memtable`, `flush`, `part` (files), `encoding`, `read`, `matching`, `value_set`,
-//! `merge`, `policy`, `downsample`, `tombstones`, `rewrite`, `replay`, `exemplars`, `metadata`, `inspect`,
+//! `changes` (what readers that keep answers ask), `merge`, `policy`, `downsample`, `tombstones`, `rewrite`, `replay`, `exemplars`, `metadata`, `inspect`,
 //! `tier` (parts in an object store), `admin` (the contract of administration).
 //!
 //! Invariants: one id stands for one label set, for ever. Every journal epoch defines all series that it names, so
@@ -23,6 +23,7 @@
 mod admin;
 mod by_shard;
 mod cardinality;
+mod changes;
 mod downsample;
 mod encoding;
 mod error;

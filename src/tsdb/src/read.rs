@@ -593,4 +593,20 @@ impl MetricReader for Tsdb {
         };
         view.parts.iter().filter(near).map(|p| p.rollup_ms).max().unwrap_or(0)
     }
+
+    fn change_mark(&self) -> Option<u64> {
+        Some(self.inner.changes.mark())
+    }
+
+    fn changed_from_ms(&self, mark: u64) -> i64 {
+        // A sample may hide those before it in its dedup interval.
+        match self.inner.changes.since(mark) {
+            i64::MAX => i64::MAX,
+            earliest => earliest.saturating_sub(self.inner.lifecycle.load().dedup_ms.unwrap_or(0)),
+        }
+    }
+
+    fn settled_from_ms(&self) -> i64 {
+        self.inner.lifecycle.load().kept_by_all(self.inner.options.clock.now_ms())
+    }
 }

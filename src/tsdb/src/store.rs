@@ -14,6 +14,7 @@ use trefoil_model::{Labels, StoreError, TenantId, TimeRange, WriteError};
 use trefoil_parts::{PartHandle, PartId, PartMeta, PartSet};
 use trefoil_runtime::{Accountant, DiskGuard, Limits, Pool, Reservation, SharedClock, SharedVfs, StartProgress};
 
+use crate::changes::Changes;
 use crate::error::TsdbError;
 use crate::exemplars::Exemplars;
 use crate::guard::Guard;
@@ -109,6 +110,8 @@ pub(crate) struct Inner {
     pub(crate) gate: Arc<tokio::sync::RwLock<()>>,
     pub(crate) view: ArcSwap<View>,
     pub(crate) lifecycle: ArcSwap<Lifecycle>,
+    /// What became visible or was taken away.
+    pub(crate) changes: Changes,
     /// Held while the list of tombstones is changed and committed.
     pub(crate) tombstone_lock: Mutex<()>,
     /// Held while `view` is replaced.
@@ -301,6 +304,7 @@ impl Tsdb {
             gate: Arc::default(),
             view: ArcSwap::from_pointee(view),
             lifecycle: ArcSwap::from_pointee(Lifecycle::new(policy)),
+            changes: Changes::default(),
             tombstone_lock: Mutex::default(),
             publish: Mutex::default(),
             journal_epoch: AtomicU32::new(1),

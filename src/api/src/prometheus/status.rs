@@ -79,48 +79,83 @@ pub(super) async fn replay() -> PromResult {
     Ok(success(&json!({ "min": 0, "max": 0, "current": 0, "state": "done" })))
 }
 
-/// `GET /api/v1/notifications`
-pub(super) async fn notifications() -> PromResult {
-    Ok(success(&json!([])))
-}
+/// Functions of the templates in rules.
+const TEMPLATE_FUNCTIONS: &[&str] = &[
+    "args",
+    "externalURL",
+    "first",
+    "graphLink",
+    "humanize",
+    "humanize1024",
+    "humanizeDuration",
+    "humanizePercentage",
+    "humanizeTimestamp",
+    "label",
+    "match",
+    "now",
+    "parseDuration",
+    "pathPrefix",
+    "query",
+    "reReplaceAll",
+    "safeHtml",
+    "sortByLabel",
+    "stripDomain",
+    "stripPort",
+    "strvalue",
+    "tableLink",
+    "title",
+    "toDuration",
+    "toLower",
+    "toTime",
+    "toUpper",
+    "urlQueryEscape",
+    "value",
+];
 
 /// `GET /api/v1/features`: what of Prometheus' optional parts is there.
 pub(super) async fn features(State(state): State<AppState>) -> PromResult {
-    let functions: BTreeMap<&str, bool> = FUNCTIONS.iter().map(|f| (f.name, !f.experimental)).collect();
+    let (grammar, engine) = (state.engine.parser_options(), state.engine.options());
+    let experimental = grammar.experimental_functions;
+    let functions: BTreeMap<&str, bool> = FUNCTIONS.iter().map(|f| (f.name, !f.experimental || experimental)).collect();
     let mut operators: BTreeMap<&str, bool> =
-        AggregateOp::ALL.iter().map(|op| (op.as_str(), !op.is_experimental())).collect();
-    for op in ["!=", "!~", "%", "*", "+", "-", "/", "<", "<=", "==", "=~", ">", ">=", "@", "^"] {
-        operators.insert(op, true);
-    }
-    for op in ["and", "atan2", "or", "unless"] {
-        operators.insert(op, true);
-    }
+        AggregateOp::ALL.iter().map(|op| (op.as_str(), !op.is_experimental() || experimental)).collect();
+    let others = [
+        "!=", "!~", "%", "*", "+", "-", "/", "<", "</", "<=", "==", "=~", ">", ">/", ">=", "@", "^", "and", "atan2",
+        "or", "unless",
+    ];
+    operators.extend(others.map(|op| (op, true)));
+    let fill = grammar.fill_modifiers;
     Ok(success(&json!({
         "api": {
-            "admin": false,
+            "active_queries": true,
+            "admin": state.admin_api,
             "exclude_alerts": true,
+            "explain": true,
             "label_values_match": true,
             "lifecycle": state.lifecycle,
             "otlp_write_receiver": true,
             "query_stats": true,
             "query_warnings": true,
             "remote_write_receiver": true,
-            "search": false,
+            "search": true,
+            "search_fuzz_alg_jarowinkler": true,
+            "search_fuzz_alg_subsequence": true,
             "time_range_labels": true,
             "time_range_series": true,
+            "top_queries": true,
         },
         "otlp_receiver": { "delta_conversion": true, "native_delta_ingestion": false },
         "prometheus": { "agent_mode": false, "auto_reload_config": false, "server_mode": true },
         "promql": {
-            "anchored": false,
+            "anchored": grammar.extended_range_selectors,
             "at_modifier": true,
             "bool": true,
             "by": true,
-            "delayed_name_removal": state.engine.options().delayed_name_removal,
-            "duration_expr": true,
-            "fill": false,
-            "fill_left": false,
-            "fill_right": false,
+            "delayed_name_removal": engine.delayed_name_removal,
+            "duration_expr": grammar.duration_expressions,
+            "fill": fill,
+            "fill_left": fill,
+            "fill_right": fill,
             "group_left": true,
             "group_right": true,
             "ignoring": true,
@@ -129,7 +164,7 @@ pub(super) async fn features(State(state): State<AppState>) -> PromResult {
             "on": true,
             "per_query_lookback_delta": true,
             "per_step_stats": false,
-            "smoothed": false,
+            "smoothed": grammar.extended_range_selectors,
             "subqueries": true,
             "type_and_unit_labels": false,
             "without": true,
@@ -137,9 +172,19 @@ pub(super) async fn features(State(state): State<AppState>) -> PromResult {
         "promql_functions": functions,
         "promql_operators": operators,
         "rules": { "concurrent_rule_eval": false, "keep_firing_for": true, "query_offset": true },
-        "scrape": { "extra_scrape_metrics": true, "start_timestamp_zero_ingestion": false },
+        "scrape": {
+            "extra_scrape_metrics": true,
+            "start_timestamp_zero_ingestion": false,
+            "type_and_unit_labels": false,
+        },
         "service_discovery_providers": { "static": true },
-        "tsdb": { "exemplar_storage": true, "native_histograms": true },
+        "templating_functions": TEMPLATE_FUNCTIONS.iter().map(|name| (*name, true)).collect::<BTreeMap<_, _>>(),
+        "tsdb": {
+            "exemplar_storage": true,
+            "isolation": true,
+            "native_histograms": true,
+            "st_storage": true,
+        },
         "ui": { "ui_v2": false, "ui_v3": true },
     })))
 }
