@@ -1,9 +1,9 @@
 //! Random queries over random data, asked of a real Prometheus and of us through both HTTP APIs.
 //!
-//! Prometheus 3.14 where `tests/install-tools` could build it; Debian's 2.42 means too many things otherwise (NaN in date
+//! Prometheus 3.14 where `make test-peers` could build it; Debian's 2.42 means too many things otherwise (NaN in date
 //! functions and deviations, windows closed on the left, matches counted after the comparison, no native histograms).
-//! Both answer the list of compliance queries. `TREFOIL_FUZZ` is the number of queries (without it none are asked), `TREFOIL_FUZZ_SEED` where they begin,
-//! `TREFOIL_PROMETHEUS` another binary.
+//! Both answer the list of compliance queries. `TREFOIL_FUZZ` is the number of queries (without it none are asked),
+//! `TREFOIL_FUZZ_SEED` where they begin, `TREFOIL_PROMETHEUS` another binary.
 //!
 //! Known to differ, of 2,000 queries four to eight: hints of counter resets, which Prometheus finds when it stores native
 //! histograms; places of remarks about subqueries and operands in parentheses; `fill_left` with `group_right`; functions
