@@ -135,7 +135,7 @@ fn write(http: &Http, age: Age) {
             .iter()
             .map(|series: &wire::TimeSeries| {
                 let samples = series.samples.iter().filter(|s| window.contains(&s.timestamp)).cloned().collect();
-                wire::TimeSeries { labels: series.labels.clone(), samples }
+                wire::TimeSeries { labels: series.labels.clone(), samples, ..wire::TimeSeries::default() }
             })
             .collect();
         let answer = http.post("/api/v1/write", wire::REMOTE_WRITE, wire::remote_write(part)).unwrap();
