@@ -23,6 +23,7 @@ pub mod origin;
 pub mod page;
 pub mod params;
 pub mod prometheus;
+mod request_line;
 pub mod routes;
 pub mod server;
 pub mod state;
