@@ -37,6 +37,8 @@ metrics! {
     MEMTABLE_BYTES: IntGauge = register_int_gauge!(
         "trefoil_tsdb_memtable_bytes", "Bytes in memtables, those being flushed included");
     PARTS: IntGauge = register_int_gauge!("trefoil_tsdb_parts", "Parts that queries read");
+    PARTS_UNREACHABLE: IntGauge = register_int_gauge!(
+        "trefoil_tsdb_parts_unreachable", "Parts in an object store that is not the configured one; reading them fails");
     PARTS_BYTES: IntGauge = register_int_gauge!("trefoil_tsdb_parts_bytes", "Bytes of the parts that queries read");
     FLUSH_DURATION: Histogram = register_histogram!(
         "trefoil_tsdb_flush_duration_seconds", "Time to write a memtable to parts and publish them", seconds());
