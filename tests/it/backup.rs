@@ -45,8 +45,9 @@ fn restored(dir: PathBuf, name: &str) -> Server {
 /// Backs up twice, restores both, and damages the place; `damage` changes an object and returns its name.
 fn check(name: &str, place: &str, env: &[(String, String)], objects: &dyn Fn() -> usize, damage: &dyn Fn() -> String) {
     let now_ms = wire::now_ms();
-    let mut server = Server::start(name, ServerOptions::default());
-    let oracle = Oracle::new(name);
+    let args = vec!["--web.enable-admin-api".to_owned()];
+    let mut server = Server::start(name, ServerOptions { args, ..ServerOptions::default() });
+    let (oracle, oracle_of_server) = (Oracle::new(name), Oracle::new(&format!("{name}-running")));
     for n in 0..4 {
         write(&server, n, now_ms);
         for signal in SIGNALS {
@@ -76,12 +77,26 @@ fn check(name: &str, place: &str, env: &[(String, String)], objects: &dyn Fn() -
     let expected_second = answers(&server, now_ms);
     assert_ne!(expected_first, expected_second);
 
+    // Of a running server, with what nobody flushed.
+    write(&server, 6, now_ms);
+    for signal in SIGNALS {
+        oracle_of_server.write_batch(signal, &server.http);
+    }
+    let expected_third = answers(&server, now_ms);
+    let before = objects();
+    trefoil(&["backup", "--to", place, "--server", &server.http.base], env).expect_success();
+    // Journal segments, the catalogs of the snapshot, a manifest; what is in the place already is not sent again.
+    assert!((2..=12).contains(&(objects() - before)), "{} new objects", objects() - before);
+    let snapshots = data.join("snapshots");
+    assert_eq!(std::fs::read_dir(&snapshots).unwrap().count(), 0, "the snapshot is removed in the end");
+    write(&server, 7, now_ms);
+
     let listed = trefoil(&["backup", "list", "--from", place], env).expect_success().stdout;
     let names: Vec<&str> = listed.lines().filter_map(|line| line.split(' ').next()).collect();
-    assert_eq!(names.len(), 2, "{listed}");
+    assert_eq!(names.len(), 3, "{listed}");
     trefoil(&["backup", "verify", "--from", place], env).expect_success();
     let dir = fresh_dir("restored");
-    for (at, expected) in [(names[0], &expected_first), (names[1], &expected_second)] {
+    for (at, expected) in [(names[0], &expected_first), (names[1], &expected_second), (names[2], &expected_third)] {
         let to = dir.join(at);
         let arguments = ["restore", "--from", place, "--at", at, "--data-dir", text(&to)];
         trefoil(&arguments, env).expect_success();
@@ -90,6 +105,9 @@ fn check(name: &str, place: &str, env: &[(String, String)], objects: &dyn Fn() -
         let copy = restored(to, "copy");
         assert_eq!(answers(&copy, now_ms), *expected, "{at}");
         assert_eq!(oracle.check(&copy.http), [""; 0], "{at}");
+        if at == names[2] {
+            assert_eq!(oracle_of_server.check(&copy.http), [""; 0], "{at}");
+        }
     }
 
     let damaged = damage();

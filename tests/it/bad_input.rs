@@ -38,6 +38,7 @@ fn bodies_that_are_none() {
         timeseries: vec![wire::TimeSeries {
             labels: ["__name__", "a", "a"].map(|n| wire::Label { name: n.to_owned(), value: "x".to_owned() }).to_vec(),
             samples: vec![wire::Sample { value: 1.0, timestamp: now }],
+            exemplars: Vec::new(),
         }],
     };
     let nameless = wire::remote_write(vec![wire::series(&[("a", "b")], &[(now, 1.0)])]);

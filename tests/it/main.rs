@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
+mod admin;
 mod alerts;
 mod backup;
 mod bad_input;
@@ -17,4 +18,5 @@ mod object_store;
 mod otel;
 mod page;
 mod prometheus;
+mod start;
 mod tsdb_commands;

@@ -1,10 +1,11 @@
 //! Metrics of past days in a real S3 server: moved, queried through a bounded cache, out of reach, back again.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
-use trefoil_tests::server::fresh_dir;
-use trefoil_tests::{Seaweed, Server, ServerOptions, skipped, wait_for, wait_for_result, wire};
+use trefoil_tests::server::{binary, fresh_dir};
+use trefoil_tests::{Seaweed, Server, ServerOptions, items, run, skipped, wait_for, wait_for_result, wire};
 
 const SERIES: usize = 100;
 const SAMPLES: usize = 900;
@@ -77,7 +78,8 @@ fn metrics_of_past_days_live_in_s3() {
         seaweed.url("tier")
     );
     let env = seaweed.env();
-    let mut server = Server::start("object-store", ServerOptions { trefoil, env, ..ServerOptions::default() });
+    let args = vec!["--web.enable-admin-api".to_owned()];
+    let mut server = Server::start("object-store", ServerOptions { trefoil, env, args, ..ServerOptions::default() });
     DAYS.iter().for_each(|day| write_day(&server, *day));
     let now = wire::now_ms();
     let today = wire::series(&[("__name__", "local")], &[(now, 7.0)]);
@@ -117,6 +119,52 @@ fn metrics_of_past_days_live_in_s3() {
     seaweed.restart();
     wait_for("the store to be back", Duration::from_secs(60), || ask(&server, first).is_ok());
     DAYS.iter().for_each(|day| check_day(&server, *day));
+    backed_up_whole(&mut server, &mut seaweed, &dir);
     drop(seaweed);
     std::fs::remove_dir_all(&dir).ok();
+}
+
+/// A backup holds the parts that are in the store; commands on the directory know them.
+fn backed_up_whole(server: &mut Server, seaweed: &mut Seaweed, dir: &Path) {
+    let env = seaweed.env();
+    let trefoil = |arguments: &[&str]| run(Command::new(binary()).args(arguments).envs(env.iter().cloned()), b"");
+    let place = seaweed.url("backup");
+    let backup = ["backup", "--to", &place, "--server", &server.http.base];
+    trefoil(&backup).expect_success();
+    let objects = seaweed.objects("backup").len();
+    let second = trefoil(&backup).expect_success();
+    // A manifest, a commit, what the snapshot of the journals and the events has anew.
+    let new = seaweed.objects("backup").len() - objects;
+    assert!(new <= 8, "{new} new objects: {}", second.stdout);
+
+    let data = server.data_dir.clone();
+    let data = data.to_str().unwrap();
+    server.peer.signal("TERM");
+    server.peer.wait();
+    let list = trefoil(&["tsdb", "list", "--json", "--data", data]).expect_success();
+    let list: serde_json::Value = serde_json::from_str(&list.stdout).unwrap();
+    let remote = items(&list["parts"]).filter(|part| part["remote"] == true);
+    let samples: u64 = remote.filter_map(|part| part["samples"].as_u64()).sum();
+    assert_eq!(samples, (DAYS.len() * SERIES * SAMPLES) as u64, "{list}");
+    let verified = trefoil(&["tsdb", "verify", "--data", data]).expect_success();
+    assert!(verified.stdout.contains("lie in the object store"), "{}", verified.stdout);
+    let found = trefoil(&["tsdb", "analyze", "--json", "--data", data]).expect_success();
+    let found: serde_json::Value = serde_json::from_str(&found.stdout).unwrap();
+    assert_eq!(found["series"], SERIES + 1, "{found}");
+    let dumped = trefoil(&["tsdb", "dump", r#"tiered{i="7"}"#, "--data", data]).expect_success();
+    assert_eq!(dumped.stdout.lines().count(), DAYS.len() * SAMPLES);
+
+    let restored = dir.join("restored");
+    trefoil(&["restore", "--from", &place, "--data-dir", restored.to_str().unwrap()]).expect_success();
+    seaweed.stop();
+    let unreachable = trefoil(&["tsdb", "verify", "--data", data]);
+    assert!(unreachable.code == Some(1), "{}", unreachable.output());
+    assert!(unreachable.stdout.contains("is in the object store and was not checked"), "{}", unreachable.output());
+    assert!(unreachable.stderr.contains("could not be checked"), "{}", unreachable.output());
+    // Without any store what was restored answers.
+    let trefoil = "  retention: { metrics: 60d }".to_owned();
+    let options = ServerOptions { trefoil, data_dir: Some(restored), ..ServerOptions::default() };
+    let copy = Server::start("object-store-copy", options);
+    DAYS.iter().for_each(|day| check_day(&copy, *day));
+    assert_eq!(copy.http.own_metric("trefoil_parts_remote"), 0.0);
 }

@@ -115,7 +115,112 @@ fn a_whole_prometheus_moves_over() {
     assert!(imported.stdout.contains("9500 samples of 19 series"), "{}", imported.output());
     assert!(imported.stdout.contains("500 samples were deleted in the source"), "{}", imported.output());
     let server = serve("moves", &data);
-    assert_eq!(ask(&server.http), want);
+    assert!(ask(&server.http) == want, "other answers than those of Prometheus");
+    drop(server);
+    std::fs::remove_dir_all(dir).ok();
+}
+
+/// A Prometheus with blocks of five minutes that takes samples of the last half hour in any order. Debian's has no lock
+/// file.
+fn small_prometheus(program: &Path, dir: &Path) -> (Peer, Http) {
+    let config = "storage: { tsdb: { out_of_order_time_window: 30m } }\n";
+    std::fs::write(dir.join("prometheus.yml"), config).unwrap();
+    let port = free_port();
+    let mut command = Command::new(program);
+    command
+        .arg(format!("--config.file={}", dir.join("prometheus.yml").display()))
+        .arg(format!("--storage.tsdb.path={}", dir.join("old").display()))
+        .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+        .args(["--web.enable-remote-write-receiver", "--log.level=warn"])
+        .args(["--storage.tsdb.min-block-duration=5m", "--storage.tsdb.max-block-duration=5m"]);
+    let peer = Peer::start(&mut command, &dir.join("prometheus.log")).unwrap();
+    let http = Http::new(format!("http://127.0.0.1:{port}"));
+    wait_for("Prometheus to be ready", Duration::from_secs(60), || {
+        http.get("/-/ready", &[]).is_ok_and(|a| a.status == 200)
+    });
+    (peer, http)
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+#[test]
+fn checkpoints_head_chunks_and_late_samples_move_over() {
+    let test = "checkpoints_head_chunks_and_late_samples_move_over";
+    let Some(prometheus) = find_program("prometheus") else { return skipped(test, "prometheus is not installed") };
+    let dir = fresh_dir("late");
+    let old = dir.join("old");
+    let (mut peer, http) = small_prometheus(&prometheus, &dir);
+    let write = |samples: &dyn Fn(i64) -> Vec<(i64, f64)>| {
+        let all = (0..10)
+            .map(|n| wire::series(&[("__name__", "late"), ("n", &n.to_string()), ("job", "x")], &samples(n)))
+            .collect();
+        let answer = http.post("/api/v1/write", wire::REMOTE_WRITE, wire::remote_write(all)).unwrap();
+        assert_eq!(answer.status, 204, "{}", answer.text());
+    };
+    // Four minutes a batch, until the log was cut by a checkpoint; some more for the head.
+    let start = wire::now_ms() / 1000 * 1000 - 10 * 3_600_000;
+    let in_order = |batch: i64| {
+        let at = move |n: i64, i: i64| (start + (batch * 48 + i) * 5000, (n * 1000 + i * batch) as f64 / 7.0);
+        move |n: i64| (0..48).map(|i| at(n, i)).collect::<Vec<_>>()
+    };
+    // What is longer than one and a half blocks is on its way into a block.
+    let wait_for_blocks = || {
+        wait_for("the head to be cut", Duration::from_secs(60), || {
+            let time = |name: &str| http.own_metric(&format!("prometheus_tsdb_head_{name}_time"));
+            time("max") - time("min") <= 450_000.0
+        });
+    };
+    let mut batch = 0;
+    while !names(&old.join("wal")).iter().any(|name| name.starts_with("checkpoint.")) {
+        assert!(batch < 100, "no checkpoint after {batch} batches: {:?}", names(&old.join("wal")));
+        write(&in_order(batch));
+        batch += 1;
+        wait_for_blocks();
+    }
+    write(&in_order(batch));
+    batch += 1;
+    wait_for_blocks();
+    let end = start + batch * 48 * 5000;
+    // Between the others, from back to front.
+    for k in 0..40 {
+        write(&|n| vec![(end - 60_000 - k * 10_000 - 2500, (n * 100 + k) as f64)]);
+    }
+    // No sample lies on the edge of a range, which older versions count in.
+    let time = format!("{}", end / 1000 + 1);
+    let ask = |http: &Http| {
+        let raw = http.json("/api/v1/query", &[("query", "late[10h]"), ("time", &time)]).unwrap();
+        let rate = http.json("/api/v1/query", &[("query", "sum(rate(late[5m]))"), ("time", &time)]).unwrap();
+        let rate = rate["data"]["result"][0]["value"][1].as_str().unwrap().parse::<f64>().unwrap();
+        (series(&raw), (rate * 1e9).round())
+    };
+    let want = ask(&http);
+    let samples = want.0[0].1.as_array().unwrap().len();
+    assert_eq!((want.0.len(), samples as i64), (10, batch * 48 + 40));
+
+    // It is running, which its open files show where it has no lock.
+    let data = dir.join("data");
+    if Path::new("/proc/self/fd").exists() {
+        let refused = tsdb(&["import", path(&old), "--data", path(&data)]);
+        assert!(refused.code == Some(1) && refused.stderr.contains("is in use by"), "{}", refused.output());
+    }
+    peer.signal("TERM");
+    peer.wait();
+    let is_filled = |folder: &str| {
+        let files = std::fs::read_dir(old.join(folder)).into_iter().flatten().flatten();
+        files.filter_map(|file| file.metadata().ok()).any(|meta| meta.is_file() && meta.len() > 0)
+    };
+    assert!(["wal", "wbl", "chunks_head"].into_iter().all(is_filled), "{:?}", names(&old));
+    let imported = tsdb(&["import", path(&old), "--data", path(&data), "--json", "--quiet"]).expect_success();
+    let report: Value = serde_json::from_str(&imported.stdout).unwrap();
+    assert_eq!((report["series"].as_u64(), report["damage_count"].as_u64()), (Some(10), Some(0)), "{report}");
+    tsdb(&["verify", "--data", path(&data)]).expect_success();
+    let server = serve("late", &data);
+    assert!(ask(&server.http) == want, "other answers than those of Prometheus");
+    let again = tsdb(&["import", path(&data), "--data", path(&dir.join("other"))]);
+    assert!(again.stderr.contains("is a data directory of Trefoil"), "{}", again.output());
     drop(server);
     std::fs::remove_dir_all(dir).ok();
 }
@@ -214,6 +319,25 @@ fn damage_is_found_and_named() {
         std::fs::write(&file, &bytes).unwrap();
     }
     tsdb(&["verify", "--data", path(&data)]).expect_success();
+    // What the series are made of is told of the other parts, and which bytes of this one are broken.
+    let index = Path::new(folder).join("index");
+    let bytes = std::fs::read(&index).unwrap();
+    let mut broken = bytes.clone();
+    broken[20] ^= 1;
+    std::fs::write(&index, &broken).unwrap();
+    let found = tsdb(&["analyze", "--data", path(&data)]);
+    assert_eq!(found.code, Some(1), "{}", found.output());
+    assert!(found.stdout.contains("1 series") && found.stdout.contains(path(&index)), "{}", found.output());
+    assert!(found.stdout.contains("bytes ") && found.stderr.contains("1 of 2 parts"), "{}", found.output());
+    let found = tsdb(&["analyze", "--json", "--data", path(&data)]);
+    let json: Value = serde_json::from_str(&found.stdout).unwrap();
+    assert_eq!(
+        (json["series"].as_u64(), json["damaged_parts"][0]["folder"].as_str()),
+        (Some(1), Some(folder)),
+        "{json}"
+    );
+    std::fs::write(&index, &bytes).unwrap();
+    tsdb(&["analyze", "--data", path(&data)]).expect_success();
     let missing = tsdb(&["verify", "--data", path(&dir.join("none"))]);
     assert!(missing.code == Some(1) && missing.stderr.contains("is not a data directory"), "{}", missing.output());
     std::fs::remove_dir_all(dir).ok();

@@ -25,6 +25,23 @@ pub struct TimeSeries {
     /// Samples, by time.
     #[prost(message, repeated, tag = "2")]
     pub samples: Vec<Sample>,
+    /// Exemplars.
+    #[prost(message, repeated, tag = "3")]
+    pub exemplars: Vec<Exemplar>,
+}
+
+/// An exemplar.
+#[derive(Clone, PartialEq, Message)]
+pub struct Exemplar {
+    /// Labels.
+    #[prost(message, repeated, tag = "1")]
+    pub labels: Vec<Label>,
+    /// Value.
+    #[prost(double, tag = "2")]
+    pub value: f64,
+    /// Unix milliseconds.
+    #[prost(int64, tag = "3")]
+    pub timestamp: i64,
 }
 
 /// A label.
@@ -55,7 +72,7 @@ pub fn series(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> TimeSeries {
         labels.iter().map(|(n, v)| Label { name: (*n).to_owned(), value: (*v).to_owned() }).collect();
     labels.sort_by(|a, b| a.name.cmp(&b.name));
     let samples = samples.iter().map(|(t, v)| Sample { value: *v, timestamp: *t }).collect();
-    TimeSeries { labels, samples }
+    TimeSeries { labels, samples, exemplars: Vec::new() }
 }
 
 /// The body of a remote write request.

@@ -90,6 +90,12 @@ impl Config {
         if size.as_i64() > 0 { Limit::At(size) } else { self.trefoil.retention.metrics_bytes }
     }
 
+    /// The share of the disk, 0 to 1, that metrics may take, instead of a number of bytes; `None` when none is given.
+    pub fn metrics_retention_share(&self) -> Option<f64> {
+        let percentage = self.storage.tsdb.retention.percentage;
+        (percentage > 0.0).then_some(percentage / 100.0)
+    }
+
     /// The rule files that are there now, in the order of `rule_files`, each once.
     pub fn rule_file_paths(&self) -> Result<Vec<PathBuf>, ConfigError> {
         let mut out: Vec<PathBuf> = Vec::new();

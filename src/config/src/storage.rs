@@ -15,7 +15,8 @@ section! {
         pub time: PromDuration = PromDuration::ZERO,
         /// How many bytes of samples are kept; 0: what `trefoil.retention.metrics_bytes` says. Default 0.
         pub size: ByteSize = ByteSize::ZERO,
-        /// How many percent of the disk samples may take; 0: no limit. Default 0.
+        /// How many percent of the disk samples may take, instead of `size` and `trefoil.retention.metrics_bytes`; 0: no
+        /// limit. Default 0.
         pub percentage: f64 = 0.0,
     }
     check TsdbRetentionConfig::check
@@ -28,10 +29,6 @@ impl TsdbRetentionConfig {
         let message =
             format!("'storage.tsdb.retention.percentage' must be in the range [0, 100], got {}", self.percentage);
         sink.require((0.0..=100.0).contains(&self.percentage), node.key_pos("percentage"), message);
-        if self.percentage > 0.0 {
-            let message = "retention by a share of the disk is not run yet: age and size remove data";
-            sink.warn(node.key_pos("percentage"), "percentage", message);
-        }
     }
 }
 

@@ -42,8 +42,8 @@ section! {
 section! {
     /// The journal: what is acknowledged is there.
     pub struct JournalConfig {
-        /// Size at which a segment file is closed. Default 64MB, at least 1MB.
-        pub segment_bytes: ByteSize = ByteSize::mib(64),
+        /// Size at which a segment file is closed; a start holds one of them in memory. Default 16MB, at least 1MB.
+        pub segment_bytes: ByteSize = ByteSize::mib(16),
         /// Longest time that records wait to share one sync; 0s syncs as soon as the disk is free. Default 0s, at
         /// most 1s.
         pub sync_interval: PromDuration = PromDuration::ZERO,

@@ -27,7 +27,7 @@ use crate::{JournalError, record, segment};
 /// How a journal on the local disk works.
 #[derive(Debug, Clone)]
 pub struct JournalOptions {
-    /// Bytes after which a new segment is begun. Default 128 MiB.
+    /// Bytes after which a new segment is begun; replay holds one in memory. Default 16 MiB.
     pub segment_bytes: u64,
     /// How long a commit group waits for others, and only while the group before it had more records than this one
     /// has so far: a lone writer never waits. Default 2 ms, at most 10 ms.
@@ -53,7 +53,7 @@ impl JournalOptions {
 impl Default for JournalOptions {
     fn default() -> Self {
         Self {
-            segment_bytes: 128 << 20,
+            segment_bytes: 16 << 20,
             group_window: Duration::from_millis(2),
             group_bytes: 8 << 20,
             queue_max: 1024,

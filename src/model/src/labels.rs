@@ -166,7 +166,20 @@ impl PartialOrd for Labels {
 impl Ord for Labels {
     /// Order of Prometheus' `labels.Compare`: pair by pair, name before value, a prefix first.
     fn cmp(&self, other: &Self) -> Ordering {
-        self.iter().cmp(other.iter())
+        let (a, b) = (self.packed.as_bytes(), other.packed.as_bytes());
+        let same = common_prefix(a, b);
+        // A text that ends before the first difference is the same in both: the first other one decides.
+        let mut at = 0;
+        while at < same {
+            match text_end(a, at) {
+                Some(end) if end <= same => at = end,
+                _ => break,
+            }
+        }
+        match (take_text(&self.packed[at..]), take_text(&other.packed[at..])) {
+            (Some((x, _)), Some((y, _))) => x.cmp(y),
+            (x, y) => x.is_some().cmp(&y.is_some()),
+        }
     }
 }
 
@@ -325,6 +338,31 @@ fn push_text(out: &mut String, text: &str) {
     out.push_str(text);
 }
 
+/// How many bytes at the front of both are the same.
+fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+    let ((words_a, _), (words_b, _)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    let mut at = 0;
+    for (x, y) in words_a.iter().zip(words_b) {
+        let difference = u64::from_le_bytes(*x) ^ u64::from_le_bytes(*y);
+        if difference != 0 {
+            return at + difference.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    at + a[at..].iter().zip(&b[at..]).take_while(|(x, y)| x == y).count()
+}
+
+/// Where the text that begins at a byte ends.
+#[inline]
+fn text_end(packed: &[u8], at: usize) -> Option<usize> {
+    let first = *packed.get(at)?;
+    if first < 0x40 {
+        return Some(at + 1 + usize::from(first));
+    }
+    let text = std::str::from_utf8(packed.get(at..)?).ok()?;
+    take_text(text).map(|(_, rest)| packed.len() - rest.len())
+}
+
 fn take_text(packed: &str) -> Option<(&str, &str)> {
     let bytes = packed.as_bytes();
     let (mut n, mut shift, mut i) = (0usize, 0u32, 0usize);
@@ -357,6 +395,27 @@ mod tests {
         assert_eq!(l.get("bb"), None);
         assert_eq!(Labels::from_packed(l.as_packed()), Some(l.clone()));
         assert_eq!(Labels::from_packed(&l.as_packed()[1..]), None);
+    }
+
+    #[test]
+    fn order_is_that_of_the_pairs() {
+        let texts = ["a", "aa", "ab", "b", "name", "ü", "üa", "a-value-of-some-length", "a-value-of-some-lengthy"];
+        let long = [63, 64, 65, 4095, 4096].map(|n| "x".repeat(n));
+        let texts: Vec<&str> = texts.into_iter().chain(long.iter().map(String::as_str)).collect();
+        let mut sets = vec![Labels::empty()];
+        for (i, name) in texts.iter().enumerate() {
+            for value in &texts {
+                sets.push(Labels::from_pairs([(*name, *value)]));
+                for other in texts.iter().skip(i) {
+                    sets.push(Labels::from_pairs([(*name, *value), (*other, texts[i])]));
+                }
+            }
+        }
+        for a in &sets {
+            for b in &sets {
+                assert_eq!(a.cmp(b), a.iter().cmp(b.iter()), "{a} {b}");
+            }
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::{FloatHistogram, Labels, TenantId};
 pub const STALE_NAN: f64 = f64::from_bits(0x7ff0_0000_0000_0002);
 
 /// True for exactly the bits of [`STALE_NAN`].
+#[inline]
 pub fn is_stale_nan(v: f64) -> bool {
     v.to_bits() == STALE_NAN.to_bits()
 }

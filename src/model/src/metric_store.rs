@@ -66,7 +66,11 @@ pub struct SampleBuffer {
 /// buckets follow from `count` and `sum`. A window that cuts a bucket is off by at most that bucket.
 ///
 /// Falls are not kept where they are a gauge's: the metric is not named like a counter, and a bucket has more than two
-/// of them and more than one in eight samples. Histogram samples are all left, and not counted.
+/// of them and more than one in eight samples.
+///
+/// Of its histogram samples there are left the last, the first of the day, every stale marker, and those on both sides
+/// of what may be a counter's reset (none between gauge histograms). So the increase of a counter is exact over whole
+/// buckets; sums and averages over time are made of those that are left.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rollup {
     /// Index into `times` one past the bucket's last sample.
@@ -77,6 +81,8 @@ pub struct Rollup {
     pub count: u64,
     /// Sum of the float samples that were in the bucket, stale markers not counted.
     pub sum: f64,
+    /// Number of histogram samples, stale markers not counted, that were in the bucket.
+    pub histograms: u64,
 }
 
 impl Rollup {

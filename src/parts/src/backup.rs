@@ -1,20 +1,26 @@
 //! Incremental backups of a data directory at rest: files as objects named by their content, and one manifest a backup.
 //!
 //! See "Backups" in `FORMAT.md`. A file that was backed up before is not sent again. The manifest is written last, so a
-//! backup is there whole or not at all.
+//! backup is there whole or not at all. Reading order: this file, [`sources`] (what goes into a backup), [`manifest`],
+//! [`restore`].
 
 mod manifest;
 mod restore;
+mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use trefoil_runtime::{Vfs, data_dir};
+use trefoil_runtime::{SharedVfs, data_dir};
 
 pub use manifest::{FileEntry, Manifest};
 
+use self::sources::{Fetcher, Source};
+use crate::PartsError;
+use crate::meta::PartId;
 use crate::objects::{Objects, for_each_chunk};
 
 /// Folder of the objects.
@@ -25,6 +31,23 @@ const MANIFESTS: &str = "backups";
 const MANIFEST_SUFFIX: &str = ".manifest";
 /// Most files of a backup.
 const FILES_MAX: usize = 1_000_000;
+/// Earlier backups in which the checksums of remote files are looked for.
+const EARLIER_MAX: usize = 16;
+
+/// Opens an object store by its URL.
+pub type OpenPlace<'a> = dyn Fn(&str) -> io::Result<Arc<dyn Objects>> + 'a;
+
+/// What a new backup is.
+#[derive(Clone, Copy)]
+pub struct BackupOptions<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// When it is made, in milliseconds since the Unix epoch.
+    pub created_ms: i64,
+    /// How to reach the object stores in which parts lie, so that the backup holds these too; `None` leaves them where
+    /// they are: then the backup only names them.
+    pub open_place: Option<&'a OpenPlace<'a>>,
+}
 
 /// Why a backup could not be made, read or restored.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +105,26 @@ pub enum BackupError {
     /// The directory to back up is not a data directory.
     #[error("{} is not a data directory: it has no file {}", .0.display(), data_dir::FORMAT_FILE)]
     NoDataDir(PathBuf),
+    /// The commits of a set of parts in the directory cannot be read.
+    #[error("set of parts in {}", dir.display())]
+    Set {
+        /// Its directory.
+        dir: PathBuf,
+        /// The cause.
+        #[source]
+        source: Box<PartsError>,
+    },
+    /// A file of a part that lies in an object store could not be fetched whole.
+    #[error("fetch {place} of part {part} from the object store")]
+    Part {
+        /// The part.
+        part: PartId,
+        /// URL of the file.
+        place: String,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
     /// The directory has more files than a backup takes.
     #[error("{} has more than {FILES_MAX} files", .0.display())]
     TooManyFiles(PathBuf),
@@ -126,37 +169,75 @@ impl<'a> Backups<'a> {
         Self { objects }
     }
 
-    /// Backs up a directory that nobody writes to, under a name. Left out are `LOCK`, `snapshots` and `cache` at the
-    /// top, and temporary files and folders (`*.tmp`, `tmp`).
-    pub fn create(&self, vfs: &dyn Vfs, dir: &Path, name: &str, created_ms: i64) -> Result<BackupReport, BackupError> {
+    /// Backs up a directory that nobody writes to. Left out are `LOCK`, `snapshots` and `cache` at the top, caches of
+    /// remote parts, and temporary files and folders (`*.tmp`, `tmp`).
+    pub fn create(
+        &self,
+        vfs: &SharedVfs,
+        dir: &Path,
+        options: &BackupOptions<'_>,
+    ) -> Result<BackupReport, BackupError> {
         if !vfs.exists(&dir.join(data_dir::FORMAT_FILE)) {
             return Err(BackupError::NoDataDir(dir.to_owned()));
         }
-        let mut paths = Vec::new();
-        walk(vfs, dir, "", &mut paths)?;
+        let sources = sources::list(vfs, dir, options.open_place.is_some())?;
         let listed = self.objects.list(OBJECTS).map_err(failed("list", OBJECTS))?;
-        let mut there: BTreeMap<String, u64> = listed.into_iter().map(|info| (info.key, info.len)).collect();
-        let mut report = BackupReport::default();
-        let mut files = Vec::with_capacity(paths.len());
-        for path in paths {
-            let content = vfs.map(&dir.join(&path)).map_err(failed("read", dir.join(&path).display()))?;
-            let file = FileEntry { sha256: sha256(&content), len: content.len() as u64, path };
-            let key = file.key();
-            report.files += 1;
-            report.bytes += file.len;
-            // One of another length was cut while it was written, or damaged since.
-            if there.get(&key) != Some(&file.len) {
-                self.objects.put(&key, content).map_err(failed("write object", &key))?;
-                there.insert(key, file.len);
-                report.new_objects += 1;
-                report.new_bytes += file.len;
+        let mut copy = Copy {
+            objects: self.objects,
+            there: listed.into_iter().map(|info| (info.key, info.len)).collect(),
+            report: BackupReport::default(),
+            files: Vec::with_capacity(sources.len()),
+        };
+        let known = self.known_origins(&sources);
+        let mut fetcher = options.open_place.map(|open| Fetcher::new(vfs, dir, open));
+        for (path, source) in sources {
+            match (source, &mut fetcher) {
+                (Source::Made(content), _) => copy.add(path, None, content)?,
+                (Source::Remote(remote), Some(fetcher)) => {
+                    let origin = remote.origin();
+                    match known.get(&origin).filter(|file| file.len == remote.len()) {
+                        Some(file) if copy.has(file) => copy.note(FileEntry { path, ..file.clone() }),
+                        _ => fetcher.with(&remote, |content| copy.add(path, Some(origin), content))?,
+                    }
+                }
+                _ => {
+                    let place = dir.join(&path);
+                    copy.add(path, None, vfs.map(&place).map_err(failed("read", place.display()))?)?;
+                }
             }
-            files.push(file);
         }
-        let manifest = Manifest { name: name.to_owned(), created_ms, files };
-        let key = manifest_key(name);
+        let name = options.name.to_owned();
+        let key = manifest_key(&name);
+        let manifest = Manifest { name, created_ms: options.created_ms, files: copy.files };
         self.objects.put_new(&key, Bytes::from(manifest.encode())).map_err(failed("write manifest", &key))?;
-        Ok(report)
+        Ok(copy.report)
+    }
+
+    /// What earlier backups know of files of remote parts, so that these are not fetched again. By origin.
+    fn known_origins(&self, sources: &BTreeMap<String, Source>) -> BTreeMap<String, FileEntry> {
+        let remote = sources.values().filter_map(|source| match source {
+            Source::Remote(remote) => Some(remote.origin()),
+            _ => None,
+        });
+        let mut wanted: BTreeSet<String> = remote.collect();
+        let mut known = BTreeMap::new();
+        if wanted.is_empty() {
+            return known;
+        }
+        // Without an answer they are fetched again, which costs time only.
+        for name in self.names().unwrap_or_default().iter().rev().take(EARLIER_MAX) {
+            for file in self.manifest(Some(name)).map(|manifest| manifest.files).unwrap_or_default() {
+                if let Some(origin) = file.origin.clone()
+                    && wanted.remove(&origin)
+                {
+                    known.insert(origin, file);
+                }
+            }
+            if wanted.is_empty() {
+                break;
+            }
+        }
+        known
     }
 
     /// Lists the names of the backups, oldest first.
@@ -258,6 +339,41 @@ impl<'a> Backups<'a> {
     }
 }
 
+/// A backup under way.
+struct Copy<'a> {
+    objects: &'a dyn Objects,
+    /// Keys and lengths of the objects at the place.
+    there: BTreeMap<String, u64>,
+    report: BackupReport,
+    files: Vec<FileEntry>,
+}
+
+impl Copy<'_> {
+    fn has(&self, file: &FileEntry) -> bool {
+        // One of another length was cut while it was written, or damaged since.
+        self.there.get(&file.key()) == Some(&file.len)
+    }
+
+    fn note(&mut self, file: FileEntry) {
+        self.report.files += 1;
+        self.report.bytes += file.len;
+        self.files.push(file);
+    }
+
+    fn add(&mut self, path: String, origin: Option<String>, content: Bytes) -> Result<(), BackupError> {
+        let file = FileEntry { sha256: sha256(&content), len: content.len() as u64, path, origin };
+        if !self.has(&file) {
+            let key = file.key();
+            self.objects.put(&key, content).map_err(failed("write object", &key))?;
+            self.there.insert(key, file.len);
+            self.report.new_objects += 1;
+            self.report.new_bytes += file.len;
+        }
+        self.note(file);
+        Ok(())
+    }
+}
+
 fn manifest_key(name: &str) -> String {
     format!("{MANIFESTS}/{name}{MANIFEST_SUFFIX}")
 }
@@ -268,28 +384,4 @@ fn hex(bytes: &[u8]) -> String {
 
 fn sha256(bytes: &[u8]) -> String {
     hex(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
-}
-
-/// Collects the paths of the files to back up, relative and with `/`.
-fn walk(vfs: &dyn Vfs, root: &Path, below: &str, paths: &mut Vec<String>) -> Result<(), BackupError> {
-    let dir = root.join(below);
-    for entry in vfs.read_dir(&dir).map_err(failed("list", dir.display()))? {
-        let is_top = below.is_empty();
-        let is_left_out = (is_top && [data_dir::LOCK_FILE, "snapshots", "cache"].contains(&entry.name.as_str()))
-            || entry.name.ends_with(".tmp")
-            || (entry.is_dir && entry.name == "tmp");
-        if is_left_out {
-            continue;
-        }
-        let path = if is_top { entry.name.clone() } else { format!("{below}/{}", entry.name) };
-        if entry.is_dir {
-            walk(vfs, root, &path, paths)?;
-        } else {
-            if paths.len() >= FILES_MAX {
-                return Err(BackupError::TooManyFiles(root.to_owned()));
-            }
-            paths.push(path);
-        }
-    }
-    Ok(())
 }

@@ -82,51 +82,15 @@ struct Inner {
 impl<B: BlobStore> LocalCatalog<B> {
     /// Reads the commits. Errors when one that counts is damaged, missing or of another version.
     pub fn open(blobs: B) -> Result<Self, PartsError> {
-        let io = |action, name: &str, source| PartsError::Io { action, path: name.into(), source };
-        let keys = blobs.list().map_err(|error| io("list", "catalog", error))?;
-        let mut sequences: Vec<u64> = keys.iter().filter_map(|key| commit_file::parse_name(key)).collect();
-        sequences.sort_unstable();
-        let mut needed: Vec<CommitFile> = Vec::new();
-        let mut older = sequences.as_slice();
-        while let Some((sequence, rest)) = older.split_last() {
-            if let Some(later) = needed.last()
-                && later.sequence != sequence + 1
-            {
-                return Err(PartsError::MissingCommit { sequence: later.sequence - 1 });
-            }
-            let name = commit_file::name(*sequence);
-            let bytes = blobs.get(&name).map_err(|error| io("read commit", &name, error))?;
-            let commit = commit_file::decode(*sequence, &bytes)?;
-            older = rest;
-            let is_snapshot = commit.snapshot;
-            needed.push(commit);
-            if is_snapshot {
-                break;
-            }
-        }
-        if let Some(first) = needed.last()
-            && !first.snapshot
-            && first.sequence != 1
-        {
-            return Err(PartsError::MissingCommit { sequence: first.sequence - 1 });
-        }
-        let mut inner = Inner { state: CatalogState::default(), sequence: 0, snapshot: 0, outcome_unknown: false };
-        for commit in needed.into_iter().rev() {
-            inner.sequence = commit.sequence;
-            if commit.snapshot {
-                inner.snapshot = commit.sequence;
-            }
-            inner.state.apply(&Change {
-                add: commit.add.into_iter().map(|record| Arc::new(record.into())).collect(),
-                remove: commit.remove.into_iter().map(PartId).collect(),
-                journal: commit.journal,
-                attributes: commit.attributes,
-                next_part: commit.next_part,
-            });
-        }
+        let (inner, replaced) = load(&blobs)?;
         let catalog = Self { blobs, inner: Mutex::new(inner) };
-        catalog.delete_before(older.iter().copied());
+        catalog.delete_before(replaced.into_iter());
         Ok(catalog)
+    }
+
+    /// Reads the state as [`Self::open`] does and changes nothing.
+    pub fn read(blobs: &B) -> Result<CatalogState, PartsError> {
+        load(blobs).map(|(inner, _)| inner.state)
     }
 
     /// Removes commits that a snapshot replaced. A failure is logged: they do no harm.
@@ -138,6 +102,53 @@ impl<B: BlobStore> LocalCatalog<B> {
             }
         }
     }
+}
+
+/// The sum of the commits, and the numbers of those that a snapshot replaced.
+fn load(blobs: &impl BlobStore) -> Result<(Inner, Vec<u64>), PartsError> {
+    let io = |action, name: &str, source| PartsError::Io { action, path: name.into(), source };
+    let keys = blobs.list().map_err(|error| io("list", "catalog", error))?;
+    let mut sequences: Vec<u64> = keys.iter().filter_map(|key| commit_file::parse_name(key)).collect();
+    sequences.sort_unstable();
+    let mut needed: Vec<CommitFile> = Vec::new();
+    let mut older = sequences.as_slice();
+    while let Some((sequence, rest)) = older.split_last() {
+        if let Some(later) = needed.last()
+            && later.sequence != sequence + 1
+        {
+            return Err(PartsError::MissingCommit { sequence: later.sequence - 1 });
+        }
+        let name = commit_file::name(*sequence);
+        let bytes = blobs.get(&name).map_err(|error| io("read commit", &name, error))?;
+        let commit = commit_file::decode(*sequence, &bytes)?;
+        older = rest;
+        let is_snapshot = commit.snapshot;
+        needed.push(commit);
+        if is_snapshot {
+            break;
+        }
+    }
+    if let Some(first) = needed.last()
+        && !first.snapshot
+        && first.sequence != 1
+    {
+        return Err(PartsError::MissingCommit { sequence: first.sequence - 1 });
+    }
+    let mut inner = Inner { state: CatalogState::default(), sequence: 0, snapshot: 0, outcome_unknown: false };
+    for commit in needed.into_iter().rev() {
+        inner.sequence = commit.sequence;
+        if commit.snapshot {
+            inner.snapshot = commit.sequence;
+        }
+        inner.state.apply(&Change {
+            add: commit.add.into_iter().map(|record| Arc::new(record.into())).collect(),
+            remove: commit.remove.into_iter().map(PartId).collect(),
+            journal: commit.journal,
+            attributes: commit.attributes,
+            next_part: commit.next_part,
+        });
+    }
+    Ok((inner, older.to_vec()))
 }
 
 impl<B: BlobStore> Catalog for LocalCatalog<B> {

@@ -1,6 +1,7 @@
 //! The bytes of a commit. See `FORMAT.md`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use trefoil_model::TenantId;
@@ -96,6 +97,19 @@ impl From<PartRecord> for PartMeta {
             attributes: record.attributes,
             created_ms: record.created_ms,
         }
+    }
+}
+
+impl CommitFile {
+    /// The first commit of a set: its whole state.
+    pub(crate) fn whole<'a>(
+        parts: impl Iterator<Item = &'a Arc<PartMeta>>,
+        journal: Option<(u64, u64)>,
+        attributes: BTreeMap<String, String>,
+        next_part: u64,
+    ) -> Self {
+        let add = parts.map(|meta| (&**meta).into()).collect();
+        Self { sequence: 1, snapshot: true, add, remove: Vec::new(), journal, attributes, next_part }
     }
 }
 

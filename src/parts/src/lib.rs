@@ -2,7 +2,8 @@
 //!
 //! Reading order: [`meta`] (what a part is), [`part_set`] (the set of published parts), [`part_writer`] (writing one),
 //! [`catalog`] and [`commit_file`] (how commits are stored), [`blob_store`] (where), [`retention`] and [`merge`] (what
-//! to remove and what to merge).
+//! to remove and what to merge), [`objects`] and [`remote`] (parts in an object store), [`link`] (snapshots), [`backup`],
+//! [`at_rest`] (sets that nobody has open).
 //!
 //! Invariants:
 //! - A commit publishes parts, removes parts and moves the journal position in one create-only file. A process that
@@ -13,6 +14,7 @@
 //! It must not know what is in a part, nor what wrote it.
 #![doc = include_str!("../FORMAT.md")]
 
+pub mod at_rest;
 pub mod backup;
 pub mod blob_store;
 pub mod catalog;
@@ -28,7 +30,7 @@ pub mod part_writer;
 pub mod remote;
 pub mod retention;
 
-pub use backup::{BackupError, Backups};
+pub use backup::{BackupError, BackupOptions, Backups};
 pub use blob_store::{BlobStore, LocalFolder};
 pub use catalog::{Catalog, CatalogState, Change, LocalCatalog};
 pub use error::PartsError;

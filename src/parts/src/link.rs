@@ -69,15 +69,8 @@ impl PartSet {
         above.iter().rev().try_for_each(|path| sync(path))?;
         let catalog_dir = dir.join("catalog");
         let catalog = LocalFolder::open(Arc::clone(vfs), catalog_dir.clone()).map_err(io("create", &catalog_dir))?;
-        let commit = CommitFile {
-            sequence: 1,
-            snapshot: true,
-            add: state.parts.iter().map(|meta| (&**meta).into()).collect(),
-            remove: Vec::new(),
-            journal: state.journal,
-            attributes: BTreeMap::clone(&state.attributes),
-            next_part: state.next_part,
-        };
+        let attributes = BTreeMap::clone(&state.attributes);
+        let commit = CommitFile::whole(state.parts.iter(), state.journal, attributes, state.next_part);
         let name = commit_file::name(1);
         catalog.put_new(&name, &commit_file::encode(&commit)).map_err(|error| match error {
             PutError::Exists => PartsError::Conflict { sequence: 1 },

@@ -76,8 +76,35 @@ impl PartMeta {
         self.location().is_some()
     }
 
+    /// Returns the URL of the object store and the folder in it where its files lie; `None` when they lie here.
+    pub fn place(&self) -> Option<(&str, &str)> {
+        // <url>/<store>/<tenant>/<partition>/<folder>
+        let location = self.location()?;
+        let (at, _) = location.rmatch_indices('/').nth(3)?;
+        Some((&location[..at], &location[at + 1..]))
+    }
+
     /// Returns what the list of parts is sorted by.
     pub fn order(&self) -> (TenantId, i64, i64, PartId) {
         (self.tenant, self.partition, self.min_t, self.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::merge::tests::part;
+
+    #[test]
+    fn a_location_has_a_place() {
+        let check = |location: Option<&str>, expected: Option<(&str, &str)>| {
+            let mut meta = PartMeta::clone(&part(1, 2, 3));
+            meta.attributes = location.map(|l| (LOCATION.to_owned(), l.to_owned())).into_iter().collect();
+            assert_eq!(meta.place(), expected);
+        };
+        check(None, None);
+        check(Some("s3://b/p/q/metrics/0/19700/7-00"), Some(("s3://b/p/q", "metrics/0/19700/7-00")));
+        check(Some("file:///store/metrics/0/-1/7-00"), Some(("file:///store", "metrics/0/-1/7-00")));
+        check(Some("x/y"), None);
     }
 }

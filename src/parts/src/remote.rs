@@ -20,7 +20,7 @@ use crate::objects::{Objects, for_each_chunk};
 use crate::part_set::PartSet;
 
 /// Value of the catalog and object: whose parts lie at a place, so that two data directories do not share one.
-const OWNER_ATTRIBUTE: &str = "object_store_owner";
+pub(crate) const OWNER_ATTRIBUTE: &str = "object_store_owner";
 /// Name of the object.
 const OWNER: &str = "OWNER";
 
@@ -100,6 +100,43 @@ impl PartSet {
             place.as_ref().is_some_and(|place| location.starts_with(place.as_str()))
         };
         self.parts().iter().filter(|meta| meta.is_remote() && !is_ours(meta)).count() as u64
+    }
+
+    /// Reads the objects of a remote part chunk by chunk, past the cache, and compares length and checksum with its
+    /// commit. Blocks on the network.
+    pub fn verify_objects(&self, meta: &PartMeta) -> Result<(), PartsError> {
+        let cache = self.remote()?;
+        let objects = &**cache.objects();
+        for file in &meta.files {
+            let key = key_of(objects, meta, &file.name)?;
+            let damaged = |reason: String| {
+                let reason = format!("object {} {reason}", place(meta, &file.name));
+                PartsError::CorruptFile { part: meta.id, file: file.name.clone(), reason }
+            };
+            match objects.len(&key).map_err(failed(meta, &file.name))? {
+                None => return Err(damaged("is missing".to_owned())),
+                Some(len) if len != file.len => {
+                    return Err(damaged(format!("has {len} bytes instead of {}", file.len)));
+                }
+                Some(_) => {}
+            }
+            let mut found = 0;
+            for_each_chunk(objects, &key, file.len, &mut |chunk| {
+                found = crc32c::crc32c_append(found, chunk);
+                Ok(())
+            })
+            .map_err(failed(meta, &file.name))?;
+            if found != file.crc32c {
+                return Err(damaged("has a wrong checksum".to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether a file of a remote part is in the cache.
+    pub fn is_file_cached(&self, meta: &PartMeta, file: &str) -> bool {
+        let file = meta.file(file);
+        self.cache().is_some_and(|cache| file.is_some_and(|file| cache.has(meta.id, file)))
     }
 
     /// Returns whether all files of a remote part are in the cache.

@@ -52,6 +52,8 @@ pub enum NoteKind {
     MismatchedCustomBuckets(&'static str),
     /// A sample starts before the previous one: metric name, occurrences.
     StartTimeOverlap(String, u32),
+    /// A function that needs all samples met downsampled ones: metric name.
+    Downsampled(String),
 }
 
 /// How far classic buckets were from monotonic, over the samples merged into one remark.
@@ -83,6 +85,7 @@ impl NoteKind {
                 | Self::QuantileNanSkew(_)
                 | Self::FractionNan(_)
                 | Self::MismatchedCustomBuckets(_)
+                | Self::Downsampled(_)
         )
     }
 
@@ -204,6 +207,9 @@ impl NoteKind {
                 if *n > 1 {
                     write!(f, " ({n} occurrences)")?;
                 }
+            }
+            Self::Downsampled(name) => {
+                named(f, "result is approximate, some of its samples are downsampled", name)?;
             }
         }
         if position.is_empty() { Ok(()) } else { write!(f, " ({position})") }

@@ -58,6 +58,12 @@ impl DiskGuard {
         Err(WriteError::Unavailable { reason, retry_after: RETRY_AFTER })
     }
 
+    /// Returns the bytes of the whole file system, used or not; `None` when it does not tell.
+    pub fn total_bytes(&self) -> Option<u64> {
+        let total = self.0.vfs.total_bytes(&self.0.dir);
+        total.inspect_err(|error| tracing::warn!(dir = %self.0.dir.display(), %error, "disk size is unknown")).ok()
+    }
+
     /// Returns the free bytes, at most half a second old. When asking fails, the last known answer stays.
     pub fn available_bytes(&self) -> u64 {
         let inner = &self.0;

@@ -62,6 +62,8 @@ pub trait Vfs: Send + Sync + 'static {
     fn len(&self, path: &Path) -> io::Result<u64>;
     /// Returns how many bytes an unprivileged process can still write to the file system that holds `path`.
     fn available_bytes(&self, path: &Path) -> io::Result<u64>;
+    /// Returns how many bytes the file system that holds `path` has in all, used or not.
+    fn total_bytes(&self, path: &Path) -> io::Result<u64>;
 }
 
 /// A file open for writing at its end.

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
-use trefoil_parts::Backups;
 use trefoil_parts::objects::{Objects, open_url};
+use trefoil_parts::{BackupOptions, Backups};
 use trefoil_runtime::{Clock, DataDirLock, RealClock, RealVfs, Vfs};
 
 use crate::cli::{BackupArgs, BackupCommand, Output, RestoreArgs, Target};
@@ -52,10 +52,11 @@ fn amount(files: u64, bytes: u64) -> String {
 async fn create(arguments: BackupArgs) -> anyhow::Result<()> {
     let to = arguments.to.clone().context("--to is missing")?;
     let now_ms = RealClock::new().now_ms();
+    let leaves_remote = arguments.leave_remote;
     if arguments.server.is_some() {
         let snapshot = take_snapshot(&arguments).await?;
         return blocking(move || {
-            let made = copy(&snapshot, &to, now_ms);
+            let made = copy(&snapshot, &to, now_ms, leaves_remote);
             let removed = RealVfs.remove_dir_all(&snapshot);
             made?;
             removed.with_context(|| format!("remove snapshot {}", snapshot.display()))
@@ -64,7 +65,7 @@ async fn create(arguments: BackupArgs) -> anyhow::Result<()> {
     }
     blocking(move || {
         if let Some(snapshot) = &arguments.snapshot {
-            return copy(snapshot, &to, now_ms);
+            return copy(snapshot, &to, now_ms, leaves_remote);
         }
         let dir = arguments.data_dir.context("--data-dir is missing")?;
         if !dir.is_dir() {
@@ -72,15 +73,18 @@ async fn create(arguments: BackupArgs) -> anyhow::Result<()> {
         }
         let _lock = DataDirLock::acquire(&dir)
             .map_err(|error| anyhow!("{error}; to back up a running server, give its --server URL"))?;
-        copy(&dir, &to, now_ms)
+        copy(&dir, &to, now_ms, leaves_remote)
     })
     .await
 }
 
-fn copy(dir: &Path, to: &str, now_ms: i64) -> anyhow::Result<()> {
+fn copy(dir: &Path, to: &str, now_ms: i64, leaves_remote: bool) -> anyhow::Result<()> {
     let objects = place(to)?;
     let name = snapshots::name_at(now_ms);
-    let report = Backups::at(&*objects).create(&RealVfs, dir, &name, now_ms)?;
+    let open_place = |url: &str| open_url(url, RealVfs::shared());
+    let options =
+        BackupOptions { name: &name, created_ms: now_ms, open_place: (!leaves_remote).then_some(&open_place) };
+    let report = Backups::at(&*objects).create(&RealVfs::shared(), dir, &options)?;
     let (all, new) = (amount(report.files, report.bytes), (report.new_objects, report.new_bytes));
     crate::print_line(&format!("backup {name}: {all}, {} objects with {} bytes are new", new.0, new.1));
     Ok(())

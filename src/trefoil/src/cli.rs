@@ -1,6 +1,8 @@
 //! The command line.
 
 mod backup;
+#[cfg(test)]
+mod documented;
 
 use std::path::PathBuf;
 

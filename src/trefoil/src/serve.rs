@@ -389,6 +389,7 @@ fn metrics_policy(config: &Config) -> Policy {
     Policy {
         retention: config.metrics_retention().get().map(|d| d.as_std()),
         retention_bytes: config.metrics_retention_bytes().get().map(|b| b.as_u64()),
+        retention_share: config.metrics_retention_share(),
         retention_rules: trefoil.retention.metrics_rules.iter().map(rule).collect(),
         downsampling: trefoil.downsampling.iter().map(downsampling).collect(),
         dedup_interval: (!trefoil.dedup_interval.is_zero()).then(|| trefoil.dedup_interval.as_std()),

@@ -1,34 +1,42 @@
 //! `trefoil tsdb`: what is stored, whether it is whole, and samples in and out.
 //!
 //! Commands work on the data directory of a server that does not run; `import` and `export` also on a running one.
+//! Parts in an object store are found there by what their commits say; credentials come from the environment.
 //! Reading order: this file (command line, opening), [`list`] and [`analyze`] and [`verify`], [`transfer`],
-//! [`remote`] (a running server as a source).
+//! [`source`] (a directory that is imported from), [`remote`] (a running server as a source).
 
 mod analyze;
 mod list;
 mod remote;
+mod source;
 mod transfer;
 mod verify;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
+use trefoil_config::trefoil::ObjectStoreConfig;
 use trefoil_model::{Matcher, TenantId, TimeRange};
-use trefoil_runtime::{Clock, DataDirLock, RealClock, RealVfs, data_dir};
-use trefoil_tsdb::{Tsdb, TsdbOptions};
+use trefoil_parts::RemoteOptions;
+use trefoil_parts::objects::open_url;
+use trefoil_runtime::{Clock, DataDirLock, RealClock, RealVfs, SharedVfs, data_dir};
+use trefoil_tsdb::{ObjectStoreOptions, Tsdb, TsdbOptions};
 
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum TsdbCommand {
-    /// Lists the parts: day, level, series, samples, bytes, times, format, tenant.
+    /// Lists the parts: day, level, series, samples, bytes, times, format, tenant, and whether they lie in an object
+    /// store, which is not asked.
     List {
         /// Which directory.
         #[command(flatten)]
         place: Place,
     },
-    /// Says what the series are made of: metrics, labels and pairs by series and bytes, new series by day.
+    /// Says what the series are made of: metrics, labels and pairs by series and bytes, new series by day. Of parts in an
+    /// object store the index is fetched. A part that is damaged is named and left out; then the exit code is 1.
     Analyze {
         /// Which directory.
         #[command(flatten)]
@@ -40,7 +48,8 @@ pub(crate) enum TsdbCommand {
         #[arg(long, default_value_t = 20)]
         limit: usize,
     },
-    /// Checks every checksum, decodes every block and compares index and samples. Exit code 1 when something is broken.
+    /// Checks every checksum, decodes every block and compares index and samples; of parts in an object store, lengths and
+    /// checksums of the objects. Exit code 1 when something is broken.
     Verify {
         /// Which directory.
         #[command(flatten)]
@@ -215,10 +224,25 @@ pub(crate) fn open(data: &Path, create: bool) -> anyhow::Result<Opened> {
     let vfs = RealVfs::shared();
     data_dir::check_format(&*vfs, data)?;
     let mut options = TsdbOptions::new(data.join("metrics"), Arc::clone(&vfs), RealClock::shared());
+    options.object_store = object_store(&vfs, data)?;
     // A back-fill touches many days: fewer, larger flushes make fewer parts.
     options.flush_bytes = 192 << 20;
     let store = Tsdb::open(options).context("open the metrics store")?;
     Ok(Opened { store, _lock: lock })
+}
+
+/// Reaches the parts that lie in an object store, where the catalog says that they are. Nothing is moved there.
+fn object_store(vfs: &SharedVfs, data: &Path) -> anyhow::Result<Option<ObjectStoreOptions>> {
+    let places = trefoil_parts::at_rest::places(vfs, &data.join("metrics").join("parts"));
+    let places = places.context("open the metrics store")?;
+    let Some(url) = places.first() else { return Ok(None) };
+    if places.len() > 1 {
+        bail!("parts lie in more than one object store: {}", places.join(", "));
+    }
+    let objects = open_url(url, Arc::clone(vfs))
+        .with_context(|| format!("parts lie in the object store {url}, which cannot be opened"))?;
+    let cache_bytes = ObjectStoreConfig::default().cache_bytes.as_u64();
+    Ok(Some(ObjectStoreOptions { remote: RemoteOptions { objects, cache_bytes }, after: Duration::MAX }))
 }
 
 impl Selection {

@@ -23,15 +23,30 @@ fn noise(i: u64) -> i64 {
     (x.wrapping_mul(0x94d0_49bb_1331_11eb) >> 40) as i64
 }
 
-/// `count` series of `len` samples; `jitter` moves the times of all by the same milliseconds.
-fn made(count: usize, len: usize, jitter: i64, value: impl Fn(i64, i64) -> f64) -> Series {
+/// How the times of samples lie.
+#[derive(Clone, Copy)]
+enum Times {
+    Regular,
+    /// Some milliseconds off, all series in the same way.
+    Shared,
+    /// Some milliseconds off, each series in its own way.
+    Own,
+}
+
+/// `count` series of `len` samples.
+fn made(count: usize, len: usize, times: Times, value: impl Fn(i64, i64) -> f64) -> Series {
     let series = |s: usize| {
         let mut samples = SampleBuffer::default();
         let mut total = 0;
         for i in 0..len as i64 {
             let n = noise((s * len) as u64 + i as u64);
             total += n % 100;
-            let t = START + i * 10_000 + noise(i as u64) % (jitter + 1);
+            let jitter = match times {
+                Times::Regular => 0,
+                Times::Shared => noise(i as u64) % 5,
+                Times::Own => n / 64 % 5,
+            };
+            let t = START + i * 10_000 + jitter;
             samples.push_float(t, 0, value(total, n));
         }
         (Labels::from_pairs([("__name__".to_owned(), format!("m{s:06}"))]), samples)
@@ -60,7 +75,7 @@ fn measure(name: &str, series: &Series, describe: bool) {
             best(ROUNDS, || part.decode(|s| sum += s.values[s.values.len() / 2]).expect("what was written is read"));
         let per_sample = |bytes: usize| bytes as f64 / count as f64;
         println!(
-            "{name:<34} {effort:<7} in {:>6.1} M/s  out {:>7.1} M/s  {:.3} B/sample + index {:.3}",
+            "{name:<37} {effort:<7} in {:>6.1} M/s  out {:>7.1} M/s  {:.3} B/sample + index {:.3}",
             rate(encode),
             rate(decode),
             per_sample(part.blocks.len()),
@@ -84,9 +99,9 @@ fn main() {
     }
     for len in [120, 480, 4096] {
         let count = 400_000 / len;
-        for (what, jitter) in [("regular", 0), ("jitter", 4)] {
+        for (what, times) in [("regular", Times::Regular), ("jitter", Times::Shared), ("own times", Times::Own)] {
             let show = |name: &str, value: &dyn Fn(i64, i64) -> f64| {
-                measure(&format!("{name}, {what} x {len}"), &made(count, len, jitter, value), false);
+                measure(&format!("{name}, {what} x {len}"), &made(count, len, times, value), false);
             };
             show("counter", &|total, _| total as f64);
             show("gauge of hundredths", &|_, n| (n % 5000) as f64 / 100.0);

@@ -1,17 +1,22 @@
 //! Downsampled stretches: making them, merging them, taking samples out of them; dedup of raw samples.
 //!
 //! The form is that of [`Rollup`]. A sample inside the bucket of a rollup is *counted*: the rollup's count and sum hold
-//! it. Histogram samples are never counted and never dropped.
+//! it, or its number of histograms.
+
+mod histograms;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use trefoil_model::{Rollup, SampleBuffer, TimeRange, is_stale_nan};
+use self::histograms::{histograms, may_be_reset};
+use trefoil_model::{FloatHistogram, Rollup, SampleBuffer, TimeRange, is_stale_nan};
 
 /// A bucket is taken for a gauge's when it has more falls than this, and more than one in [`FALL_SHARE`] samples.
 const FALLS_MAX: usize = 2;
 /// See [`FALLS_MAX`].
 const FALL_SHARE: usize = 8;
+/// Stands for the number of histograms in a bucket of which none was dropped.
+pub(crate) const AS_MANY_AS_ARE_LEFT: u64 = i64::MAX as u64;
 
 /// A rollup by its time.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -22,6 +27,7 @@ pub(crate) struct Timed {
     pub(crate) interval_ms: i64,
     pub(crate) count: u64,
     pub(crate) sum: f64,
+    pub(crate) histograms: u64,
     /// Indices of its samples.
     pub(crate) begin: usize,
     pub(crate) end: usize,
@@ -38,7 +44,8 @@ pub(crate) fn timed(buffer: &SampleBuffer) -> Vec<Timed> {
             let (after, until) = r.bucket(*buffer.times.get(end.checked_sub(1)?)?);
             let begin = buffer.times[..end].partition_point(|t| *t <= after).max(before);
             before = end;
-            Some(Timed { after, until, interval_ms: r.interval_ms, count: r.count, sum: r.sum, begin, end })
+            let Rollup { interval_ms, count, sum, histograms, .. } = *r;
+            Some(Timed { after, until, interval_ms, count, sum, histograms, begin, end })
         })
         .collect()
 }
@@ -47,10 +54,22 @@ pub(crate) fn timed(buffer: &SampleBuffer) -> Vec<Timed> {
 pub(crate) fn attach(out: &mut SampleBuffer, from: usize, rollups: impl IntoIterator<Item = Timed>) {
     for r in rollups {
         let end = from + out.times[from..].partition_point(|t| *t <= r.until);
-        if r.count > 0 && end > from && out.times[end - 1] > r.after {
-            out.rollups.push(Rollup { end: end as u32, interval_ms: r.interval_ms, count: r.count, sum: r.sum });
+        let Timed { interval_ms, count, sum, mut histograms, .. } = r;
+        if histograms == AS_MANY_AS_ARE_LEFT {
+            let begin = out.times[from..end].partition_point(|t| *t <= r.after) + from;
+            histograms = histograms_within(out, begin, end);
+        }
+        if count + histograms > 0 && end > from && out.times[end - 1] > r.after {
+            out.rollups.push(Rollup { end: end as u32, interval_ms, count, sum, histograms });
         }
     }
+}
+
+/// Number of the histograms, stale markers not counted, with an index in `begin..end`.
+fn histograms_within(buffer: &SampleBuffer, begin: usize, end: usize) -> u64 {
+    let place = |index: usize| buffer.histograms.partition_point(|(i, _)| (*i as usize) < index);
+    let within = &buffer.histograms[place(begin)..place(end.max(begin))];
+    within.iter().filter(|(_, h)| !h.is_stale()).count() as u64
 }
 
 /// Walks over the samples of a buffer.
@@ -77,6 +96,20 @@ impl<'a> Cursor<'a> {
     pub(crate) fn float(&self) -> Option<f64> {
         let v = self.buffer.values[self.at];
         (!self.is_histogram() && !is_stale_nan(v)).then_some(v)
+    }
+
+    /// Adds the sample to what a bucket holds, or takes it out.
+    fn count_in(&self, bucket: &mut Timed, is_added: bool) {
+        if is_stale_nan(self.buffer.values[self.at]) {
+            return;
+        }
+        if self.is_histogram() {
+            bucket.histograms = bucket.histograms.saturating_add_signed(if is_added { 1 } else { -1 });
+        } else {
+            let v = self.buffer.values[self.at];
+            bucket.count = bucket.count.saturating_add_signed(if is_added { 1 } else { -1 });
+            bucket.sum += if is_added { v } else { -v };
+        }
     }
 
     pub(crate) fn copy_to(&self, out: &mut SampleBuffer) {
@@ -136,6 +169,7 @@ pub(crate) fn merge_rolled(buffers: &[SampleBuffer], out: &mut SampleBuffer) {
             Some(b) => {
                 b.count += span.count;
                 b.sum += span.sum;
+                b.histograms += span.histograms;
             }
             None => {
                 buckets.insert(span.after, span);
@@ -159,16 +193,9 @@ pub(crate) fn merge_rolled(buffers: &[SampleBuffer], out: &mut SampleBuffer) {
                 cursor.copy_to(out);
             }
             if is_counted != (i == winner)
-                && let Some(v) = cursor.float()
                 && let Some(b) = bucket_at(&mut buckets, t)
             {
-                if i == winner {
-                    b.count += 1;
-                    b.sum += v;
-                } else {
-                    b.count = b.count.saturating_sub(1);
-                    b.sum -= v;
-                }
+                cursor.count_in(b, i == winner);
             }
             cursor.advance();
         }
@@ -184,6 +211,8 @@ fn bucket_at(buckets: &mut BTreeMap<i64, Timed>, t: i64) -> Option<&mut Timed> {
 pub(crate) fn without(buffer: &SampleBuffer, ranges: &[TimeRange]) -> SampleBuffer {
     let keep: Vec<bool> = buffer.times.iter().map(|t| !ranges.iter().any(|r| r.contains(*t))).collect();
     let mut rollups = timed(buffer);
+    let (floats, histograms) =
+        if rollups.is_empty() { Default::default() } else { (floats(buffer), histograms(buffer)) };
     for r in &mut rollups {
         // Overlaps of the ranges among each other make this an estimate, as it is anyway.
         let length = (r.until - r.after) as f64;
@@ -197,11 +226,13 @@ pub(crate) fn without(buffer: &SampleBuffer, ranges: &[TimeRange]) -> SampleBuff
                 let left = (1.0 - cut as f64 / length).max(0.0);
                 r.count = (r.count as f64 * left).round() as u64;
                 r.sum *= left;
+                r.histograms = (r.histograms as f64 * left).round() as u64;
             }
         }
         // What is left of its samples is counted in any case.
-        let samples = keep[r.begin..r.end].iter().filter(|k| **k).count() as u64;
-        r.count = r.count.max(samples.min(1));
+        let is_left = |of: &dyn Fn(usize) -> bool| u64::from((r.begin..r.end).any(|i| keep[i] && of(i)));
+        r.count = r.count.max(is_left(&|i| floats[i].is_some()));
+        r.histograms = r.histograms.max(is_left(&|i| histograms.get(i).is_some_and(Option::is_some)));
     }
     let mut out = SampleBuffer::default();
     copy_kept(buffer, &keep, rollups, &mut out);
@@ -260,8 +291,10 @@ pub(crate) fn is_counter(labels: &trefoil_model::Labels) -> bool {
 
 /// Downsamples the samples of one series and day to buckets of `interval_ms`; stretches that are coarser stay.
 pub(crate) fn downsample(buffer: &SampleBuffer, interval_ms: i64, is_counter: bool) -> SampleBuffer {
-    let (spans, values) = (timed(buffer), floats(buffer));
-    let mut keep: Vec<bool> = values.iter().map(Option::is_none).collect();
+    let (spans, values, histograms) = (timed(buffer), floats(buffer), histograms(buffer));
+    let histogram_at = |i: usize| histograms.get(i).copied().flatten();
+    // Stale markers.
+    let mut keep: Vec<bool> = (0..buffer.len()).map(|i| values[i].is_none() && histogram_at(i).is_none()).collect();
     let mut is_counted = vec![false; buffer.len()];
     let mut is_fixed = vec![false; buffer.len()];
     let mut rollups = Vec::new();
@@ -275,15 +308,18 @@ pub(crate) fn downsample(buffer: &SampleBuffer, interval_ms: i64, is_counter: bo
     }
     let mut finer = spans.iter().filter(|s| s.interval_ms <= interval_ms).peekable();
     let mut previous: Option<(usize, f64)> = None;
+    let mut previous_histogram: Option<(usize, &FloatHistogram)> = None;
     let mut at = 0;
     while at < buffer.len() {
         if is_fixed[at] {
             previous = values[at].map(|v| (at, v)).or(previous);
+            previous_histogram = histogram_at(at).map(|h| (at, h.as_ref())).or(previous_histogram);
             at += 1;
             continue;
         }
         let (after, until) = Rollup::bucket_of(interval_ms, buffer.times[at]);
-        let (mut count, mut sum, mut is_again) = (0, 0.0, false);
+        let (mut count, mut sum, mut histogram_count, mut is_again) = (0, 0.0, 0, false);
+        let mut last_histogram = None;
         let mut members: Vec<(usize, f64)> = Vec::new();
         let mut falls: Vec<(usize, usize)> = Vec::new();
         let mut end = at;
@@ -291,6 +327,7 @@ pub(crate) fn downsample(buffer: &SampleBuffer, interval_ms: i64, is_counter: bo
             if let Some(s) = finer.next_if(|s| s.end == end + 1) {
                 count += s.count;
                 sum += s.sum;
+                histogram_count += s.histograms;
                 is_again |= s.interval_ms == interval_ms;
             }
             if let Some(v) = values[end] {
@@ -307,7 +344,20 @@ pub(crate) fn downsample(buffer: &SampleBuffer, interval_ms: i64, is_counter: bo
                 previous = Some((end, v));
                 members.push((end, v));
             }
+            if let Some(h) = histogram_at(end) {
+                histogram_count += u64::from(!is_counted[end]);
+                match previous_histogram {
+                    None => keep[end] = true,
+                    Some((p, before)) if may_be_reset(before, h) => (keep[p], keep[end]) = (true, true),
+                    Some(_) => {}
+                }
+                previous_histogram = Some((end, h.as_ref()));
+                last_histogram = Some(end);
+            }
             end += 1;
+        }
+        if let Some(last) = last_histogram {
+            keep[last] = true;
         }
         // Falls that were kept once are kept again.
         let of = if is_again { count } else { members.len() as u64 };
@@ -319,7 +369,8 @@ pub(crate) fn downsample(buffer: &SampleBuffer, interval_ms: i64, is_counter: bo
         for i in extremes(&members) {
             keep[i] = true;
         }
-        rollups.push(Timed { after, until, interval_ms, count, sum, begin: 0, end: 0 });
+        let histograms = histogram_count;
+        rollups.push(Timed { after, until, interval_ms, count, sum, histograms, begin: 0, end: 0 });
         at = end;
     }
     let mut out = SampleBuffer::default();

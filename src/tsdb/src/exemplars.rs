@@ -19,6 +19,16 @@ struct Stored {
     labels: Labels,
 }
 
+impl Stored {
+    fn is_selected(&self, requests: &[SelectRequest]) -> bool {
+        requests.iter().any(|r| {
+            r.tenant == self.series.tenant
+                && r.range.contains(self.t)
+                && r.matchers.iter().all(|m| m.matches(self.series.labels.get(&m.name).unwrap_or("")))
+        })
+    }
+}
+
 /// Exemplars in one record of a snapshot: records have a greatest size.
 const SNAPSHOT_ITEMS: usize = 1000;
 
@@ -57,6 +67,13 @@ impl Exemplars {
         self.ring.push_back(Stored { series: Arc::clone(series), t, value, labels });
     }
 
+    /// Takes out what the requests select; returns how many exemplars that were. What senders repeat does not come back.
+    pub(crate) fn remove(&mut self, requests: &[SelectRequest]) -> usize {
+        let before = self.ring.len();
+        self.ring.retain(|e| !e.is_selected(requests));
+        before - self.ring.len()
+    }
+
     /// Records from which the ring can be made again, definitions included.
     pub(crate) fn snapshot(&self) -> Vec<Record> {
         let mut by_tenant: BTreeMap<TenantId, Vec<&Stored>> = BTreeMap::new();
@@ -89,12 +106,7 @@ impl Exemplars {
             if i % EXEMPLARS_PER_CHECK == 0 {
                 budget.check()?;
             }
-            let wanted = requests.iter().any(|r| {
-                r.tenant == e.series.tenant
-                    && r.range.contains(e.t)
-                    && r.matchers.iter().all(|m| m.matches(e.series.labels.get(&m.name).unwrap_or("")))
-            });
-            if wanted {
+            if e.is_selected(requests) {
                 found.entry(&e.series.labels).or_default().push(e);
             }
         }

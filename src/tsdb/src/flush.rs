@@ -24,6 +24,9 @@ const WRITE_BYTES: usize = 1 << 20;
 /// The kind of our parts.
 const KIND: &str = "samples";
 
+/// Attribute of parts: how many series they have.
+pub(crate) const SERIES: &str = "series";
+
 /// What a flush did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FlushReport {
@@ -40,12 +43,28 @@ impl Tsdb {
     /// longer needed. Does nothing when the memtable is empty. After an error the memtable stays readable and the
     /// next call tries again.
     pub async fn flush(&self) -> Result<FlushReport, TsdbError> {
+        Ok(self.flush_once(false).await?.0)
+    }
+
+    /// Flushes everything that was written before the call. With `always` the journal position moves even when there
+    /// are no samples: what was taken out of the exemplars before does not come back at the next start.
+    pub(crate) async fn flush_all(&self, always: bool) -> Result<(), TsdbError> {
+        // A flush that did not finish earlier comes first, and takes along only what was written before it.
+        if self.flush_once(always).await?.1 {
+            self.flush_once(always).await?;
+        }
+        Ok(())
+    }
+
+    /// Flushes; says whether that was the rest of an earlier flush. An empty memtable counts when `always` is set.
+    async fn flush_once(&self, always: bool) -> Result<(FlushReport, bool), TsdbError> {
         let inner = Arc::clone(&self.inner);
         let alone = Arc::clone(&inner.flush_lock).lock_owned().await;
         if inner.closed.load(Ordering::Acquire) {
             return Err(TsdbError::Closed);
         }
-        let Some(frozen) = inner.freeze().await else { return Ok(FlushReport::default()) };
+        let is_rest = inner.view.load().frozen.is_some();
+        let Some(frozen) = inner.freeze(always).await else { return Ok((FlushReport::default(), false)) };
         for record in &frozen.carried {
             inner.journal.append(record.clone()).await?;
         }
@@ -53,21 +72,22 @@ impl Tsdb {
         let work = move || {
             let report = inner.write_frozen(&frozen);
             drop(alone);
-            report
+            report.map(|report| (report, is_rest))
         };
         tokio::task::spawn_blocking(work).await.map_err(|_| TsdbError::Stopped)?
     }
 }
 
 impl Inner {
-    /// Puts an empty memtable in the place of the active one, unless an earlier flush did not finish.
-    async fn freeze(&self) -> Option<Arc<Frozen>> {
+    /// Puts an empty memtable in the place of the active one, unless an earlier flush did not finish. An empty one stays
+    /// unless `always` is set.
+    async fn freeze(&self, always: bool) -> Option<Arc<Frozen>> {
         if let Some(frozen) = &self.view.load().frozen {
             return Some(Arc::clone(frozen));
         }
         let _alone = self.gate.write().await;
         self.flush_wanted.store(false, Ordering::Relaxed);
-        if self.view.load().active.series() == 0 {
+        if self.view.load().active.series() == 0 && !always {
             return None;
         }
         // Nobody is between journal and memtable now.
@@ -217,7 +237,7 @@ impl<'a> DayWriter<'a> {
         let numbers = [
             (SEQUENCE_FIRST, sequence.0),
             (SEQUENCE_LAST, sequence.1),
-            ("series", self.builder.rows() as u64),
+            (SERIES, self.builder.rows() as u64),
             (ROLLUP_MS, self.rollup_ms as u64),
         ];
         let mut attributes = self.attributes;

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 use trefoil_model::{Labels, SeriesId, StoreError, TenantId};
+use trefoil_parts::PartsError;
 
 use crate::error::TsdbError;
+use crate::flush::SERIES;
 use crate::store::{OpenPart, Tsdb};
 
 /// What a part is.
@@ -21,7 +23,8 @@ pub struct PartInfo {
     pub level: u8,
     /// Version of the format of its files.
     pub format: u16,
-    /// Number of series; `None` when the index is not readable.
+    /// Number of series; `None` when the index is not readable (of a part in an object store: when its commit does not
+    /// say).
     pub series: Option<u64>,
     /// Number of samples.
     pub samples: u64,
@@ -33,8 +36,10 @@ pub struct PartInfo {
     pub max_t: i64,
     /// When it was written, Unix milliseconds.
     pub created_ms: i64,
-    /// Its folder.
+    /// Its folder; of a part in an object store the URL.
     pub folder: String,
+    /// Whether it lies in an object store. Then nothing was read to tell this.
+    pub is_remote: bool,
     /// What keeps it from being read.
     pub error: Option<String>,
 }
@@ -81,20 +86,29 @@ impl Tsdb {
 
     fn info(&self, part: &OpenPart) -> PartInfo {
         let meta = &part.meta;
+        let is_remote = meta.is_remote();
+        let local = (!is_remote).then(|| part.reader());
         PartInfo {
             id: meta.id.0,
             tenant: meta.tenant,
             day: meta.partition,
             level: meta.level,
             format: meta.format,
-            series: part.reader().ok().map(|r| u64::from(r.rows())),
+            series: match &local {
+                Some(reader) => reader.as_ref().ok().map(|r| u64::from(r.rows())),
+                None => meta.attributes.get(SERIES).and_then(|n| n.parse().ok()),
+            },
             samples: meta.items,
             bytes: meta.bytes,
             min_t: meta.min_t,
             max_t: meta.max_t,
             created_ms: meta.created_ms,
-            folder: self.inner.parts.folder(meta).display().to_string(),
-            error: part.reader().err().map(|e| e.to_string()),
+            folder: match meta.location() {
+                Some(location) => location.to_owned(),
+                None => self.inner.parts.folder(meta).display().to_string(),
+            },
+            is_remote,
+            error: local.and_then(|reader| reader.err().map(|e| e.to_string())),
         }
     }
 
@@ -123,10 +137,11 @@ impl Tsdb {
         days
     }
 
-    /// Calls `each` with all series of a part in the order of their labels. Errors: `Corrupt` at the first damage.
+    /// Calls `each` with all series of a part in the order of their labels. Of a part in an object store the index is
+    /// fetched. Errors: `Corrupt` at the first damage, `Io` when the store is out of reach.
     pub fn for_each_part_series(&self, id: u64, each: &mut dyn FnMut(PartSeries)) -> Result<(), StoreError> {
         let Some(part) = self.part(id) else { return Ok(()) };
-        let reader = part.reader()?;
+        let reader = part.index()?;
         let mut rows = roaring::RoaringBitmap::new();
         rows.insert_range(0..reader.rows());
         reader.for_each_labels(&rows, &mut |row, labels| {
@@ -136,10 +151,19 @@ impl Tsdb {
         })
     }
 
-    /// Checks everything in a part; returns what is wrong, each with file and place. Reads all its bytes.
+    /// Checks everything in a part; returns what is wrong, each with file and place. Reads all its bytes. Of a part in an
+    /// object store only lengths and checksums of the objects are compared with its commit, chunk by chunk; errors when
+    /// the store is out of reach.
     pub fn verify_part(&self, id: u64, known: &mut SeriesIds) -> Result<Vec<String>, TsdbError> {
         let Some(part) = self.part(id) else { return Ok(Vec::new()) };
         let mut found = Vec::new();
+        if part.meta.is_remote() {
+            return match self.inner.parts.verify_objects(&part.meta) {
+                Ok(()) => Ok(Vec::new()),
+                Err(error @ PartsError::CorruptFile { .. }) => Ok(vec![error.to_string()]),
+                Err(error) => Err(error.into()),
+            };
+        }
         match part.reader() {
             Ok(reader) => {
                 let tenant = part.meta.tenant;

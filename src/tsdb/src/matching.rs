@@ -1,5 +1,6 @@
 //! From matchers to rows: the same evaluation over the memtable's index and over every part's.
 
+use std::cell::{Cell, OnceCell};
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
@@ -56,6 +57,67 @@ pub(crate) fn wanted_values<'a>(matchers: &'a [Matcher], name: &str) -> Wanted<'
     pattern.map_or(Wanted::All, Wanted::of)
 }
 
+/// Whether a row that matches has samples that count; `None`: every one has.
+pub(crate) type RowCheck<'a> = Option<Box<dyn Fn(u32) -> bool + 'a>>;
+
+/// Rows of which an answer may tell. Where it is not known which of them have samples that count, they are looked at
+/// one by one, and only until one is found.
+pub(crate) struct Rows<'a> {
+    candidates: RoaringBitmap,
+    check: RowCheck<'a>,
+    /// How many looks may still be in vain before all rows are looked at, once.
+    looks: Cell<u64>,
+    checked: OnceCell<RoaringBitmap>,
+}
+
+impl<'a> Rows<'a> {
+    pub(crate) fn new(candidates: RoaringBitmap, check: RowCheck<'a>) -> Self {
+        let looks = Cell::new(candidates.len() / 4);
+        Self { candidates, check, looks, checked: OnceCell::new() }
+    }
+
+    /// True when there are no candidates.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.candidates.is_empty()
+    }
+
+    /// All that count.
+    pub(crate) fn all(&self) -> &RoaringBitmap {
+        match &self.check {
+            None => &self.candidates,
+            Some(check) => self.checked.get_or_init(|| self.candidates.iter().filter(|row| check(*row)).collect()),
+        }
+    }
+
+    /// Whether a row counts.
+    pub(crate) fn contains(&self, row: u32) -> bool {
+        match (&self.check, self.checked.get()) {
+            (Some(check), None) => self.candidates.contains(row) && check(row),
+            _ => self.all().contains(row),
+        }
+    }
+
+    /// Whether one of some rows counts.
+    pub(crate) fn meet(&self, rows: &RoaringBitmap) -> bool {
+        if self.candidates.is_disjoint(rows) {
+            return false;
+        }
+        if let (Some(check), None) = (&self.check, self.checked.get()) {
+            for row in rows {
+                if self.candidates.contains(row) && check(row) {
+                    return true;
+                }
+                match self.looks.get().checked_sub(1) {
+                    Some(left) => self.looks.set(left),
+                    None => return !self.all().is_disjoint(rows),
+                }
+            }
+            return false;
+        }
+        !self.all().is_disjoint(rows)
+    }
+}
+
 /// An inverted index: label name -> value -> rows. Rows number the series of one memtable or part.
 pub(crate) trait LabelIndex {
     /// Every row.
@@ -80,14 +142,14 @@ pub(crate) trait LabelIndex {
         &self,
         name: &str,
         wanted: &Wanted<'_>,
-        rows: Option<&RoaringBitmap>,
+        rows: Option<&Rows<'_>>,
         each: &mut dyn FnMut(&str) -> Result<(), StoreError>,
     ) -> Result<(), StoreError>;
 
     /// Calls `each` for every label name that one of `rows` has (`None`: that any row has), ascending.
     fn names(
         &self,
-        rows: Option<&RoaringBitmap>,
+        rows: Option<&Rows<'_>>,
         each: &mut dyn FnMut(&str) -> Result<(), StoreError>,
     ) -> Result<(), StoreError>;
 }
@@ -192,6 +254,32 @@ pub(crate) fn literal_prefix(pattern: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_are_looked_at_only_as_far_as_needed() {
+        let count = 1000u32;
+        for counting in [0..0, 0..count, 500..501, 999..1000, 0..10] {
+            let looks = Cell::new(0);
+            let check = |row: u32| {
+                looks.set(looks.get() + 1);
+                counting.contains(&row)
+            };
+            let rows = Rows::new((0..count).collect(), Some(Box::new(check)));
+            for width in [1, 7, 100, count] {
+                for first in (0..count + width).step_by(width as usize) {
+                    let some: RoaringBitmap = (first..first + width).collect();
+                    let want = some.iter().any(|row| counting.contains(&row));
+                    assert_eq!(rows.meet(&some), want, "{first} and {width} of {counting:?}");
+                    assert_eq!(rows.contains(first), counting.contains(&first), "{first} of {counting:?}");
+                }
+            }
+            assert_eq!(*rows.all(), counting.clone().collect::<RoaringBitmap>());
+            assert!(looks.get() <= 5 * count, "{} looks", looks.get());
+        }
+        let rows = Rows::new((0..count).collect(), None);
+        assert!(rows.meet(&[3, 5000].into_iter().collect()) && !rows.meet(&[count].into_iter().collect()));
+        assert!(rows.contains(0) && rows.all().len() == u64::from(count));
+    }
 
     #[test]
     fn prefixes_of_patterns() {

@@ -23,6 +23,9 @@ use crate::series::SeriesEntry;
 
 const SHARD_BITS: u32 = 6;
 const SHARDS: usize = 1 << SHARD_BITS;
+/// Smaller selections of rows are not brought in order, nor are those of less than one row in so many.
+const ORDER_ROWS_MIN: u64 = 1024;
+const ORDER_PART_MIN: u64 = 8;
 
 /// See the module.
 #[derive(Debug)]
@@ -167,6 +170,17 @@ impl Memtable {
         self.sample_bytes.fetch_add(added.bytes as i64, Ordering::Relaxed);
         self.times.0.fetch_min(added.min_t, Ordering::Relaxed);
         self.times.1.fetch_max(added.max_t, Ordering::Relaxed);
+    }
+
+    /// Rows of a tenant, large selections in the order of their labels: all of the tenant's rows are sorted for them, once.
+    pub(crate) fn ordered(&self, tenant: TenantId, rows: &RoaringBitmap) -> Vec<u32> {
+        let Some(index) = self.index(tenant) else { return Vec::new() };
+        let (all, order) = index.read().rows_and_order();
+        if rows.len() < ORDER_ROWS_MIN || rows.len() < all.len() / ORDER_PART_MIN {
+            return rows.iter().collect();
+        }
+        let order = order.lock().of(all, |row| self.with_row(row, |r| r.series.labels.clone()));
+        order.iter().copied().filter(|row| rows.contains(*row)).collect()
     }
 
     /// Looks at a row under its lock.

@@ -66,7 +66,7 @@ impl Tsdb {
         let mut remove: Vec<PartId> =
             view.parts.iter().filter(|p| p.is_expired(&life, now_ms)).map(|p| p.meta.id).collect();
         let expired = remove.len();
-        if let Some(bytes_max) = life.retention_bytes() {
+        if let Some(bytes_max) = life.retention_bytes(|| self.inner.disk.total_bytes()) {
             let left: Vec<_> =
                 view.parts.iter().filter(|p| !remove.contains(&p.meta.id)).map(|p| Arc::clone(&p.meta)).collect();
             remove.extend(trefoil_parts::retention::over_bytes(&left, bytes_max));

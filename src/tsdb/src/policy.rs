@@ -38,6 +38,8 @@ pub struct Policy {
     pub retention: Option<Duration>,
     /// Bytes of parts above which the oldest days are dropped, whatever the rules say.
     pub retention_bytes: Option<u64>,
+    /// Instead of `retention_bytes`: the share of the disk, 0 to 1, that parts may take.
+    pub retention_share: Option<f64>,
     /// Other ages.
     pub retention_rules: Vec<RetentionRule>,
     /// Downsampling. Rules with the same matchers are stages of one; of those that are due the coarsest is used.
@@ -118,8 +120,12 @@ impl Lifecycle {
         Self { policy, retention_ms, rules, stages, dedup_ms }
     }
 
-    pub(crate) fn retention_bytes(&self) -> Option<u64> {
-        self.policy.retention_bytes
+    /// The most bytes of parts. `disk` tells the size of the disk; while it does not, its share bounds nothing.
+    pub(crate) fn retention_bytes(&self, disk: impl FnOnce() -> Option<u64>) -> Option<u64> {
+        match self.policy.retention_share {
+            Some(share) => disk().map(|total| (total as f64 * share) as u64),
+            None => self.policy.retention_bytes,
+        }
     }
 
     /// True when series differ in how long they are kept.

@@ -15,7 +15,7 @@ use trefoil_model::{
 
 pub(crate) use self::merge::merge_buffers;
 use crate::downsample::{dedup, whole_intervals, without};
-use crate::matching::{LabelIndex, Wanted, select_rows, wanted_values};
+use crate::matching::{LabelIndex, RowCheck, Rows, VALUES_PER_CHECK, Wanted, select_rows, wanted_values};
 use crate::memtable::Memtable;
 use crate::store::{Inner, OpenPart, Tsdb, View};
 use crate::tombstones::Hidden;
@@ -76,7 +76,7 @@ impl Handle {
         for (rank, piece) in self.pieces.iter().enumerate() {
             match piece {
                 Piece::Part(part, row, _) => {
-                    let (mut min_t, mut max_t) = part.reader()?.bounds(*row)?;
+                    let (mut min_t, mut max_t) = part.index()?.bounds(*row)?;
                     if part.rollup_ms > 0 {
                         // What others have inside its buckets is counted there.
                         min_t = Rollup::bucket_of(part.rollup_ms, min_t).0.saturating_add(1);
@@ -175,7 +175,7 @@ impl View {
 
 /// The rows of a part that match and have samples in the range.
 fn part_rows(part: &OpenPart, request: &SelectRequest, budget: &dyn QueryBudget) -> Result<RoaringBitmap, StoreError> {
-    let reader = part.reader()?;
+    let reader = part.index()?;
     let rows = select_rows(reader, &request.matchers, budget)?;
     if request.range.contains(part.meta.min_t) && request.range.contains(part.meta.max_t) {
         return Ok(rows);
@@ -190,22 +190,24 @@ fn part_rows(part: &OpenPart, request: &SelectRequest, budget: &dyn QueryBudget)
     Ok(inside)
 }
 
-/// The rows of a memtable that match and have samples in the range.
+/// The rows of a memtable that match and may have samples in the range, and whether it is known that all have.
 fn memtable_rows(
     memtable: &Memtable,
     request: &SelectRequest,
     budget: &dyn QueryBudget,
-) -> Result<RoaringBitmap, StoreError> {
-    let Some(index) = memtable.index(request.tenant) else { return Ok(RoaringBitmap::new()) };
+) -> Result<(RoaringBitmap, bool), StoreError> {
+    let Some(index) = memtable.index(request.tenant) else { return Ok((RoaringBitmap::new(), true)) };
     let rows = {
         let index = index.read();
-        select_rows(&*index, &request.matchers, budget)? & index.active_rows(request.range)
+        let active = index.active_rows(request.range);
+        if request.matchers.is_empty() { active } else { select_rows(&*index, &request.matchers, budget)? & active }
     };
-    Ok(rows.into_iter().filter(|row| memtable.with_row(*row, |r| r.overlaps(request.range))).collect())
+    let all = memtable.times().is_some_and(|(min, max)| request.range.contains(min) && request.range.contains(max));
+    Ok((rows, all))
 }
 
 /// Looks at an index and those of its rows that are asked for; `None` for all.
-type LookAtIndex<'a> = dyn FnMut(&dyn LabelIndex, Option<&RoaringBitmap>) -> Result<(), StoreError> + 'a;
+type LookAtIndex<'a> = dyn FnMut(&dyn LabelIndex, Option<&Rows<'_>>) -> Result<(), StoreError> + 'a;
 
 /// A series and where its samples are.
 type Found = (Labels, Vec<Piece>);
@@ -245,7 +247,7 @@ impl Selection {
         hidden: Option<&Arc<Hidden>>,
         budget: &dyn QueryBudget,
     ) -> Result<(), StoreError> {
-        let reader = part.reader()?;
+        let reader = part.index()?;
         let hidden = |row| hidden.filter(|h| h.touched.contains(row)).cloned();
         let mut unknown = RoaringBitmap::new();
         for row in rows {
@@ -264,7 +266,7 @@ impl Selection {
     fn add_memtable(
         &mut self,
         memtable: &Arc<Memtable>,
-        rows: &RoaringBitmap,
+        rows: Vec<u32>,
         budget: &dyn QueryBudget,
     ) -> Result<(), StoreError> {
         for row in rows {
@@ -314,25 +316,28 @@ impl Inner {
         Ok((rows, hidden))
     }
 
-    /// The rows of a memtable that match and have visible samples in the range.
-    fn visible_memtable_rows(
+    /// The rows of a memtable that match and may have visible samples in the range, and what tells which have.
+    fn visible_memtable_rows<'a>(
         &self,
-        memtable: &Memtable,
+        memtable: &'a Memtable,
         request: &SelectRequest,
         budget: &dyn QueryBudget,
-    ) -> Result<RoaringBitmap, StoreError> {
-        let mut rows = memtable_rows(memtable, request, budget)?;
-        let (life, now_ms) = (self.lifecycle.load(), self.options.clock.now_ms());
-        if life.has_rules() && life.kept_by_all(now_ms) > request.range.start_ms {
-            let is_visible = |row: &u32| {
-                memtable.with_row(*row, |r| {
-                    let start = life.visible_from(&r.series.labels, now_ms).max(request.range.start_ms);
-                    r.overlaps(TimeRange::new(start, request.range.end_ms))
+    ) -> Result<(RoaringBitmap, RowCheck<'a>), StoreError> {
+        let (rows, all) = memtable_rows(memtable, request, budget)?;
+        let (life, now_ms, range) = (self.lifecycle.load_full(), self.options.clock.now_ms(), request.range);
+        if life.has_rules() && life.kept_by_all(now_ms) > range.start_ms {
+            let is_visible = move |row| {
+                memtable.with_row(row, |r| {
+                    let start = life.visible_from(&r.series.labels, now_ms).max(range.start_ms);
+                    r.overlaps(TimeRange::new(start, range.end_ms))
                 })
             };
-            rows = rows.into_iter().filter(is_visible).collect();
+            return Ok((rows, Some(Box::new(is_visible))));
         }
-        Ok(rows)
+        if all {
+            return Ok((rows, None));
+        }
+        Ok((rows, Some(Box::new(move |row| memtable.with_row(row, |r| r.overlaps(range))))))
     }
 
     fn select(&self, requests: &[SelectRequest], budget: &dyn QueryBudget) -> Result<Vec<Found>, StoreError> {
@@ -348,7 +353,9 @@ impl Inner {
             }
             for memtable in view.memtables() {
                 budget.check()?;
-                selection.add_memtable(memtable, &self.visible_memtable_rows(memtable, &request, budget)?, budget)?;
+                let (rows, check) = self.visible_memtable_rows(memtable, &request, budget)?;
+                let rows = memtable.ordered(request.tenant, Rows::new(rows, check).all());
+                selection.add_memtable(memtable, rows, budget)?;
             }
             selections.push(selection.finish());
         }
@@ -388,12 +395,16 @@ impl Inner {
                 r.matchers.is_empty() && r.range.contains(part.meta.min_t) && r.range.contains(part.meta.max_t)
             };
             if overlapping.iter().any(whole) {
-                let reader = part.reader()?;
+                let reader = part.index()?;
                 let mut rows = reader.all_rows()?;
                 let hidden = part.hidden(&view.tombstones)?;
                 part.hide(&mut rows, hidden.as_deref(), &self.lifecycle.load_full(), self.options.clock.now_ms())?;
                 let is_all = rows.len() == u64::from(reader.rows());
-                each(reader, if is_all { None } else { Some(&rows) })?;
+                if is_all {
+                    each(reader, None)?;
+                } else {
+                    each(reader, Some(&Rows::new(rows, None)))?;
+                }
                 continue;
             }
             let mut rows = RoaringBitmap::new();
@@ -401,18 +412,20 @@ impl Inner {
                 rows |= self.visible_rows(&view, part, r, budget)?.0;
             }
             if !rows.is_empty() {
-                each(part.reader()?, Some(&rows))?;
+                each(part.index()?, Some(&Rows::new(rows, None)))?;
             }
         }
         for memtable in view.memtables() {
             budget.check()?;
-            let mut by_tenant: FxHashMap<u32, RoaringBitmap> = FxHashMap::default();
-            for r in &requests {
-                *by_tenant.entry(r.tenant.0).or_default() |= self.visible_memtable_rows(memtable, r, budget)?;
-            }
-            for r in &requests {
-                let Some(rows) = by_tenant.remove(&r.tenant.0).filter(|rows| !rows.is_empty()) else { continue };
-                if let Some(index) = memtable.index(r.tenant) {
+            let tenants: BTreeSet<TenantId> = requests.iter().map(|r| r.tenant).collect();
+            for tenant in tenants {
+                let Some(index) = memtable.index(tenant) else { continue };
+                let mut found = Vec::new();
+                for r in requests.iter().filter(|r| r.tenant == tenant) {
+                    found.push(self.visible_memtable_rows(memtable, r, budget)?);
+                }
+                let rows = any_of(found);
+                if !rows.is_empty() {
                     each(&*index.read(), Some(&rows))?;
                 }
             }
@@ -421,35 +434,64 @@ impl Inner {
     }
 }
 
+/// Rows that one of several requests selects.
+fn any_of(mut found: Vec<(RoaringBitmap, RowCheck<'_>)>) -> Rows<'_> {
+    if found.len() == 1 {
+        let (rows, check) = found.pop().expect("there is one");
+        return Rows::new(rows, check);
+    }
+    let mut all = RoaringBitmap::new();
+    for (rows, _) in &found {
+        all |= rows;
+    }
+    if found.iter().all(|(_, check)| check.is_none()) {
+        return Rows::new(all, None);
+    }
+    let one = move |row| found.iter().any(|(rows, check)| rows.contains(row) && check.as_ref().is_none_or(|c| c(row)));
+    Rows::new(all, Some(Box::new(one)))
+}
+
 /// The smallest texts of a set that may have more than `limit` (0: no limit).
 struct Smallest {
-    texts: BTreeSet<String>,
+    /// Ascending.
+    texts: Vec<String>,
     limit: usize,
 }
 
 impl Smallest {
     fn new(limit: usize) -> Self {
-        Self { texts: BTreeSet::new(), limit: if limit == 0 { usize::MAX - 1 } else { limit } }
+        Self { texts: Vec::new(), limit: if limit == 0 { usize::MAX - 1 } else { limit } }
     }
 
-    fn add(&mut self, text: &str) {
-        let is_full = self.texts.len() > self.limit;
-        if self.texts.contains(text) || (is_full && self.texts.last().is_some_and(|last| text > last.as_str())) {
-            return;
-        }
-        self.texts.insert(text.to_owned());
+    /// Adds texts that `each` hands over ascending.
+    fn merge(
+        &mut self,
+        each: impl FnOnce(&mut dyn FnMut(&str) -> Result<(), StoreError>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         // One more than asked for, so that we know of it.
-        if self.texts.len() > self.limit + 1 {
-            self.texts.pop_last();
-        }
+        let most = self.limit + 1;
+        let mut before = std::mem::take(&mut self.texts).into_iter().peekable();
+        let texts = &mut self.texts;
+        each(&mut |text| {
+            while texts.len() < most
+                && let Some(smaller) = before.next_if(|b| b.as_str() < text)
+            {
+                texts.push(smaller);
+            }
+            if texts.len() < most {
+                texts.push(before.next_if(|b| b == text).unwrap_or_else(|| text.to_owned()));
+            }
+            Ok(())
+        })?;
+        let room = most - self.texts.len();
+        self.texts.extend(before.take(room));
+        Ok(())
     }
 
     fn finish(mut self) -> (Vec<String>, bool) {
         let cut = self.texts.len() > self.limit;
-        if cut {
-            self.texts.pop_last();
-        }
-        (self.texts.into_iter().collect(), cut)
+        self.texts.truncate(self.limit);
+        (self.texts, cut)
     }
 }
 
@@ -488,10 +530,7 @@ impl MetricReader for Tsdb {
     ) -> Result<(Vec<String>, bool), StoreError> {
         let mut names = Smallest::new(limit);
         self.inner.for_each_index(tenant, range, requests, budget, &mut |index, rows| {
-            index.names(rows, &mut |name| {
-                names.add(name);
-                Ok(())
-            })
+            names.merge(|add| index.names(rows, add))
         })?;
         Ok(names.finish())
     }
@@ -513,13 +552,14 @@ impl MetricReader for Tsdb {
             _ => Wanted::All,
         };
         self.inner.for_each_index(tenant, range, requests, budget, &mut |index, rows| {
-            index.values(name, &wanted, rows, &mut |value| {
-                seen = seen.wrapping_add(1);
-                if seen.is_multiple_of(1024) {
-                    budget.check()?;
-                }
-                values.add(value);
-                Ok(())
+            values.merge(|add| {
+                index.values(name, &wanted, rows, &mut |value| {
+                    seen = seen.wrapping_add(1);
+                    if seen.is_multiple_of(VALUES_PER_CHECK) {
+                        budget.check()?;
+                    }
+                    add(value)
+                })
             })
         })?;
         Ok(values.finish())

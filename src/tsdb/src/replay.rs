@@ -21,7 +21,7 @@ use crate::store::Inner;
 const GROUP_BYTES: usize = 256 << 10;
 /// Groups that wait for the next thread.
 const GROUPS_WAITING: usize = 2;
-/// Ids to a page of [`Rows`].
+/// Ids to a page of [`ById`].
 const PAGE_IDS: u64 = 1024;
 const NO_ROW: u32 = u32::MAX;
 
@@ -36,8 +36,7 @@ struct Group {
 
 #[derive(Default)]
 struct Replay {
-    series: FxHashMap<u64, Arc<SeriesEntry>>,
-    rows: Rows,
+    series: ById,
     records: u64,
     samples: u64,
     undecodable: u64,
@@ -45,18 +44,45 @@ struct Replay {
     orphans: u64,
 }
 
-/// The rows of series in the memtable that is being filled. Ids of an epoch lie close together.
-#[derive(Default)]
-struct Rows(FxHashMap<u64, Box<[u32]>>);
+/// A series that a record defined.
+#[derive(Clone)]
+struct Known {
+    entry: Arc<SeriesEntry>,
+    /// Its row in the memtable that is being filled.
+    row: u32,
+}
 
-impl Rows {
-    fn get(&self, id: u64) -> u32 {
-        self.0.get(&(id / PAGE_IDS)).map_or(NO_ROW, |page| page[(id % PAGE_IDS) as usize])
+/// Series by id. Those of an epoch lie close together.
+#[derive(Default)]
+struct ById {
+    pages: FxHashMap<u64, Vec<Option<Known>>>,
+    count: usize,
+}
+
+impl ById {
+    fn get(&self, id: u64) -> Option<&Known> {
+        self.pages.get(&(id / PAGE_IDS))?[(id % PAGE_IDS) as usize].as_ref()
     }
 
-    fn set(&mut self, id: u64, row: u32) {
-        let page = self.0.entry(id / PAGE_IDS).or_insert_with(|| vec![NO_ROW; PAGE_IDS as usize].into());
-        page[(id % PAGE_IDS) as usize] = row;
+    fn insert(&mut self, id: u64, known: Known) {
+        let page = self.pages.entry(id / PAGE_IDS).or_insert_with(|| vec![None; PAGE_IDS as usize]);
+        let place = &mut page[(id % PAGE_IDS) as usize];
+        self.count += usize::from(place.is_none());
+        *place = Some(known);
+    }
+
+    fn set_row(&mut self, id: u64, row: u32) {
+        let page = self.pages.get_mut(&(id / PAGE_IDS));
+        if let Some(known) = page.and_then(|page| page[(id % PAGE_IDS) as usize].as_mut()) {
+            known.row = row;
+        }
+    }
+
+    /// The memtable is another one.
+    fn forget_rows(&mut self) {
+        for known in self.pages.values_mut().flatten().flatten() {
+            known.row = NO_ROW;
+        }
     }
 }
 
@@ -112,7 +138,7 @@ impl Inner {
             tracing::error!(records, samples, "metrics journal holds records that cannot be used");
         }
         let seconds = (self.options.clock.monotonic() - started).as_secs_f64();
-        let (records, samples, series) = (replay.records, replay.samples, replay.series.len());
+        let (records, samples, series) = (replay.records, replay.samples, replay.series.count);
         tracing::info!(records, samples, series, seconds, "metrics journal replayed");
         self.account_memory();
         Ok(())
@@ -137,7 +163,7 @@ impl Inner {
                 }
                 if self.should_flush() {
                     self.flush_in_replay()?;
-                    replay.rows = Rows::default();
+                    replay.series.forget_rows();
                 }
             }
             replay.records += records;
@@ -149,17 +175,18 @@ impl Inner {
 
     /// The row of each sample, [`NO_ROW`] for those whose series is not known.
     fn replay_rows(&self, tenant: TenantId, memtable: &Memtable, ids: &[u64], replay: &mut Replay) -> Vec<u32> {
-        let mut rows: Vec<u32> = ids.iter().map(|id| replay.rows.get(*id)).collect();
+        let mut rows: Vec<u32> = ids.iter().map(|id| replay.series.get(*id).map_or(NO_ROW, |k| k.row)).collect();
         let missing: Vec<usize> = (0..ids.len()).filter(|i| rows[*i] == NO_ROW).collect();
-        let wanted: Vec<Option<Arc<SeriesEntry>>> =
-            missing.iter().map(|i| replay.series.get(&ids[*i]).cloned()).collect();
-        if !missing.is_empty() {
-            let found = memtable.rows(tenant, &wanted);
-            for ((i, row), entry) in missing.into_iter().zip(found).zip(&wanted) {
-                if entry.is_some() {
-                    replay.rows.set(ids[i], row);
-                    rows[i] = row;
-                }
+        if missing.is_empty() {
+            return rows;
+        }
+        let entry = |i: &usize| replay.series.get(ids[*i]).map(|k| Arc::clone(&k.entry));
+        let wanted: Vec<Option<Arc<SeriesEntry>>> = missing.iter().map(entry).collect();
+        let found = memtable.rows(tenant, &wanted);
+        for ((i, row), entry) in missing.into_iter().zip(found).zip(&wanted) {
+            if entry.is_some() {
+                replay.series.set_row(ids[i], row);
+                rows[i] = row;
             }
         }
         rows
@@ -173,7 +200,7 @@ impl Inner {
             let admit = || Ok::<_, Infallible>(self.guard.count(tenant, &labels));
             let Ok((entry, _)) = self.registry.get_or_create(*hash, tenant, &labels, Some(id.0), admit);
             entry.set_defined_in(journal_epoch);
-            replay.series.insert(id.0, entry);
+            replay.series.insert(id.0, Known { entry, row: NO_ROW });
         }
         let memtable = Arc::clone(&self.view.load().active);
         let floats = record.floats.len();
@@ -198,8 +225,8 @@ impl Inner {
         if !record.exemplars.is_empty() {
             let mut exemplars = self.exemplars.lock();
             for e in record.exemplars {
-                match replay.series.get(&e.series.0) {
-                    Some(series) => exemplars.push(series, e.t, e.value, e.labels),
+                match replay.series.get(e.series.0) {
+                    Some(known) => exemplars.push(&known.entry, e.t, e.value, e.labels),
                     None => replay.orphans += 1,
                 }
             }

@@ -36,7 +36,7 @@ impl OpenPart {
         {
             return Ok(Arc::clone(rows));
         }
-        let reader = self.reader()?;
+        let reader = self.index()?;
         let mut rest = reader.all_rows()?;
         let mut all = Vec::new();
         for matchers in life.rules() {
@@ -64,7 +64,7 @@ impl OpenPart {
         if !life.has_rules() || life.kept_by_all(now_ms) <= self.meta.min_t {
             return Ok(());
         }
-        let reader = self.reader()?;
+        let reader = self.index()?;
         for (of_rule, start) in self.rule_rows(life)?.iter().zip(life.starts(now_ms)) {
             if start <= self.meta.min_t {
                 continue;
@@ -104,7 +104,8 @@ impl OpenPart {
         if life.earliest(now_ms) >= day_end {
             return true;
         }
-        let all = |rows: RoaringBitmap| self.reader().is_ok_and(|r| rows.len() == u64::from(r.rows()));
+        let all =
+            |rows: RoaringBitmap| !rows.is_empty() && self.index().is_ok_and(|r| rows.len() == u64::from(r.rows()));
         life.has_rules() && self.expired_rows(life, now_ms).is_ok_and(all)
     }
 
@@ -114,7 +115,7 @@ impl OpenPart {
         {
             return Ok(false);
         }
-        let reader = self.reader()?;
+        let reader = self.index()?;
         let mut rest = reader.all_rows()?;
         for (matchers, interval) in life.intervals(self.meta.partition, now_ms) {
             let rows = select_rows(reader, matchers, &Unlimited)? & &rest;
@@ -185,8 +186,9 @@ impl Inner {
         let life = self.lifecycle.load_full();
         let now_ms = self.options.clock.now_ms();
         let damaged = self.damaged.lock().clone();
+        let mut is_store_down = false;
         for part in &view.parts {
-            if part.reader().is_err() || damaged.contains(&part.meta.id) {
+            if !part.is_readable() || damaged.contains(&part.meta.id) || (part.meta.is_remote() && is_store_down) {
                 continue;
             }
             let work = || -> Result<bool, StoreError> {
@@ -194,9 +196,12 @@ impl Inner {
                     || (life.has_rules() && !part.expired_rows(&life, now_ms)?.is_empty())
                     || (part.has_downsampling_due(&life, now_ms)? && view.is_whole_day(std::slice::from_ref(part))))
             };
-            match work() {
+            // Of a part in an object store all is fetched before it is chosen.
+            match work().and_then(|is_due| if is_due { part.reader().map(|_| true) } else { Ok(false) }) {
                 Ok(true) => return Ok(Some(Arc::clone(part))),
                 Ok(false) => {}
+                // A store that is out of reach is asked once.
+                Err(StoreError::Io { .. }) if part.meta.is_remote() => is_store_down = true,
                 Err(error) => drop(self.damaged(part.meta.id, error)),
             }
         }
@@ -213,7 +218,7 @@ impl Inner {
             let view = self.view.load_full();
             let damaged = self.damaged.lock().clone();
             let mut next = None;
-            for part in view.parts.iter().filter(|p| p.reader().is_ok() && !damaged.contains(&p.meta.id)) {
+            for part in view.parts.iter().filter(|p| p.is_readable() && !damaged.contains(&p.meta.id)) {
                 if part.hidden(&view.tombstones)?.is_some() {
                     next = Some(Arc::clone(part));
                     break;

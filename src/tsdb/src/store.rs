@@ -162,11 +162,13 @@ pub(crate) struct OpenPart {
     /// Longest interval of its downsampled stretches, milliseconds; 0 when there are none.
     pub(crate) rollup_ms: i64,
     /// What is known of it under a policy and a list of tombstones.
-    pub(crate) known: PartKnowledge,
+    pub(crate) known: Arc<PartKnowledge>,
     /// What was found when it was opened; `None` for a part in an object store.
     local: Option<Result<PartReader, String>>,
-    /// The reader of a part in an object store, once a query wanted it.
+    /// The reader of a part in an object store, once a query wanted its samples.
     remote: OnceLock<PartReader>,
+    /// A reader of its index alone, once somebody wanted that.
+    remote_index: OnceLock<PartReader>,
     set: PartSet,
     /// Keeps the files while a query reads them.
     _handle: Option<PartHandle>,
@@ -182,9 +184,10 @@ impl OpenPart {
             sequence,
             tombstone: number(TOMBSTONE_LAST).unwrap_or(0),
             rollup_ms: number(ROLLUP_MS).and_then(|n| i64::try_from(n).ok()).unwrap_or(0),
-            known: PartKnowledge::default(),
+            known: Arc::default(),
             local: (!meta.is_remote()).then(|| Self::open_local(parts, meta)),
             remote: OnceLock::new(),
+            remote_index: OnceLock::new(),
             set: parts.clone(),
             _handle: parts.hold(meta.id),
         }
@@ -209,11 +212,14 @@ impl OpenPart {
         reader
     }
 
-    fn open_remote(&self) -> Result<PartReader, StoreError> {
+    fn open_remote(&self, with_blocks: bool) -> Result<PartReader, StoreError> {
         let index = self.set.map(&self.meta, INDEX_FILE)?;
-        let blocks = self.set.map(&self.meta, BLOCKS_FILE)?;
         let place = self.meta.location().unwrap_or_default().to_owned();
-        let reader = PartReader::open(place, index, blocks)?;
+        let reader = if with_blocks {
+            PartReader::open(place, index, self.set.map(&self.meta, BLOCKS_FILE)?)?
+        } else {
+            PartReader::open_index(place, index)?
+        };
         if reader.day() == self.meta.partition {
             return Ok(reader);
         }
@@ -221,9 +227,29 @@ impl OpenPart {
         Err(StoreError::Corrupt(format!("part {part} in the object store is of day {}, not {day}", reader.day())))
     }
 
-    /// True when files that its reader maps have left the cache: a new one lets their bytes go.
+    /// True when files that its readers map have left the cache: a new one lets their bytes go.
     fn is_stale(&self) -> bool {
-        self.remote.get().is_some() && !self.set.is_cached(&self.meta)
+        (self.remote.get().is_some() && !self.set.is_cached(&self.meta))
+            || (self.remote_index.get().is_some() && !self.set.is_file_cached(&self.meta, INDEX_FILE))
+    }
+
+    /// Says that nothing is known to be wrong with its files. Asks no object store.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.local.as_ref().is_none_or(Result::is_ok)
+    }
+
+    /// A reader for everything but samples, or what is wrong with the files. Of a part in an object store it fetches
+    /// the index only.
+    pub(crate) fn index(&self) -> Result<&PartReader, StoreError> {
+        if self.local.is_some() || self.remote.get().is_some() {
+            return self.reader();
+        }
+        self.set.touch(&self.meta);
+        if let Some(reader) = self.remote_index.get() {
+            return Ok(reader);
+        }
+        let reader = self.open_remote(false)?;
+        Ok(self.remote_index.get_or_init(|| reader))
     }
 
     /// The reader, or what is wrong with the files. Files in an object store are fetched first, which blocks; what
@@ -236,7 +262,7 @@ impl OpenPart {
         if let Some(reader) = self.remote.get() {
             return Ok(reader);
         }
-        let reader = self.open_remote()?;
+        let reader = self.open_remote(true)?;
         // Another query may have been faster.
         Ok(self.remote.get_or_init(|| reader))
     }
@@ -360,13 +386,18 @@ impl Inner {
     pub(crate) fn publish_parts(&self, change: impl FnOnce(&mut View)) {
         let _alone = self.publish.lock();
         let old = self.view.load_full();
-        let known = |meta| old.parts.iter().find(|p| Arc::ptr_eq(&p.meta, meta) && !p.is_stale());
+        let known = |meta| old.parts.iter().find(|p| Arc::ptr_eq(&p.meta, meta));
         let mut parts: Vec<Arc<OpenPart>> = self
             .parts
             .parts()
             .iter()
             .map(|meta| match known(meta) {
-                Some(part) => Arc::clone(part),
+                Some(part) if !part.is_stale() => Arc::clone(part),
+                Some(part) => {
+                    // What is known of its rows need not be fetched again.
+                    let known = Arc::clone(&part.known);
+                    Arc::new(OpenPart { known, ..OpenPart::open(&self.parts, meta) })
+                }
                 None => Arc::new(OpenPart::open(&self.parts, meta)),
             })
             .collect();
@@ -421,3 +452,6 @@ impl Inner {
         of_tenant.filter_map(|p| p.reader().ok()?.find(labels).ok()?).map(|id| id.0).next()
     }
 }
+
+#[cfg(test)]
+mod tests;

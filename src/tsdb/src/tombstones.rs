@@ -106,7 +106,11 @@ impl Tombstones {
     pub(crate) fn read(parts: &PartSet) -> Result<Self, TsdbError> {
         match parts.attributes().remove(TOMBSTONES) {
             None => Ok(Self::default()),
-            Some(text) => Self::parse(&text).ok_or(TsdbError::Attribute { name: TOMBSTONES, value: text }),
+            Some(text) => {
+                let found = Self::parse(&text).ok_or(TsdbError::Attribute { name: TOMBSTONES, value: text })?;
+                metrics::TOMBSTONES.set(found.list.len() as i64);
+                Ok(found)
+            }
         }
     }
 
@@ -153,7 +157,7 @@ impl Hidden {
     }
 
     fn of(part: &OpenPart, tombstones: &Tombstones) -> Result<Self, StoreError> {
-        let reader = part.reader()?;
+        let reader = part.index()?;
         let mut hidden = Self::default();
         for t in tombstones.list.iter().filter(|t| t.concerns(part)) {
             let rows = rows_within(part, &t.matchers, t.range)?;
@@ -186,7 +190,7 @@ fn covers(mut ranges: Vec<TimeRange>, min_t: i64, max_t: i64) -> bool {
 
 /// Rows that match and whose times overlap the range.
 fn rows_within(part: &OpenPart, matchers: &[Matcher], range: TimeRange) -> Result<RoaringBitmap, StoreError> {
-    let reader = part.reader()?;
+    let reader = part.index()?;
     let mut inside = RoaringBitmap::new();
     for row in select_rows(reader, matchers, &Unlimited)? {
         let (min_t, max_t) = reader.bounds(row)?;
@@ -220,12 +224,12 @@ impl Tsdb {
     /// Hides the samples that any of the requests selects, durably and at once; see
     /// [`trefoil_model::MetricAdmin::delete`]. Returns how many series were hit.
     pub async fn delete(&self, requests: &[SelectRequest]) -> Result<u64, TsdbError> {
-        // A flush that did not finish earlier comes first, and takes along only what was written before it.
-        let is_behind = self.inner.view.load().frozen.is_some();
-        self.flush().await?;
-        if is_behind {
-            self.flush().await?;
+        // Exemplars are in memory and in the journal only; the flush leaves what is taken out of them behind.
+        let exemplars = self.inner.exemplars.lock().remove(requests);
+        if exemplars > 0 {
+            tracing::info!(exemplars, "exemplars deleted");
         }
+        self.flush_all(exemplars > 0).await?;
         let (inner, requests) = (Arc::clone(&self.inner), requests.to_vec());
         tokio::task::spawn_blocking(move || inner.delete_flushed(&requests)).await.map_err(|_| TsdbError::Stopped)?
     }
@@ -248,11 +252,15 @@ impl Inner {
         let mut series: FxHashSet<(TenantId, u64)> = FxHashSet::default();
         let mut new = Vec::new();
         let mut last = view.tombstones.last;
+        let mut is_store_down = false;
         for r in requests {
             let mut is_needed = false;
             for part in view.parts.iter().filter(|p| p.overlaps(r.tenant, r.range) && p.sequence.1 <= sequence) {
-                // Of a part that cannot be read nothing is known: should it come back, the samples are gone.
-                let Ok(reader) = part.reader() else {
+                // Of a part that cannot be read nothing is known: should it come back, the samples are gone. A store
+                // that is out of reach is asked once.
+                let index = if part.meta.is_remote() && is_store_down { None } else { part.index().ok() };
+                let Some(reader) = index else {
+                    is_store_down |= part.meta.is_remote();
                     is_needed = true;
                     continue;
                 };
@@ -299,7 +307,10 @@ impl Inner {
         for t in &view.tombstones.list {
             let mut is_needed = false;
             for part in view.parts.iter().filter(|p| t.concerns(p)) {
-                is_needed |= part.reader().is_err() || !rows_within(part, &t.matchers, t.range)?.is_empty();
+                if is_needed {
+                    break;
+                }
+                is_needed |= part.index().is_err() || !rows_within(part, &t.matchers, t.range)?.is_empty();
             }
             if is_needed {
                 needed.push(t);

@@ -4,8 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{BackupError, OBJECTS};
 
-/// Version of the format that this build writes and reads.
-pub(super) const VERSION: u32 = 1;
+/// Newest version of the format that this build writes and reads.
+pub(super) const VERSION: u32 = 2;
+/// Version of manifests without files that came from an object store. Builds that know nothing of these read it.
+const LOCAL_VERSION: u32 = 1;
 /// First word of a manifest.
 const MAGIC: &str = "trefoil-backup";
 
@@ -19,6 +21,9 @@ pub struct FileEntry {
     pub len: u64,
     /// SHA-256 of its bytes, 64 lower-case hexadecimal digits.
     pub sha256: String,
+    /// URL of the object that it was copied from; `None` for a file of the directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
 }
 
 impl FileEntry {
@@ -56,7 +61,9 @@ impl Manifest {
 
     pub(super) fn encode(&self) -> Vec<u8> {
         let body = serde_json::to_vec(self).expect("plain data has a JSON form");
-        let mut bytes = format!("{MAGIC} {VERSION} {:08x} {}\n", crc32c::crc32c(&body), body.len()).into_bytes();
+        let has_origins = self.files.iter().any(|file| file.origin.is_some());
+        let version = if has_origins { VERSION } else { LOCAL_VERSION };
+        let mut bytes = format!("{MAGIC} {version} {:08x} {}\n", crc32c::crc32c(&body), body.len()).into_bytes();
         bytes.extend_from_slice(&body);
         bytes
     }
@@ -72,7 +79,7 @@ impl Manifest {
             return Err(damaged("wrong first word"));
         }
         let version: u32 = version.parse().map_err(|_| damaged("version is not a number"))?;
-        if version != VERSION {
+        if !(LOCAL_VERSION..=VERSION).contains(&version) {
             return Err(BackupError::Version { name: name.to_owned(), found: version });
         }
         if len != body.len().to_string() {
@@ -97,8 +104,9 @@ mod tests {
     use super::*;
 
     fn manifest(path: &str) -> Manifest {
-        let file = FileEntry { path: path.to_owned(), len: 3, sha256: "ab".repeat(32) };
-        Manifest { name: "one".to_owned(), created_ms: 7, files: vec![file] }
+        let file = FileEntry { path: path.to_owned(), len: 3, sha256: "ab".repeat(32), origin: None };
+        let remote = FileEntry { path: "x".to_owned(), origin: Some("s3://b/x".to_owned()), ..file.clone() };
+        Manifest { name: "one".to_owned(), created_ms: 7, files: vec![file, remote] }
     }
 
     #[test]
@@ -115,6 +123,15 @@ mod tests {
         for len in 0..bytes.len() {
             assert!(Manifest::decode("one", &bytes[..len]).is_err(), "cut at {len}");
         }
+    }
+
+    #[test]
+    fn a_version_that_knows_nothing_of_origins_reads_what_has_none() {
+        let mut manifest = manifest("metrics/parts/a");
+        assert!(manifest.encode().starts_with(b"trefoil-backup 2 "));
+        manifest.files.truncate(1);
+        let bytes = manifest.encode();
+        assert!(bytes.starts_with(b"trefoil-backup 1 ") && !String::from_utf8_lossy(&bytes).contains("origin"));
     }
 
     #[test]

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use trefoil_parts::backup::BackupReport;
 use trefoil_parts::objects::{FolderObjects, Objects, open_url};
-use trefoil_parts::{BackupError, Backups};
+use trefoil_parts::{BackupError, BackupOptions, Backups};
 use trefoil_runtime::vfs::sim::{Fault, SimDisk};
 use trefoil_runtime::vfs::{create_dir_durable, write_atomic};
-use trefoil_runtime::{Vfs, data_dir};
+use trefoil_runtime::{SharedVfs, Vfs, data_dir};
 
 const PLACE: &str = "/backup";
 const DATA: &str = "/data";
@@ -40,7 +40,9 @@ fn place(disk: &SimDisk) -> FolderObjects {
 }
 
 fn create(disk: &SimDisk, objects: &dyn Objects, name: &str) -> Result<BackupReport, BackupError> {
-    Backups::at(objects).create(disk, Path::new(DATA), name, 5)
+    let vfs: SharedVfs = Arc::new(disk.clone());
+    let options = BackupOptions { name, created_ms: 5, open_place: None };
+    Backups::at(objects).create(&vfs, Path::new(DATA), &options)
 }
 
 fn contents(disk: &SimDisk, dir: &str) -> Vec<(String, Bytes)> {

@@ -7,4 +7,5 @@ mod damage;
 mod fixture;
 mod holding;
 mod remote;
+mod remote_backup;
 mod support;

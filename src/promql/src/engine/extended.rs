@@ -9,6 +9,7 @@ use trefoil_model::{CounterResetHint, FloatHistogram};
 use super::eval::Evaluator;
 use super::range_function::Step;
 use super::rate::remark;
+use super::rolled::{Rolled, window};
 use super::select::{Scratch, read_range};
 use super::window::{Cursor, Window};
 use super::{EngineError, sample_value};
@@ -289,10 +290,12 @@ impl Evaluator<'_> {
         let lookback = self.context.options.lookback_ms;
         let (first, last) = self.selector_times(v.at, v.offset.ms());
         let range = read_range(first.saturating_sub(lookback), last.saturating_add(lookback));
+        let range = self.context.rolled_range(range).unwrap_or(range);
         let selected = self.context.select(v, range)?;
         let f = |series: &trefoil_model::SelectedSeries, scratch: &mut Scratch| {
             scratch.buffer.clear();
             series.source.read(range, &mut scratch.buffer)?;
+            let rolled = (!scratch.buffer.rollups.is_empty()).then(|| Rolled::new(&scratch.buffer));
             scratch.samples.take_from(&mut scratch.buffer);
             let mut points = Points::absent(self.grid.count);
             let mut cursor = Cursor::default();
@@ -302,7 +305,10 @@ impl Evaluator<'_> {
                     Some(At::Time(_)) => first,
                     _ => first + self.grid.step_ms * i as i64,
                 };
-                let w = scratch.samples.window(&mut cursor, t - lookback, t + lookback);
+                let w = match rolled.as_ref().map(|r| r.reach(t, lookback)) {
+                    Some(reach) => window(&scratch.samples, t - reach, t + reach),
+                    None => scratch.samples.window(&mut cursor, t - lookback, t + lookback),
+                };
                 points.set(i, smoothed_point(&w, t, series.labels.metric_name(), &mut notes));
             }
             for kind in notes {

@@ -421,7 +421,7 @@ fn last(w: &Window<'_>) -> Option<Point> {
     }
 }
 
-fn aggregate_histograms(
+pub(super) fn aggregate_histograms(
     histograms: &[Arc<FloatHistogram>],
     average: bool,
     step: &Step<'_>,

@@ -1,19 +1,25 @@
 //! Range functions and instant selectors over downsampled samples.
 //!
 //! Of a bucket there are a few samples with their own times, and its count and sum ([`Rollup`]). Functions that need
-//! all samples take counts and sums, by the share of a bucket's time that the window covers. Counters and gauges are
-//! taken to be straight between samples, so that an increase over a window of any length is right within one bucket.
-//! All other functions see the samples that are left, in a window of at least two buckets.
+//! all samples take counts and sums, by the share of a bucket's time that the window covers; a histogram that is left
+//! stands for those that are not. Counters and gauges are taken to be straight between samples, so that an increase
+//! over a window of any length is right within one bucket. All other functions see the samples that are left, in a
+//! window of at least two buckets; those that cannot be right then say so ([`NoteKind::Downsampled`]).
+
+use std::sync::Arc;
 
 use trefoil_model::{Labels, QueryBudget, Rollup, SampleBuffer, SelectedSeries, TimeRange, is_stale_nan};
 
 use super::eval::Evaluator;
-use super::range_function::{RangeCall, RangeFunction, Step};
+use super::range_function::{RangeCall, RangeFunction, Step, aggregate_histograms};
 use super::select::Scratch;
-use super::window::{Cursor, Samples, Window};
+use super::window::{Samples, Window};
 use super::{Context, EngineError, Grid};
+use crate::algebra::aggregate::note;
 use crate::algebra::{Notes, Point, Points};
+use crate::annotations::NoteKind;
 use crate::ast::{At, RangeMode};
+use crate::histogram;
 
 /// Buckets that are read beyond the range of a function, on both sides.
 const MARGIN_BUCKETS: i64 = 3;
@@ -32,11 +38,12 @@ struct Bucket {
     interval_ms: i64,
     count: f64,
     sum: f64,
+    histograms: f64,
 }
 
 /// The downsampled stretches of one series.
 #[derive(Debug, Default)]
-struct Rolled {
+pub(super) struct Rolled {
     buckets: Vec<Bucket>,
     /// Times of stale markers.
     stale: Vec<i64>,
@@ -121,7 +128,7 @@ impl Evaluator<'_> {
 }
 
 impl Rolled {
-    fn new(buffer: &SampleBuffer) -> Self {
+    pub(super) fn new(buffer: &SampleBuffer) -> Self {
         let bucket = |r: &Rollup| {
             let last = (r.end as usize).checked_sub(1)?;
             let (t, v) = (*buffer.times.get(last)?, *buffer.values.get(last)?);
@@ -130,7 +137,8 @@ impl Rolled {
                 let alive = (0..=last).rev().find(|i| !is_stale_nan(buffer.values[*i]))?;
                 until = buffer.times[alive];
             }
-            Some(Bucket { after, until, interval_ms: r.interval_ms, count: r.count as f64, sum: r.sum })
+            let (count, histograms) = (r.count as f64, r.histograms as f64);
+            Some(Bucket { after, until, interval_ms: r.interval_ms, count, sum: r.sum, histograms })
         };
         let stale = buffer.times.iter().zip(&buffer.values).filter(|(_, v)| is_stale_nan(**v)).map(|(t, _)| *t);
         Self { buckets: buffer.rollups.iter().filter_map(bucket).collect(), stale: stale.collect() }
@@ -141,6 +149,12 @@ impl Rolled {
         let from = self.buckets.partition_point(|b| b.until <= after);
         let to = self.buckets.partition_point(|b| b.after < until);
         &self.buckets[from..to.max(from)]
+    }
+
+    /// How far from a time the samples on both sides of it are at most for them to be neighbours.
+    pub(super) fn reach(&self, t_ms: i64, lookback_ms: i64) -> i64 {
+        let interval = self.touched(t_ms.saturating_sub(1), t_ms).first().map_or(0, |b| b.interval_ms);
+        lookback_ms.max(interval.saturating_mul(WINDOW_BUCKETS))
     }
 
     fn evaluate(
@@ -156,7 +170,6 @@ impl Rolled {
         let is_counter = matches!(call.function, RangeFunction::Rate | RangeFunction::Increase);
         let line =
             (is_counter || call.function == RangeFunction::Delta).then(|| Line::new(samples, &self.stale, is_counter));
-        let (before, behind) = call.margins();
         let (mut total, mut has_floats) = (0, false);
         for i in 0..grid.count {
             budget.check()?;
@@ -175,22 +188,42 @@ impl Rolled {
                 name: labels.metric_name(),
             };
             let touched = self.touched(step.after, until);
-            let window = |after: i64, until: i64| samples.window(&mut Cursor::default(), after, until);
             let interval = touched.iter().map(|b| b.interval_ms).max().unwrap_or(0);
-            let own = window(step.after, until);
+            let own = window(samples, step.after, until);
             total += own.len() as u64;
             let value = if interval == 0 || call.mode != RangeMode::Plain {
-                let before = before.max(interval.saturating_mul(WINDOW_BUCKETS));
-                let before = if call.mode == RangeMode::Plain { 0 } else { before };
-                let w = window(step.after.saturating_sub(before), until.saturating_add(behind));
+                let (before, behind) = match call.mode {
+                    RangeMode::Plain => (0, 0),
+                    RangeMode::Anchored => (self.reach(step.after, call.lookback_ms), 0),
+                    RangeMode::Smoothed => {
+                        (self.reach(step.after, call.lookback_ms), self.reach(until, call.lookback_ms))
+                    }
+                };
+                let w = window(samples, step.after.saturating_sub(before), until.saturating_add(behind));
                 if w.is_empty() { None } else { call.apply(&w, &step, i, notes) }
             } else {
                 match (&line, call.function) {
-                    (Some(line), function) if own.histograms.is_empty() => {
+                    (Some(line), function) if !own.is_mixed() => {
                         let gap = interval.saturating_mul(WINDOW_BUCKETS).max(call.lookback_ms);
                         let per_second = function == RangeFunction::Rate;
                         let scale = if per_second { call.range_ms as f64 / 1000.0 } else { 1.0 };
-                        line.rise(step.after, until, gap).map(|v| Point::Float(v / scale))
+                        let rise = if own.histograms.is_empty() { line.rise(step.after, until, gap) } else { None };
+                        match rise {
+                            Some(v) => Some(Point::Float(v / scale)),
+                            None if own.floats.is_empty() => {
+                                let w = self.histograms_around(samples, step.after, until, gap);
+                                let smoothed = Step { mode: RangeMode::Smoothed, ..step };
+                                if w.len() < 2 { None } else { call.apply(&w, &smoothed, i, notes) }
+                            }
+                            None => None,
+                        }
+                    }
+                    (_, RangeFunction::SumOverTime | RangeFunction::AvgOverTime)
+                        if own.floats.is_empty()
+                            && (!own.histograms.is_empty() || touched.iter().all(|b| b.count <= 0.0)) =>
+                    {
+                        let average = call.function == RangeFunction::AvgOverTime;
+                        tally_histograms(average, touched, samples, &step, notes)
                     }
                     (_, RangeFunction::CountOverTime | RangeFunction::SumOverTime | RangeFunction::AvgOverTime)
                         if own.histograms.is_empty() || call.function == RangeFunction::CountOverTime =>
@@ -204,6 +237,9 @@ impl Rolled {
                     }
                 }
             };
+            if value.is_some() && interval > 0 && !is_right(call.function) {
+                note(notes, NoteKind::Downsampled(step.name.to_owned()));
+            }
             match value {
                 Some(Point::Float(v)) => {
                     has_floats = true;
@@ -217,6 +253,27 @@ impl Rolled {
             call.note_name(labels, notes);
         }
         Ok((points, total))
+    }
+
+    /// The histograms of a window, with its neighbours on both sides if the series went on there.
+    fn histograms_around<'s>(&self, samples: &'s Samples, after: i64, until: i64, gap_ms: i64) -> Window<'s> {
+        let times = &samples.histogram_times;
+        let mut from = times.partition_point(|t| *t <= after);
+        let mut to = times.partition_point(|t| *t <= until).max(from);
+        if from > 0 && goes_on(times, &self.stale, from - 1, gap_ms) {
+            from -= 1;
+        }
+        if to > 0 && times[to - 1] < until && goes_on(times, &self.stale, to - 1, gap_ms) {
+            to += 1;
+        }
+        Window {
+            times: &[],
+            floats: &[],
+            starts: &[],
+            histogram_times: &times[from..to],
+            histograms: &samples.histograms[from..to],
+            histogram_starts: samples.histogram_starts.get(from..to).unwrap_or_default(),
+        }
     }
 
     /// The window in which a function sees enough of the samples that are left.
@@ -244,18 +301,112 @@ impl Rolled {
             [only] if is_extreme => (only.after.min(step.after), only.until.max(step.until)),
             _ => (step.until.saturating_sub(interval.saturating_mul(MARGIN_BUCKETS)).min(step.after), step.until),
         };
-        samples.window(&mut Cursor::default(), after, until)
+        window(samples, after, until)
+    }
+}
+
+/// The samples with `after < t <= until`. Unlike [`Samples::window`] it may go back.
+pub(super) fn window(samples: &Samples, after: i64, until: i64) -> Window<'_> {
+    let place = |times: &[i64]| {
+        let from = times.partition_point(|t| *t <= after);
+        from..times.partition_point(|t| *t <= until).max(from)
+    };
+    let (floats, histograms) = (place(&samples.float_times), place(&samples.histogram_times));
+    Window {
+        times: &samples.float_times[floats.clone()],
+        floats: &samples.floats[floats.clone()],
+        starts: samples.float_starts.get(floats).unwrap_or_default(),
+        histogram_times: &samples.histogram_times[histograms.clone()],
+        histograms: &samples.histograms[histograms.clone()],
+        histogram_starts: samples.histogram_starts.get(histograms).unwrap_or_default(),
+    }
+}
+
+/// False for functions that need more of the samples than is left; their answers lie anywhere near.
+fn is_right(function: RangeFunction) -> bool {
+    use RangeFunction::{
+        Changes, Deriv, DoubleExponentialSmoothing, Idelta, Irate, MadOverTime, PredictLinear, QuantileOverTime,
+        StddevOverTime, StdvarOverTime,
+    };
+    !matches!(
+        function,
+        Changes
+            | Deriv
+            | DoubleExponentialSmoothing
+            | Idelta
+            | Irate
+            | MadOverTime
+            | PredictLinear
+            | QuantileOverTime
+            | StddevOverTime
+            | StdvarOverTime
+    )
+}
+
+/// True when the series went on between the sample at `i` and the next one.
+fn goes_on(times: &[i64], stale: &[i64], i: usize, gap_ms: i64) -> bool {
+    let (Some(a), Some(b)) = (times.get(i), times.get(i + 1)) else { return false };
+    let next_stale = stale.get(stale.partition_point(|s| s <= a));
+    b.saturating_sub(*a) <= gap_ms && next_stale.is_none_or(|s| s > b)
+}
+
+/// Sum or average of the histograms of a window. Those that are left of a bucket stand for all of it.
+fn tally_histograms(
+    average: bool,
+    touched: &[Bucket],
+    samples: &Samples,
+    step: &Step<'_>,
+    notes: &mut Notes,
+) -> Option<Point> {
+    let (times, mut weight, mut parts) = (&samples.histogram_times, 0.0, Vec::new());
+    let mut add = |range: std::ops::Range<usize>, of_each: f64| {
+        for h in &samples.histograms[range] {
+            weight += of_each;
+            parts.push(if of_each == 1.0 { h.clone() } else { Arc::new(histogram::scaled(h, of_each)) });
+        }
+    };
+    let place = |t: i64| times.partition_point(|x| *x <= t);
+    let mut raw_from = place(step.after);
+    for b in touched {
+        let (begin, end) = (place(b.after), place(b.until));
+        if raw_from < begin {
+            add(raw_from..begin, 1.0);
+        }
+        raw_from = raw_from.max(end);
+        let inside = step.until.min(b.until) - step.after.max(b.after);
+        let share = inside as f64 / (b.until - b.after).max(1) as f64;
+        if begin < end && b.histograms > 0.0 && share > 0.0 {
+            add(begin..end, b.histograms * share / (end - begin) as f64);
+        }
+    }
+    let end = place(step.until);
+    if raw_from < end {
+        add(raw_from..end, 1.0);
+    }
+    match aggregate_histograms(&parts, false, step, notes)? {
+        Point::Histogram(h) if average && weight > 0.0 => {
+            Some(Point::Histogram(Arc::new(histogram::scaled(&h, 1.0 / weight))))
+        }
+        point => Some(point),
     }
 }
 
 /// Count, sum or average of a window: raw samples one by one, buckets by the share of their time.
 fn tally(function: RangeFunction, touched: &[Bucket], own: &Window<'_>, after: i64, until: i64) -> Option<Point> {
     let (mut count, mut sum) = (0.0, crate::algebra::kahan::Sum::default());
+    let (mut histograms, mut counted) = (0.0, 0);
     for b in touched {
         let inside = until.min(b.until) - after.max(b.after);
         let share = inside as f64 / (b.until - b.after).max(1) as f64;
         count += b.count * share;
         sum.add(b.sum * share);
+        histograms += b.histograms * share;
+        counted += own.histogram_times.partition_point(|t| *t <= b.until)
+            - own.histogram_times.partition_point(|t| *t <= b.after);
+    }
+    if function == RangeFunction::CountOverTime {
+        histograms += (own.histogram_times.len() - counted) as f64;
+        count += histograms;
     }
     let mut next = 0;
     for (t, v) in own.times.iter().zip(own.floats) {
@@ -272,7 +423,7 @@ fn tally(function: RangeFunction, touched: &[Bucket], own: &Window<'_>, after: i
         return None;
     }
     Some(Point::Float(match function {
-        RangeFunction::CountOverTime => (count + own.histograms.len() as f64).round().max(1.0),
+        RangeFunction::CountOverTime => count.round().max(1.0),
         RangeFunction::SumOverTime => sum,
         _ => sum / count,
     }))
@@ -301,11 +452,8 @@ impl<'s> Line<'s> {
         Self { times: &samples.float_times, values, stale }
     }
 
-    /// True when the series went on between the sample at `i` and the next one.
     fn goes_on(&self, i: usize, gap_ms: i64) -> bool {
-        let (Some(a), Some(b)) = (self.times.get(i), self.times.get(i + 1)) else { return false };
-        let next_stale = self.stale.get(self.stale.partition_point(|s| s <= a));
-        b.saturating_sub(*a) <= gap_ms && next_stale.is_none_or(|s| s > b)
+        goes_on(self.times, self.stale, i, gap_ms)
     }
 
     fn between(&self, i: usize, t: i64) -> f64 {

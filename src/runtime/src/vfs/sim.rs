@@ -477,6 +477,10 @@ impl Vfs for SimDisk {
         let state = self.0.lock();
         Ok(state.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(state.used())))
     }
+
+    fn total_bytes(&self, _path: &Path) -> io::Result<u64> {
+        Ok(self.0.lock().capacity.unwrap_or(u64::MAX))
+    }
 }
 
 #[cfg(test)]

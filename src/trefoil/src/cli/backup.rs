@@ -33,6 +33,10 @@ pub(crate) struct BackupArgs {
     /// Folder of a snapshot.
     #[arg(long, value_name = "DIR", conflicts_with = "data_dir")]
     pub snapshot: Option<PathBuf>,
+    /// Leaves parts in the object store where they are: the backup names them and does not copy them. What is restored
+    /// from it needs that store, and the server that it came from must not run any more.
+    #[arg(long)]
+    pub leave_remote: bool,
 }
 
 /// What can be done with backups.

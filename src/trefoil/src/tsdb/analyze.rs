@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Context;
+use anyhow::bail;
 use roaring::RoaringTreemap;
 use rustc_hash::FxHashMap;
 use serde_json::{Value, json};
 use trefoil_model::{Labels, TenantId};
+use trefoil_tsdb::SeriesIds;
 
 use super::{Place, day_text, open, print, table};
+
+/// Damaged places of a part that are printed.
+const PLACES_PRINTED: usize = 10;
 
 #[derive(Default)]
 struct Cost {
@@ -69,6 +73,41 @@ impl Analysis {
     }
 }
 
+/// A part of which not all series could be read. Those before the damage are counted.
+struct Damaged {
+    part: u64,
+    day: String,
+    folder: String,
+    reason: String,
+    /// What is wrong, with file and range.
+    places: Vec<String>,
+}
+
+impl Damaged {
+    fn json(&self) -> Value {
+        json!({
+            "part": self.part, "day": self.day, "folder": self.folder, "reason": self.reason, "places": self.places,
+        })
+    }
+
+    fn text(&self) -> String {
+        let mut lines = vec![format!("part {} of {} ({}): {}", self.part, self.day, self.folder, self.reason)];
+        lines.extend(self.places.iter().take(PLACES_PRINTED).map(|place| format!("  {place}")));
+        if self.places.len() > PLACES_PRINTED {
+            lines.push(format!("  {} more; see `trefoil tsdb verify`", self.places.len() - PLACES_PRINTED));
+        }
+        lines.join("\n")
+    }
+}
+
+/// An error when parts were left out.
+fn complete(damaged: &[Damaged], parts: usize) -> anyhow::Result<()> {
+    if !damaged.is_empty() {
+        bail!("{} of {parts} parts could not be read whole; the figures are of the rest", damaged.len());
+    }
+    Ok(())
+}
+
 /// Rows of a table, greatest first.
 fn top(map: &FxHashMap<String, Cost>, limit: usize, by: fn(&Cost) -> u64) -> Vec<(&str, &Cost)> {
     let mut rows: Vec<(&str, &Cost)> = map.iter().map(|(name, cost)| (name.as_str(), cost)).collect();
@@ -81,10 +120,16 @@ fn top(map: &FxHashMap<String, Cost>, limit: usize, by: fn(&Cost) -> u64) -> Vec
 pub(super) fn run(place: &Place, tenant: TenantId, limit: usize) -> anyhow::Result<()> {
     let opened = open(&place.data, false)?;
     let mut found = Analysis::default();
-    for part in opened.store.part_infos().iter().filter(|p| p.tenant == tenant) {
+    let (mut damaged, mut ids) = (Vec::new(), SeriesIds::default());
+    let parts: Vec<_> = opened.store.part_infos().into_iter().filter(|p| p.tenant == tenant).collect();
+    for part in &parts {
         let mut each = |s: trefoil_tsdb::PartSeries| found.add(part.day, s.id.0, &s.labels, s.bytes);
-        let read = opened.store.for_each_part_series(part.id, &mut each);
-        read.with_context(|| format!("part {} of {}; see `trefoil tsdb verify`", part.id, day_text(part.day)))?;
+        if let Err(error) = opened.store.for_each_part_series(part.id, &mut each) {
+            let (day, reason) = (day_text(part.day), trefoil_runtime::tasks::chain(&error));
+            // Which bytes, when the file can be read at all.
+            let places = if part.is_remote { Vec::new() } else { opened.store.verify_part(part.id, &mut ids)? };
+            damaged.push(Damaged { part: part.id, day, folder: part.folder.clone(), reason, places });
+        }
     }
     let unflushed: u64 = opened.store.unflushed().iter().filter(|u| u.tenant == tenant).map(|u| u.series).sum();
     let mut labels: Vec<(&str, &Label)> = found.labels.iter().map(|(n, l)| (n.as_str(), l)).collect();
@@ -113,12 +158,14 @@ pub(super) fn run(place: &Place, tenant: TenantId, limit: usize) -> anyhow::Resu
                 |(name, l)| json!({ "name": name, "values": l.values, "series": l.cost.series, "bytes": l.cost.bytes }),
             )
             .collect();
-        return print(&serde_json::to_string_pretty(&json!({
+        print(&serde_json::to_string_pretty(&json!({
+            "damaged_parts": damaged.iter().map(Damaged::json).collect::<Vec<_>>(),
             "series": found.seen.len(), "label_pairs": found.pairs.len(), "unflushed_series": unflushed,
             "days": days, "labels": labels,
             "metrics_by_series": costs(&tables[0].1), "metrics_by_bytes": costs(&tables[1].1),
             "pairs_by_series": costs(&tables[2].1), "pairs_by_bytes": costs(&tables[3].1),
-        }))?);
+        }))?)?;
+        return complete(&damaged, parts.len());
     }
     print(&format!("{} series, {} label pairs, {} metrics", found.seen.len(), found.pairs.len(), found.metrics.len()))?;
     if unflushed > 0 {
@@ -140,5 +187,9 @@ pub(super) fn run(place: &Place, tenant: TenantId, limit: usize) -> anyhow::Resu
             rows.iter().map(|(n, c)| vec![(*n).to_owned(), c.series.to_string(), c.bytes.to_string()]).collect();
         print(&format!("\n{title}\n{}", table(&["name", "series", "bytes"], &rows)))?;
     }
-    Ok(())
+    if !damaged.is_empty() {
+        let texts: Vec<String> = damaged.iter().map(Damaged::text).collect();
+        print(&format!("\nparts that could not be read whole\n{}", texts.join("\n")))?;
+    }
+    complete(&damaged, parts.len())
 }

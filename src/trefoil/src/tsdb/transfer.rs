@@ -17,6 +17,7 @@ use trefoil_transfer::{TransferError, json_lines, open_metrics, prometheus, remo
 use trefoil_tsdb::Tsdb;
 
 use super::remote::RemoteReader;
+use super::source::Source;
 use super::{
     ExportArgs, ExportFormat, ImportArgs, ImportFormat, Place, Selection, Store, open, print, range, time_text,
 };
@@ -120,8 +121,9 @@ fn import_path(path: &Path, format: ImportFormat, into: &mut Importer<'_>) -> an
         other => other,
     };
     if format == ImportFormat::Prometheus {
-        prometheus_is_stopped(path)?;
-        return Ok(prometheus::data_dir::import(&RealVfs, path, into)?);
+        let source = Source::begin(path)?;
+        prometheus::data_dir::import(&RealVfs, path, into)?;
+        return source.end();
     }
     into.say(&format!("file {}", path.display()));
     let mut from: Box<dyn BufRead> = if path.as_os_str() == "-" {
@@ -134,14 +136,6 @@ fn import_path(path: &Path, format: ImportFormat, into: &mut Importer<'_>) -> an
         ImportFormat::Json => json_lines::import(path, &mut from, into)?,
         ImportFormat::Text => open_metrics::import(path, &mut from, TextFormat::Classic, into)?,
         _ => open_metrics::import(path, &mut from, TextFormat::OpenMetrics, into)?,
-    }
-    Ok(())
-}
-
-/// A running Prometheus changes files while they are read.
-fn prometheus_is_stopped(path: &Path) -> anyhow::Result<()> {
-    if trefoil_runtime::data_dir::foreign_database(path) == Some(true) {
-        bail!("{} is in use by a Prometheus server; stop it, or import a snapshot of it", path.display());
     }
     Ok(())
 }

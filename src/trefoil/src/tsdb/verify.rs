@@ -10,28 +10,54 @@ use super::{Place, day_text, open, print};
 pub(super) fn run(place: &Place) -> anyhow::Result<()> {
     let opened = open(&place.data, false)?;
     let mut known = SeriesIds::default();
-    let (mut rows, mut broken, mut samples) = (Vec::new(), 0, 0);
+    let (mut rows, mut broken, mut out_of_reach, mut samples) = (Vec::new(), 0, 0, 0);
     let parts = opened.store.part_infos();
     for part in &parts {
-        let found = opened.store.verify_part(part.id, &mut known)?;
+        let (found, unchecked) = match opened.store.verify_part(part.id, &mut known) {
+            Ok(found) => (found, None),
+            Err(error) if part.is_remote => (Vec::new(), Some(trefoil_runtime::tasks::chain(&error))),
+            Err(error) => return Err(error.into()),
+        };
         broken += found.len();
         samples += part.samples;
+        out_of_reach += usize::from(unchecked.is_some());
         if place.json {
-            rows.push(json!({ "part": part.id, "tenant": part.tenant.0, "day": day_text(part.day), "damage": found }));
+            rows.push(json!({
+                "part": part.id, "tenant": part.tenant.0, "day": day_text(part.day), "damage": found,
+                "not_checked": unchecked,
+            }));
         } else {
+            if let Some(reason) = unchecked {
+                let day = day_text(part.day);
+                print(&format!("part {} of {day} is in the object store and was not checked: {reason}", part.id))?;
+            }
             for finding in found {
                 print(&format!("part {} of {}: {finding}", part.id, day_text(part.day)))?;
             }
         }
     }
     if place.json {
-        print(&serde_json::to_string_pretty(&json!({ "parts": rows, "damage_count": broken }))?)?;
+        print(&serde_json::to_string_pretty(
+            &json!({ "parts": rows, "damage_count": broken, "not_checked_count": out_of_reach }),
+        )?)?;
     }
+    let not_checked = match out_of_reach {
+        0 => String::new(),
+        n => format!("{n} parts are in the object store and could not be checked"),
+    };
     if broken > 0 {
-        bail!("{broken} things are broken in {} parts", parts.len());
+        let not_checked = if out_of_reach > 0 { format!("; {not_checked}") } else { not_checked };
+        bail!("{broken} things are broken in {} parts{not_checked}", parts.len());
+    }
+    if out_of_reach > 0 {
+        bail!("{not_checked}");
     }
     if !place.json {
-        print(&format!("{} parts with {samples} samples are whole", parts.len()))?;
+        let remote = match parts.iter().filter(|p| p.is_remote).count() {
+            0 => String::new(),
+            n => format!("; {n} of them lie in the object store, whose checksums were compared"),
+        };
+        print(&format!("{} parts with {samples} samples are whole{remote}", parts.len()))?;
     }
     Ok(())
 }

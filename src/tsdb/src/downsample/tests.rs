@@ -1,5 +1,5 @@
 use proptest::prelude::*;
-use trefoil_model::STALE_NAN;
+use trefoil_model::{CounterResetHint, STALE_NAN};
 
 use super::*;
 use crate::encoding::Effort;
@@ -64,6 +64,70 @@ fn late_samples_are_counted_in_their_bucket() {
     assert_eq!(rollups(&out), [(10, 11, 145.0), (20, 10, 145.0)]);
 }
 
+fn histogram(count: f64, hint: CounterResetHint) -> Arc<FloatHistogram> {
+    Arc::new(FloatHistogram { count, zero_count: count, counter_reset_hint: hint, ..FloatHistogram::default() })
+}
+
+fn histograms_of(all: impl IntoIterator<Item = (i64, Arc<FloatHistogram>)>) -> SampleBuffer {
+    let mut out = SampleBuffer::default();
+    for (t, h) in all {
+        out.push_histogram(t, 0, h);
+    }
+    out
+}
+
+#[test]
+fn histograms_keep_their_resets() {
+    use CounterResetHint::{CounterReset, Gauge, NotCounterReset, Unknown};
+    let check = |counts: &[f64], hint: CounterResetHint, want: &[i64]| {
+        let raw = (0..).map(|i| i * MIN + 30_000).zip(counts.iter().map(|c| histogram(*c, hint)));
+        let raw = histograms_of(raw);
+        let out = downsample(&raw, 10 * MIN, false);
+        let left: Vec<i64> = out.times.iter().map(|t| t / MIN).collect();
+        assert_eq!(left, want, "{counts:?} {hint:?}");
+        let total: u64 = out.rollups.iter().map(|r| r.histograms).sum();
+        assert_eq!(total, counts.len() as u64);
+        let again = downsample(&out, 10 * MIN, false);
+        assert_eq!((&again.times, &again.rollups), (&out.times, &out.rollups), "{counts:?} {hint:?}");
+    };
+    let falls = [1.0, 2.0, 3.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0];
+    check(&falls, Unknown, &[0, 2, 3, 9, 11]);
+    check(&falls, NotCounterReset, &[0, 9, 11]);
+    check(&falls, Gauge, &[0, 9, 11]);
+    check(&falls[..3], CounterReset, &[0, 1, 2]);
+}
+
+#[test]
+fn late_histograms_are_counted() {
+    let rising = |i: i64| (i * MIN + 30_000, histogram(i as f64, CounterResetHint::Unknown));
+    let rolled = downsample(&histograms_of((0..20).map(rising)), 10 * MIN, true);
+    let late = histograms_of([rising(4), rising(9)]);
+    let mut out = SampleBuffer::default();
+    merge_buffers(&[rolled, late], &mut out);
+    // The one at 9 replaces its like; of the one at 4 it is no longer known that it was there.
+    assert_eq!(out.rollups.iter().map(|r| (r.count, r.histograms)).collect::<Vec<_>>(), [(0, 11), (0, 10)]);
+}
+
+#[test]
+fn histograms_that_were_passed_over_are_counted_as_they_are() {
+    let mut old = histograms_of((0..20).map(|i| (i * MIN + 30_000, histogram(1.0, CounterResetHint::Unknown))));
+    old.rollups.extend([10, 20].map(|end| Rollup { end, interval_ms: 10 * MIN, count: 3, sum: 1.0, histograms: 0 }));
+    let mut bytes = Vec::new();
+    BlockEncoder::new(Effort::Merged).encode_series(7, &old, 0, &mut bytes);
+    let (mut out, mut found) = (SampleBuffer::default(), Vec::new());
+    for block in Blocks::new(7, &bytes).in_file(&bytes, 0) {
+        let block = block.unwrap();
+        if block.has_rollups() {
+            block.rollups(TimeRange::ALL, &mut found).unwrap();
+        } else {
+            block.decode(TimeRange::ALL, &mut out).unwrap();
+        }
+    }
+    attach(&mut out, 0, found);
+    assert_eq!(out.rollups.iter().map(|r| (r.count, r.histograms)).collect::<Vec<_>>(), [(3, 10), (3, 10)]);
+    assert_eq!(downsample(&out, 20 * MIN, true).rollups[0].histograms, 20);
+}
+
 #[test]
 fn a_cut_bucket_keeps_its_share() {
     let raw = buffer((0..20).map(|i| (i * MIN + 30_000, 1.0)));
@@ -89,7 +153,7 @@ proptest! {
         BlockEncoder::new(Effort::Merged).encode_series(7, &rolled, 0, &mut bytes);
         let read = |range: TimeRange| {
             let (mut out, mut found) = (SampleBuffer::default(), Vec::new());
-            for block in Blocks::new(7, &bytes).in_file(&bytes) {
+            for block in Blocks::new(7, &bytes).in_file(&bytes, 0) {
                 let block = block.unwrap();
                 if block.has_rollups() { block.rollups(range, &mut found).unwrap() } else if range.overlaps(block.min_t, block.max_t) { block.decode(range, &mut out).unwrap() }
             }

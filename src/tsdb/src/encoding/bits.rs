@@ -19,8 +19,13 @@ pub(crate) struct BitWriter {
 impl BitWriter {
     /// A reader of what was written so far. Bits behind the last one are zeros.
     pub(crate) fn reader(&self) -> BitReader<'_> {
-        let len = self.bytes.len() * 8 + usize::from(self.pending_bits).div_ceil(8) * 8;
-        BitReader { data: &self.bytes, tail: self.tail(), at: 0, len }
+        let (words, _) = self.bytes.as_chunks::<8>();
+        BitReader { words, tail: self.tail(), at: 0, len: self.bit_len() }
+    }
+
+    /// Number of bits that were written.
+    pub(crate) fn bit_len(&self) -> usize {
+        self.bytes.len() * 8 + usize::from(self.pending_bits)
     }
 
     /// Bytes that [`BitWriter::append_to`] appends.
@@ -76,10 +81,13 @@ impl BitWriter {
 }
 
 /// Reads what [`BitWriter`] wrote.
+///
+/// It may be led past the end, where there are zeros; [`BitReader::check`] tells. So whoever reads many values asks
+/// once, behind the last.
 #[derive(Debug, Clone)]
 pub(crate) struct BitReader<'a> {
-    data: &'a [u8],
-    /// Up to 64 bits behind `data`.
+    words: &'a [[u8; 8]],
+    /// Up to 64 bits behind `words`, the first one highest.
     tail: u64,
     at: usize,
     /// Bits there are.
@@ -88,52 +96,56 @@ pub(crate) struct BitReader<'a> {
 
 impl<'a> BitReader<'a> {
     pub(crate) fn new(data: &'a [u8]) -> Self {
-        Self { data, tail: 0, at: 0, len: data.len() * 8 }
+        let (words, rest) = data.as_chunks::<8>();
+        let tail = rest.iter().zip((0..8).rev()).fold(0, |tail, (byte, i)| tail | u64::from(*byte) << (8 * i));
+        Self { words, tail, at: 0, len: data.len() * 8 }
     }
 
-    /// Reads `n` bits (0 to 64).
+    /// The bits from here on, the next one highest.
     #[inline]
-    pub(crate) fn get(&mut self, n: u32) -> Result<u64, DecodeError> {
-        if n == 0 {
-            return Ok(0);
-        }
-        let (byte, shift) = (self.at >> 3, (self.at & 7) as u32);
-        let end = self.at + n as usize;
-        if end > self.len {
-            return Err(DecodeError);
-        }
-        self.at = end;
-        if let Some(window) = self.data.get(byte..byte + 8)
-            && shift + n <= 64
-        {
-            let word = u64::from_be_bytes(window.try_into().expect("the window has eight bytes"));
-            return Ok((word << shift) >> (64 - n));
-        }
-        let mut word = 0u128;
-        for i in 0..9 {
-            word = word << 8 | u128::from(self.byte(byte + i).unwrap_or(0));
-        }
-        Ok((word << (56 + shift) >> (128 - n)) as u64)
-    }
-
-    /// Reads one bit.
-    #[inline]
-    pub(crate) fn bit(&mut self) -> Result<bool, DecodeError> {
-        let byte = match self.data.get(self.at >> 3) {
-            Some(byte) => *byte,
-            None if self.at < self.len => self.byte(self.at >> 3).ok_or(DecodeError)?,
-            None => return Err(DecodeError),
+    pub(crate) fn peek(&self) -> u64 {
+        let (word, shift) = (self.at / 64, self.at % 64);
+        let (high, low) = match self.words.get(word..word + 2) {
+            Some([high, low]) => (u64::from_be_bytes(*high), u64::from_be_bytes(*low)),
+            _ => self.last_words(word),
         };
-        let bit = byte >> (7 - (self.at & 7)) & 1;
-        self.at += 1;
-        Ok(bit == 1)
+        // Two shifts, because none may be by 64.
+        high << shift | low >> 1 >> (63 - shift)
     }
 
-    fn byte(&self, i: usize) -> Option<u8> {
-        match self.data.get(i) {
-            Some(byte) => Some(*byte),
-            None => self.tail.to_be_bytes().get(i - self.data.len()).copied(),
-        }
+    #[inline(never)]
+    fn last_words(&self, word: usize) -> (u64, u64) {
+        let get = |i: usize| match self.words.get(i) {
+            Some(bytes) => u64::from_be_bytes(*bytes),
+            None if i == self.words.len() => self.tail,
+            None => 0,
+        };
+        (get(word), get(word + 1))
+    }
+
+    /// Moves on by `n` bits.
+    #[inline]
+    pub(crate) fn skip(&mut self, n: u32) {
+        self.at += n as usize;
+    }
+
+    /// Reads `n` bits (1 to 64).
+    #[inline]
+    pub(crate) fn get(&mut self, n: u32) -> u64 {
+        debug_assert!(0 < n && n <= 64, "a word has 64 bits");
+        let bits = self.peek() >> (64 - n);
+        self.skip(n);
+        bits
+    }
+
+    /// Goes to a bit of what was written.
+    pub(crate) fn seek(&mut self, at: usize) {
+        self.at = at;
+    }
+
+    /// Errors when more was read than there is.
+    pub(crate) fn check(&self) -> Result<(), DecodeError> {
+        if self.at <= self.len { Ok(()) } else { Err(DecodeError) }
     }
 }
 
@@ -180,19 +192,49 @@ impl XorState {
         (self.leading, self.significant) = (leading as u8, significant as u8);
     }
 
-    /// Reads the next value.
+    /// Reads the next value. Behind the end it repeats the last one.
+    #[inline]
     pub(crate) fn get(&mut self, from: &mut BitReader<'_>) -> Result<f64, DecodeError> {
-        if from.bit()? {
-            if from.bit()? {
-                self.leading = from.get(5)? as u8;
-                self.significant = from.get(6)? as u8 + 1;
-            }
-            let used = u32::from(self.leading) + u32::from(self.significant);
-            if self.significant == 0 || used > 64 {
-                return Err(DecodeError);
-            }
-            self.last ^= from.get(u32::from(self.significant))? << (64 - used);
+        let window = from.peek();
+        self.get_at(from, window, 0)
+    }
+
+    /// Reads the next value, which begins `used` (below 64) bits behind where `from` is; `window` is what that sees.
+    #[inline]
+    pub(crate) fn get_at(
+        &mut self,
+        from: &mut BitReader<'_>,
+        mut window: u64,
+        mut used: u32,
+    ) -> Result<f64, DecodeError> {
+        if used > 64 - 13 {
+            from.skip(used);
+            (window, used) = (from.peek(), 0);
         }
+        let code = window << used;
+        if code >> 63 == 0 {
+            from.skip(used + 1);
+            return Ok(f64::from_bits(self.last));
+        }
+        if code >> 62 == 0b11 {
+            self.leading = (code >> 57) as u8 & 31;
+            self.significant = (code >> 51) as u8 & 63;
+            self.significant += 1;
+            used += 13;
+        } else {
+            used += 2;
+        }
+        let (leading, significant) = (u32::from(self.leading), u32::from(self.significant));
+        if significant == 0 || leading + significant > 64 {
+            return Err(DecodeError);
+        }
+        if used + significant > 64 {
+            from.skip(used);
+            (window, used) = (from.peek(), 0);
+        }
+        let bits = window << used >> (64 - significant);
+        self.last ^= bits << (64 - leading - significant);
+        from.skip(used + significant);
         Ok(f64::from_bits(self.last))
     }
 }

@@ -8,7 +8,7 @@ use trefoil_model::{FloatHistogram, SampleBuffer, TimeRange};
 use super::floats::{decode_floats, describe_floats, encode_floats};
 use super::histogram::{decode_histogram, encode_histogram};
 use super::rollups::{ROLLUPS, decode_rollups, encode_rollups};
-use super::times::{Head, TimeColumns};
+use super::times::{ColumnId, Head, TimeColumns, cached, remember};
 use super::varint::{Reader, put_ivarint, put_uvarint};
 use super::{DecodeError, Effort};
 use crate::downsample::Timed;
@@ -162,8 +162,16 @@ pub(crate) struct Block<'a> {
     pub(crate) min_t: i64,
     pub(crate) max_t: i64,
     /// Times that stand in a column of their own.
-    times: Option<Reader<'a>>,
+    times: Option<Column<'a>>,
     rest: Reader<'a>,
+}
+
+/// A column of times whose checksum held.
+#[derive(Debug, Clone)]
+struct Column<'a> {
+    id: ColumnId,
+    /// `None` when this thread remembers the times.
+    encoded: Option<Reader<'a>>,
 }
 
 /// Walks over the frames of a series.
@@ -172,17 +180,19 @@ pub(crate) struct Blocks<'a> {
     series: u64,
     rest: Reader<'a>,
     file: &'a [u8],
+    file_id: u64,
 }
 
 impl<'a> Blocks<'a> {
     /// `data` is what [`BlockEncoder::encode_series`] wrote for the series `series`.
     pub(crate) fn new(series: u64, data: &'a [u8]) -> Self {
-        Self { series, rest: Reader::new(data), file: &[] }
+        Self { series, rest: Reader::new(data), file: &[], file_id: 0 }
     }
 
-    /// Gives the file in which columns of times are found.
-    pub(crate) fn in_file(mut self, file: &'a [u8]) -> Self {
-        self.file = file;
+    /// Gives the file in which columns of times are found. Its id is one that no other file in this process ever has;
+    /// with 0 no columns are remembered.
+    pub(crate) fn in_file(mut self, file: &'a [u8], id: u64) -> Self {
+        (self.file, self.file_id) = (file, id);
         self
     }
 
@@ -195,7 +205,7 @@ impl<'a> Blocks<'a> {
                 return Err(BlockError::Checksum);
             }
             if !is_column {
-                return Block::parse(payload, self.file).map(Some);
+                return Block::parse(payload, self.file, self.file_id).map(Some);
             }
         }
         Ok(None)
@@ -224,19 +234,24 @@ impl<'a> Iterator for Blocks<'a> {
 }
 
 impl<'a> Block<'a> {
-    fn parse(payload: &'a [u8], file: &'a [u8]) -> Result<Self, BlockError> {
+    fn parse(payload: &'a [u8], file: &'a [u8], file_id: u64) -> Result<Self, BlockError> {
         let mut rest = Reader::new(payload);
         let kind = rest.u8()?;
         let mut times = None;
         let head = if (SHARED..=SHARED_LAST).contains(&kind) {
             let at = usize::try_from(rest.uvarint()?).map_err(|_| DecodeError)?;
+            let id = ColumnId { file: file_id, at };
+            if let Some(Head { count, min_t, max_t }) = cached(id, |head, _| head) {
+                let times = Some(Column { id, encoded: None });
+                return Ok(Self { kind, count, min_t, max_t, times, rest });
+            }
             let (column, crc) = get_frame(&mut Reader::new(file.get(at..).ok_or(DecodeError)?))?;
             if column.first() != Some(&TIMES) || crc != checksum(NO_SERIES, column) {
                 return Err(BlockError::Checksum);
             }
             let mut from = Reader::new(&column[1..]);
             let head = Head::read(&mut from, BLOCK_SAMPLES_READ_MAX)?;
-            times = Some(from);
+            times = Some(Column { id, encoded: Some(from) });
             head
         } else {
             Head::read(&mut rest, BLOCK_SAMPLES_READ_MAX)?
@@ -300,8 +315,15 @@ impl<'a> Block<'a> {
         let start = out.times.len();
         let head = Head { count: self.count, min_t: self.min_t, max_t: self.max_t };
         let (histograms, starts) = match &self.times {
-            Some(times) => {
-                head.times(&mut times.clone(), &mut out.times)?;
+            Some(column) => {
+                match &column.encoded {
+                    Some(encoded) => {
+                        head.times(&mut encoded.clone(), &mut out.times)?;
+                        remember(column.id, head, &out.times[start..]);
+                    }
+                    // A thread forgets nothing between finding a block and decoding it.
+                    None => cached(column.id, |_, times| out.times.extend_from_slice(times)).ok_or(DecodeError)?,
+                }
                 let starts = if self.kind & SHARED_STARTS == 0 { STARTS_NONE } else { STARTS_RUNS };
                 (self.kind & SHARED_HISTOGRAMS != 0, starts)
             }

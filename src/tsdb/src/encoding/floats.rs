@@ -19,6 +19,9 @@ const PCO: u8 = 4;
 /// All values have the same bits, whose zeros at the end are not written.
 const CONSTANT_SHORT: u8 = 5;
 
+/// Values that are appended at once.
+const PIECE: usize = 64;
+
 const EXPONENT_MAX: usize = 15;
 const POWERS: [f64; EXPONENT_MAX + 1] =
     [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
@@ -79,13 +82,20 @@ pub(crate) fn decode_floats(from: &mut Reader<'_>, count: usize, out: &mut Vec<f
                 return Err(DecodeError);
             }
             out.reserve(count);
-            let first = f64::from_bits(bits.get(64)?);
+            let first = f64::from_bits(bits.get(64));
             out.push(first);
             let mut state = XorState::starting_at(first);
-            for _ in 1..count {
-                out.push(state.get(&mut bits)?);
+            let mut piece = [0.0; PIECE];
+            let mut left = count - 1;
+            while left > 0 {
+                let piece = &mut piece[..left.min(PIECE)];
+                for slot in &mut *piece {
+                    *slot = state.get(&mut bits)?;
+                }
+                out.extend_from_slice(piece);
+                left -= piece.len();
             }
-            Ok(())
+            bits.check()
         }
         RAW => {
             let data = from.bytes(count.checked_mul(8).ok_or(DecodeError)?)?;

@@ -9,7 +9,7 @@ use super::floats::{decode_floats, encode_floats};
 use super::ints::{decode_ints, encode_ints};
 use super::varint::{Reader, put_ivarint, put_uvarint};
 use super::{DecodeError, Effort};
-use crate::downsample::{Timed, timed};
+use crate::downsample::{AS_MANY_AS_ARE_LEFT, Timed, timed};
 
 /// Kind of a block of rollups.
 pub(crate) const ROLLUPS: u8 = 3;
@@ -33,9 +33,13 @@ pub(crate) fn encode_rollups(samples: &SampleBuffer, mut put: impl FnMut(&[u8]))
         let untils: Vec<i64> = block.iter().map(|r| r.until).collect();
         let counts: Vec<i64> = block.iter().map(|r| r.count as i64).collect();
         let sums: Vec<f64> = block.iter().map(|r| r.sum).collect();
+        let histograms: Vec<i64> = block.iter().map(|r| r.histograms as i64).collect();
         encode_ints(&untils, &mut payload);
         encode_ints(&counts, &mut payload);
         encode_floats(Effort::Merged, &sums, &mut payload);
+        if histograms.iter().any(|n| *n != 0) {
+            encode_ints(&histograms, &mut payload);
+        }
         put(&payload);
     }
 }
@@ -51,16 +55,29 @@ pub(crate) fn decode_rollups(from: &mut Reader<'_>, count: usize, out: &mut Vec<
         }
         intervals.resize(intervals.len() + n, interval);
     }
-    let (mut untils, mut counts, mut sums) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut untils, mut counts, mut sums, mut histograms) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     decode_ints(from, count, &mut untils)?;
     decode_ints(from, count, &mut counts)?;
     decode_floats(from, count, &mut sums)?;
-    if intervals.len() != count || !untils.is_sorted_by(|a, b| a < b) || counts.iter().any(|c| *c < 0) {
+    if from.is_empty() {
+        // There are none, or they are all left: downsampling passed them over once.
+        histograms.resize(count, AS_MANY_AS_ARE_LEFT as i64);
+    } else {
+        decode_ints(from, count, &mut histograms)?;
+    }
+    let is_negative = |n: &i64| *n < 0;
+    if intervals.len() != count
+        || !untils.is_sorted_by(|a, b| a < b)
+        || counts.iter().any(is_negative)
+        || histograms.iter().any(is_negative)
+    {
         return Err(DecodeError);
     }
-    for (((until, interval_ms), count), sum) in untils.into_iter().zip(intervals).zip(counts).zip(sums) {
+    let columns = untils.into_iter().zip(intervals).zip(counts).zip(sums).zip(histograms);
+    for ((((until, interval_ms), count), sum), histograms) in columns {
         let (after, until) = trefoil_model::Rollup::bucket_of(interval_ms, until);
-        out.push(Timed { after, until, interval_ms, count: count as u64, sum, begin: 0, end: 0 });
+        let (count, histograms) = (count as u64, histograms as u64);
+        out.push(Timed { after, until, interval_ms, count, sum, histograms, begin: 0, end: 0 });
     }
     Ok(())
 }

@@ -167,12 +167,44 @@ fn encode(effort: Effort, series: u64, buffer: &SampleBuffer) -> Vec<u8> {
 
 fn read(bytes: &[u8], series: u64, range: TimeRange) -> Result<SampleBuffer, ()> {
     let mut out = SampleBuffer::default();
-    for block in Blocks::new(series, bytes).in_file(bytes) {
+    for block in Blocks::new(series, bytes).in_file(bytes, 0) {
         let block = block.map_err(|_| ())?;
         assert!(block.count() > 0);
         block.decode(range, &mut out).map_err(|_| ())?;
     }
     Ok(out)
+}
+
+#[test]
+fn remembered_columns_are_not_mixed_up() {
+    // More columns than a thread remembers, each used by several series, in two files.
+    let made = |file: i64| {
+        let mut encoder = BlockEncoder::new(Effort::Fresh);
+        let (mut bytes, mut series) = (Vec::new(), Vec::new());
+        for id in 0..1500u64 {
+            let mut buffer = SampleBuffer::default();
+            for i in 0..40 {
+                buffer.push_float(file * 1000 + i * 15_000 + (id % 400) as i64 * 8 + i % 3, 0, (i + id as i64) as f64);
+            }
+            let start = bytes.len();
+            encoder.encode_series(id, &buffer, start as u64, &mut bytes);
+            series.push((start..bytes.len(), buffer));
+        }
+        (bytes, series)
+    };
+    let files = [made(1), made(2)];
+    // Numbers that no reader gets in this test.
+    for (round, number) in [(0, 1 << 40), (1, 1 << 40), (2, 1 << 41)] {
+        for (number, (bytes, series)) in (number..).zip(&files) {
+            for (id, (place, want)) in series.iter().enumerate() {
+                let mut out = SampleBuffer::default();
+                for block in Blocks::new(id as u64, &bytes[place.clone()]).in_file(bytes, number) {
+                    block.unwrap().decode(TimeRange::ALL, &mut out).unwrap();
+                }
+                assert_eq!(bits_of(&out), bits_of(want), "series {id} in round {round}");
+            }
+        }
+    }
 }
 
 #[test]

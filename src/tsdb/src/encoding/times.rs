@@ -1,5 +1,7 @@
 //! Columns of times that blocks share: the series of one target have their samples at the same times, so a part has
-//! these once and its blocks say where.
+//! these once and its blocks say where. Reading them series by series, a thread remembers the last few.
+
+use std::cell::RefCell;
 
 use rustc_hash::FxHashMap;
 
@@ -74,6 +76,81 @@ impl Head {
         let ascends = times.iter().zip(&times[1..]).fold(true, |yes, (a, b)| yes & (a < b));
         if ascends && times[0] == min_t && times[count - 1] == max_t { Ok(()) } else { Err(DecodeError) }
     }
+}
+
+/// Columns that a thread remembers at most, a power of two.
+const REMEMBERED_MAX: usize = 256;
+/// Bytes of their times that it remembers at most.
+const REMEMBERED_BYTES_MAX: usize = 1 << 20;
+
+/// Which column of times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct ColumnId {
+    /// A number that one open file has; 0 for files whose columns are not remembered.
+    pub(crate) file: u64,
+    /// Where in the file.
+    pub(crate) at: usize,
+}
+
+/// Decoded columns of the files that a thread read last: neighbours in a part use a few columns in turn.
+struct Remembered {
+    places: Vec<Place>,
+    bytes: usize,
+}
+
+struct Place {
+    id: ColumnId,
+    head: Head,
+    /// Empty when the column was seen only once: it may be one that no other series uses.
+    times: Vec<i64>,
+}
+
+thread_local! {
+    static REMEMBERED: RefCell<Remembered> = const { RefCell::new(Remembered { places: Vec::new(), bytes: 0 }) };
+}
+
+impl ColumnId {
+    fn place(self) -> usize {
+        let mixed = (self.at as u64 ^ self.file << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed >> 48) as usize % REMEMBERED_MAX
+    }
+}
+
+/// What `take` makes of a column's head and times, if this thread remembers it.
+pub(crate) fn cached<T>(id: ColumnId, take: impl FnOnce(Head, &[i64]) -> T) -> Option<T> {
+    REMEMBERED.with_borrow(|r| {
+        let place = r.places.get(id.place()).filter(|p| p.id == id && !p.times.is_empty())?;
+        Some(take(place.head, &place.times))
+    })
+}
+
+/// Remembers a column that was decoded, from the second time on.
+pub(crate) fn remember(id: ColumnId, head: Head, times: &[i64]) {
+    if id.file == 0 {
+        return;
+    }
+    REMEMBERED.with_borrow_mut(|r| {
+        if r.places.is_empty() {
+            r.places.resize_with(REMEMBERED_MAX, || Place {
+                id: ColumnId::default(),
+                head: Head { count: 0, min_t: 0, max_t: 0 },
+                times: Vec::new(),
+            });
+        }
+        let place = &mut r.places[id.place()];
+        if place.id != id {
+            r.bytes -= size_of_val(&place.times[..]);
+            *place = Place { id, head, times: Vec::new() };
+            return;
+        }
+        if place.times.is_empty() {
+            place.times.extend_from_slice(times);
+            r.bytes += size_of_val(times);
+        }
+        if r.bytes > REMEMBERED_BYTES_MAX {
+            *r = Remembered { places: Vec::new(), bytes: 0 };
+        }
+    });
 }
 
 /// The columns that stand in the part so far.

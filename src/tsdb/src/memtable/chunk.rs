@@ -4,6 +4,12 @@ use trefoil_model::{SampleBuffer, TimeRange};
 
 use crate::encoding::DecodeError;
 use crate::encoding::bits::{BitReader, BitWriter, XorState};
+use crate::encoding::varint::{unzigzag, zigzag};
+
+/// Samples between two marks. A mark takes 32 bytes, and a reader decodes half as many samples for nothing.
+const MARK_SAMPLES: u32 = 256;
+/// Samples that are decoded and then appended at once.
+const PIECE: usize = 64;
 
 /// Samples in ascending order of time: differences of time differences, XOR of values.
 #[derive(Debug, Default)]
@@ -14,6 +20,23 @@ pub(crate) struct FloatChunk {
     last_t: i64,
     last_delta: i64,
     count: u32,
+    /// `None` while the chunk is short.
+    marks: Option<Box<Marks>>,
+}
+
+/// Places where reading can begin: mark `i` stands before the sample `(i + 1) * MARK_SAMPLES`.
+#[derive(Debug, Default)]
+struct Marks(Vec<Mark>);
+
+/// What a reader must know to go on from a place.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    /// Time of the sample before.
+    t: i64,
+    delta: i32,
+    /// Bit behind the sample before.
+    at: u32,
+    xor: XorState,
 }
 
 impl FloatChunk {
@@ -35,7 +58,8 @@ impl FloatChunk {
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.bits.capacity()
+        let marks = |m: &Marks| size_of::<Marks>() + m.0.capacity() * size_of::<Mark>();
+        self.bits.capacity() + self.marks.as_deref().map_or(0, marks)
     }
 
     /// Appends a sample whose time is after the last one's.
@@ -46,6 +70,9 @@ impl FloatChunk {
             self.xor = XorState::starting_at(value);
         } else {
             debug_assert!(t > self.last_t, "chunks take ascending times");
+            if self.count.is_multiple_of(MARK_SAMPLES) {
+                self.mark();
+            }
             let delta = t.wrapping_sub(self.last_t);
             put_time(&mut self.bits, delta.wrapping_sub(self.last_delta));
             self.last_delta = delta;
@@ -55,37 +82,73 @@ impl FloatChunk {
         self.count += 1;
     }
 
-    /// Appends the samples inside `range` to the times and values of `out`, calling `each` with the index of every
-    /// one that it appends.
-    pub(crate) fn read(
-        &self,
-        range: TimeRange,
-        out: &mut SampleBuffer,
-        mut each: impl FnMut(u32, &mut SampleBuffer),
-    ) -> Result<(), DecodeError> {
+    fn mark(&mut self) {
+        let (Ok(delta), Ok(at)) = (i32::try_from(self.last_delta), u32::try_from(self.bits.bit_len())) else { return };
+        let marks = &mut self.marks.get_or_insert_default().0;
+        // The first that cannot be made is the last: the place of a mark says which sample it is before.
+        if marks.len() + 1 != (self.count / MARK_SAMPLES) as usize {
+            return;
+        }
+        if marks.len() == marks.capacity() {
+            marks.reserve_exact((marks.len() / 2).max(1));
+        }
+        marks.push(Mark { t: self.last_t, delta, at, xor: self.xor });
+    }
+
+    /// Appends the samples inside `range` to the times and values of `out`; returns the index of the first of them.
+    pub(crate) fn read(&self, range: TimeRange, out: &mut SampleBuffer) -> Result<u32, DecodeError> {
         if self.count == 0 || !range.overlaps(self.first_t, self.last_t) {
-            return Ok(());
+            return Ok(0);
         }
         let mut bits = self.bits.reader();
-        let (mut t, mut delta) = (self.first_t, 0i64);
-        let mut value = f64::from_bits(bits.get(64)?);
-        let mut xor = XorState::starting_at(value);
-        for i in 0..self.count {
-            if i > 0 {
-                delta = delta.wrapping_add(get_time(&mut bits)?);
-                t = t.wrapping_add(delta);
-                value = xor.get(&mut bits)?;
+        let marks = self.marks.as_deref().map_or(&[][..], |m| &m.0);
+        let (mut at, mut t, mut delta, mut xor);
+        let (mut times, mut values) = ([0; PIECE], [0.0; PIECE]);
+        let mut filled = 0;
+        match marks.partition_point(|m| m.t < range.start_ms).checked_sub(1) {
+            Some(i) => {
+                let mark = &marks[i];
+                bits.seek(mark.at as usize);
+                at = (i as u32 + 1) * MARK_SAMPLES;
+                (t, delta, xor) = (mark.t, i64::from(mark.delta), mark.xor);
             }
-            if t >= range.end_ms {
-                break;
-            }
-            if t >= range.start_ms {
-                out.times.push(t);
-                out.values.push(value);
-                each(i, out);
+            None => {
+                let first = f64::from_bits(bits.get(64));
+                at = 1;
+                (t, delta, xor) = (self.first_t, 0, XorState::starting_at(first));
+                (times[0], values[0], filled) = (t, first, 1);
             }
         }
-        Ok(())
+        if range.contains(self.first_t) && range.contains(self.last_t) {
+            out.times.reserve(self.count as usize);
+            out.values.reserve(self.count as usize);
+        }
+        let mut first = None;
+        loop {
+            let end = PIECE.min(filled + (self.count - at) as usize);
+            for (time, value) in times[filled..end].iter_mut().zip(&mut values[filled..end]) {
+                let (difference, window, used) = get_time(&mut bits);
+                delta = delta.wrapping_add(difference);
+                t = t.wrapping_add(delta);
+                *time = t;
+                *value = xor.get_at(&mut bits, window, used)?;
+            }
+            at += (end - filled) as u32;
+            let begin = at - end as u32;
+            let from = times[..end].partition_point(|t| *t < range.start_ms);
+            let to = times[..end].partition_point(|t| *t < range.end_ms);
+            if from < to {
+                first.get_or_insert(begin + from as u32);
+                out.times.extend_from_slice(&times[from..to]);
+                out.values.extend_from_slice(&values[from..to]);
+            }
+            if to < end || at == self.count {
+                break;
+            }
+            filled = 0;
+        }
+        bits.check()?;
+        Ok(first.unwrap_or(0))
     }
 }
 
@@ -97,7 +160,7 @@ fn put_time(bits: &mut BitWriter, dod: i64) {
         bits.put(0, 1);
         return;
     }
-    let zigzag = crate::encoding::varint::zigzag(dod);
+    let zigzag = zigzag(dod);
     for (class, width) in WIDTHS.iter().enumerate() {
         if *width == 64 || zigzag < 1 << width {
             // 10, 110, 1110, 1111
@@ -114,13 +177,20 @@ fn put_time(bits: &mut BitWriter, dod: i64) {
     }
 }
 
-fn get_time(bits: &mut BitReader<'_>) -> Result<i64, DecodeError> {
-    if !bits.bit()? {
-        return Ok(0);
+/// Reads the next time difference. Also what `bits` sees from where it is now, and how many of those bits belong to
+/// what was read: the value stands in the same word.
+#[inline]
+fn get_time(bits: &mut BitReader<'_>) -> (i64, u64, u32) {
+    let window = bits.peek();
+    if window >> 63 == 0 {
+        return (0, window, 1);
     }
-    let mut class = 0;
-    while class < 3 && bits.bit()? {
-        class += 1;
+    let ones = (!window).leading_zeros();
+    if ones >= 4 {
+        bits.skip(4);
+        let zigzag = bits.get(64);
+        return (unzigzag(zigzag), bits.peek(), 0);
     }
-    Ok(crate::encoding::varint::unzigzag(bits.get(WIDTHS[class])?))
+    let width = WIDTHS[ones as usize - 1];
+    (unzigzag(window << (ones + 1) >> (64 - width)), window, ones + 1 + width)
 }

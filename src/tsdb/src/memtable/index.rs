@@ -1,12 +1,16 @@
 //! The memtable's inverted index: dictionaries and postings of one tenant's series, and who is active on which day.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::hash::BuildHasher;
+use std::sync::Arc;
 
+use hashbrown::HashTable;
+use parking_lot::Mutex;
 use roaring::RoaringBitmap;
+use rustc_hash::FxBuildHasher;
 use trefoil_model::{Labels, StoreError, TimeRange};
 
-use crate::matching::{LabelIndex, VALUES_PER_CHECK, Wanted};
+use crate::matching::{LabelIndex, Rows, VALUES_PER_CHECK, Wanted};
 
 /// Rows of one label value. Most values of high-cardinality labels stand for one row.
 #[derive(Debug)]
@@ -42,28 +46,83 @@ impl Postings {
         }
     }
 
-    fn meets(&self, rows: &RoaringBitmap) -> bool {
+    fn meets(&self, rows: &Rows<'_>) -> bool {
         match self {
             Self::One(r) => rows.contains(*r),
-            Self::Many(more) => !more.is_disjoint(rows),
+            Self::Many(more) => rows.meet(more),
         }
     }
 }
 
+/// The values of a label. Found by hash, because every new series looks for each of its values; sorted when a reader
+/// wants them so.
 #[derive(Debug, Default)]
 struct Dictionary {
     rows: RoaringBitmap,
-    values: BTreeMap<Box<str>, Postings>,
+    /// In order of arrival.
+    values: Vec<(Box<str>, Postings)>,
+    places: HashTable<Place>,
+    /// The first of `values` in the order of their texts. Readers bring it up to date.
+    order: Mutex<Arc<Vec<u32>>>,
+}
+
+/// Where a value stands.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    hash: u32,
+    at: u32,
+}
+
+impl Place {
+    /// The table looks at the highest and the lowest bits.
+    fn spread(hash: u32) -> u64 {
+        u64::from(hash) << 32 | u64::from(hash)
+    }
+}
+
+fn hash_of(value: &str) -> u32 {
+    FxBuildHasher.hash_one(value) as u32
 }
 
 /// Takes a label name and its values with their numbers of rows.
 pub(crate) type LookAtDictionary<'a> = dyn FnMut(&str, &mut dyn Iterator<Item = (&str, u64)>) + 'a;
 
 impl Dictionary {
-    /// The values that begin with a text, ascending.
-    fn from<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a Postings)> {
-        let from = self.values.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
-        from.map(|(value, rows)| (&**value, rows)).take_while(move |(value, _)| value.starts_with(prefix))
+    fn get(&self, value: &str) -> Option<&Postings> {
+        let hash = hash_of(value);
+        let is_it = |p: &Place| p.hash == hash && *self.values[p.at as usize].0 == *value;
+        self.places.find(Place::spread(hash), is_it).map(|p| &self.values[p.at as usize].1)
+    }
+
+    /// Notes that a row has a value; true when the value is new.
+    fn insert(&mut self, row: u32, value: &str) -> bool {
+        self.rows.insert(row);
+        let hash = hash_of(value);
+        let values = &mut self.values;
+        let known = self.places.find(Place::spread(hash), |p| p.hash == hash && *values[p.at as usize].0 == *value);
+        if let Some(place) = known {
+            values[place.at as usize].1.insert(row);
+            return false;
+        }
+        let at = u32::try_from(values.len()).expect("there are no more values than rows");
+        self.places.insert_unique(Place::spread(hash), Place { hash, at }, |p| Place::spread(p.hash));
+        if values.len() == values.capacity() {
+            values.reserve_exact((values.len() / 4).max(4));
+        }
+        values.push((Box::from(value), Postings::One(row)));
+        true
+    }
+
+    /// Places of all values in the order of their texts.
+    fn ordered(&self) -> Arc<Vec<u32>> {
+        let mut order = self.order.lock();
+        if order.len() < self.values.len() {
+            let sorted = Arc::make_mut(&mut order);
+            sorted.extend(sorted.len() as u32..self.values.len() as u32);
+            // What was sorted before is one run, which costs little.
+            sorted.sort_by(|a, b| self.values[*a as usize].0.cmp(&self.values[*b as usize].0));
+        }
+        Arc::clone(&order)
     }
 }
 
@@ -74,6 +133,31 @@ pub(crate) struct MemIndex {
     names: BTreeMap<Box<str>, Dictionary>,
     /// UTC day -> rows with samples on it.
     days: BTreeMap<i64, RoaringBitmap>,
+    order: Arc<Mutex<RowOrder>>,
+}
+
+/// Rows in the order of their labels, as far as readers wanted them.
+#[derive(Debug, Default)]
+pub(crate) struct RowOrder {
+    rows: Arc<Vec<u32>>,
+    /// Those that `rows` has.
+    all: RoaringBitmap,
+}
+
+impl RowOrder {
+    /// The rows `all`, which only ever grow, in the order of their labels.
+    pub(crate) fn of(&mut self, all: RoaringBitmap, labels: impl Fn(u32) -> Labels) -> Arc<Vec<u32>> {
+        if all.len() > self.all.len() {
+            let new = &all - &self.all;
+            let rows = self.rows.iter().copied().chain(new.iter());
+            let mut sorted: Vec<(Labels, u32)> = rows.map(|row| (labels(row), row)).collect();
+            // What was sorted before is one run, which costs little.
+            sorted.sort_by(|a, b| a.0.cmp(&b.0));
+            self.rows = Arc::new(sorted.into_iter().map(|(_, row)| row).collect());
+            self.all = all;
+        }
+        Arc::clone(&self.rows)
+    }
 }
 
 impl MemIndex {
@@ -82,19 +166,16 @@ impl MemIndex {
         let mut bytes = 8;
         self.all.insert(row);
         for (name, value) in labels {
-            if !self.names.contains_key(name) {
-                self.names.insert(Box::from(name), Dictionary::default());
-                bytes += name.len() + 96;
-            }
-            let dictionary = self.names.get_mut(name).expect("the name was just added");
-            dictionary.rows.insert(row);
-            bytes += 4;
-            match dictionary.values.get_mut(value) {
-                Some(postings) => postings.insert(row),
+            let dictionary = match self.names.get_mut(name) {
+                Some(known) => known,
                 None => {
-                    dictionary.values.insert(Box::from(value), Postings::One(row));
-                    bytes += value.len() + 64;
+                    bytes += name.len() + 160;
+                    self.names.entry(Box::from(name)).or_default()
                 }
+            };
+            bytes += 4;
+            if dictionary.insert(row, value) {
+                bytes += value.len() + 64;
             }
         }
         bytes
@@ -105,7 +186,12 @@ impl MemIndex {
         self.all.len()
     }
 
-    /// Calls `each` with every label name and its values with their numbers of rows; both ascend.
+    /// All rows, and where their order is kept: that takes long and needs no lock of the index.
+    pub(crate) fn rows_and_order(&self) -> (RoaringBitmap, Arc<Mutex<RowOrder>>) {
+        (self.all.clone(), Arc::clone(&self.order))
+    }
+
+    /// Calls `each` with every label name and its values, in any order, with their numbers of rows.
     pub(crate) fn for_each_dictionary(&self, each: &mut LookAtDictionary<'_>) {
         for (name, dictionary) in &self.names {
             each(name, &mut dictionary.values.iter().map(|(value, rows)| (&**value, rows.len())));
@@ -146,7 +232,7 @@ impl LabelIndex for MemIndex {
 
     fn rows_with_value(&self, name: &str, value: &str) -> Result<RoaringBitmap, StoreError> {
         let mut rows = RoaringBitmap::new();
-        if let Some(postings) = self.names.get(name).and_then(|d| d.values.get(value)) {
+        if let Some(postings) = self.names.get(name).and_then(|d| d.get(value)) {
             postings.add_to(&mut rows);
         }
         Ok(rows)
@@ -161,12 +247,12 @@ impl LabelIndex for MemIndex {
         let mut rows = RoaringBitmap::new();
         let Some(dictionary) = self.names.get(name) else { return Ok(rows) };
         let mut seen = 0u32;
-        for (value, postings) in dictionary.from(wanted.prefix()) {
+        for (value, postings) in &dictionary.values {
             seen = seen.wrapping_add(1);
             if seen.is_multiple_of(VALUES_PER_CHECK) {
                 check()?;
             }
-            if wanted.contains(value) {
+            if value.starts_with(wanted.prefix()) && wanted.contains(value) {
                 postings.add_to(&mut rows);
             }
         }
@@ -177,11 +263,12 @@ impl LabelIndex for MemIndex {
         &self,
         name: &str,
         wanted: &Wanted<'_>,
-        rows: Option<&RoaringBitmap>,
+        rows: Option<&Rows<'_>>,
         each: &mut dyn FnMut(&str) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let Some(dictionary) = self.names.get(name) else { return Ok(()) };
-        for (value, postings) in dictionary.from(wanted.prefix()) {
+        for at in dictionary.ordered().iter() {
+            let (value, postings) = &dictionary.values[*at as usize];
             if wanted.contains(value) && rows.is_none_or(|rows| postings.meets(rows)) {
                 each(value)?;
             }
@@ -191,11 +278,11 @@ impl LabelIndex for MemIndex {
 
     fn names(
         &self,
-        rows: Option<&RoaringBitmap>,
+        rows: Option<&Rows<'_>>,
         each: &mut dyn FnMut(&str) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         for (name, dictionary) in &self.names {
-            if rows.is_none_or(|rows| !dictionary.rows.is_disjoint(rows)) {
+            if rows.is_none_or(|rows| rows.meet(&dictionary.rows)) {
                 each(name)?;
             }
         }

@@ -108,6 +108,9 @@ impl Row {
 
     /// Appends the samples of the range to `out`, days in order.
     pub(crate) fn read(&self, range: TimeRange, out: &mut SampleBuffer) -> Result<(), DecodeError> {
+        if let [day] = &self.days[..] {
+            return day.read(range, out);
+        }
         let mut days: Vec<&DayChunk> = self.days.iter().collect();
         days.sort_by_key(|d| d.day);
         days.into_iter().try_for_each(|d| d.read(range, out))
@@ -203,7 +206,7 @@ impl DayChunk {
             return Ok(());
         }
         let Some(rare) = &self.rare else {
-            self.floats.read(range, out, |_, _| {})?;
+            self.floats.read(range, out)?;
             if !out.starts.is_empty() {
                 out.starts.resize(out.times.len(), 0);
             }
@@ -233,20 +236,26 @@ impl DayChunk {
     }
 
     fn read_floats(&self, rare: &Rare, range: TimeRange, out: &mut SampleBuffer) -> Result<(), DecodeError> {
-        let (mut run, mut start) = (0, 0);
-        self.floats.read(range, out, |i, out| {
-            while let Some((from, s)) = rare.float_starts.get(run).filter(|(from, _)| *from <= i) {
-                debug_assert!(*from <= i);
+        let before = out.times.len();
+        let first = self.floats.read(range, out)?;
+        let count = out.times.len() - before;
+        if count == 0 || (out.starts.is_empty() && rare.float_starts.is_empty()) {
+            return Ok(());
+        }
+        let mut starts = Vec::with_capacity(count);
+        let mut runs = rare.float_starts.iter().peekable();
+        let mut start = 0;
+        for i in (first..).take(count) {
+            while let Some((_, s)) = runs.next_if(|(from, _)| *from <= i) {
                 start = *s;
-                run += 1;
             }
-            if start != 0 && out.starts.is_empty() {
-                out.starts.resize(out.times.len() - 1, 0);
-            }
-            if start != 0 || !out.starts.is_empty() {
-                out.starts.push(start);
-            }
-        })
+            starts.push(start);
+        }
+        if !out.starts.is_empty() || starts.iter().any(|s| *s != 0) {
+            out.starts.resize(before, 0);
+            out.starts.append(&mut starts);
+        }
+        Ok(())
     }
 }
 

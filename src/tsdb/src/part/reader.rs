@@ -1,6 +1,7 @@
 //! Answers from a mapped part. Every range is checked against its checksum once, before its first use.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use fst::{IntoStreamer, Streamer};
@@ -16,17 +17,22 @@ use super::writer::{PAGE_LZ4, PAGE_PLAIN};
 use crate::encoding::DecodeError;
 use crate::encoding::block::{BlockError, Blocks};
 use crate::encoding::varint::Reader;
-use crate::matching::{LabelIndex, VALUES_PER_CHECK, Wanted};
+use crate::matching::{LabelIndex, Rows, VALUES_PER_CHECK, Wanted};
 use crate::metrics;
 
 mod verify;
 
 const PAGE_BYTES_MAX: usize = 64 << 20;
 
+/// The number of the next reader.
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
+
 /// An open part.
 pub(crate) struct PartReader {
     /// For messages: where the part is.
     place: String,
+    /// Different from that of every other reader.
+    number: u64,
     index: Bytes,
     blocks: Bytes,
     contents: Contents,
@@ -49,7 +55,13 @@ impl PartReader {
         let contents = Contents::read(&index).map_err(|_| corrupt(INDEX_FILE))?;
         check_blocks_header(&blocks).map_err(|_| corrupt(BLOCKS_FILE))?;
         let dictionaries = contents.names.iter().map(|_| OnceLock::new()).collect();
-        Ok(Self { place, index, blocks, contents, sections: Default::default(), dictionaries })
+        let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { place, number, index, blocks, contents, sections: Default::default(), dictionaries })
+    }
+
+    /// Opens the index alone: everything but samples. Reading those is an error.
+    pub(crate) fn open_index(place: String, index: Bytes) -> Result<Self, StoreError> {
+        Self::open(place, index, Bytes::from(super::layout::blocks_header()))
     }
 
     /// UTC day.
@@ -243,7 +255,8 @@ impl PartReader {
         let data = data.filter(|(start, _)| *start >= HEADER_BYTES).and_then(|(a, b)| self.blocks.get(a..b));
         let from = out.len();
         let mut rollups = Vec::new();
-        let blocks = Blocks::new(id.0, data.ok_or_else(|| corrupt("is not in the file"))?).in_file(&self.blocks);
+        let blocks =
+            Blocks::new(id.0, data.ok_or_else(|| corrupt("is not in the file"))?).in_file(&self.blocks, self.number);
         for block in blocks {
             let block = block.map_err(|e| match e {
                 BlockError::Checksum => corrupt("fails its checksum"),
@@ -386,13 +399,13 @@ impl LabelIndex for PartReader {
         &self,
         name: &str,
         wanted: &Wanted<'_>,
-        rows: Option<&RoaringBitmap>,
+        rows: Option<&Rows<'_>>,
         each: &mut dyn FnMut(&str) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         self.for_each_value(name, wanted, &mut |value, at| {
             let has_row = match rows {
                 None => Ok(true),
-                Some(rows) => postings_meet(self.postings_data(at), rows),
+                Some(rows) => postings_meet(self.postings_data(at), rows.all()),
             };
             if has_row.map_err(|_| self.corrupt(format_args!("postings at {at}")))? { each(value) } else { Ok(()) }
         })
@@ -400,11 +413,15 @@ impl LabelIndex for PartReader {
 
     fn names(
         &self,
-        rows: Option<&RoaringBitmap>,
+        rows: Option<&Rows<'_>>,
         each: &mut dyn FnMut(&str) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         for entry in &self.contents.names {
-            if rows.is_none() || !self.postings(entry.rows_at)?.is_disjoint(rows.expect("there are rows")) {
+            let has_row = match rows {
+                None => true,
+                Some(rows) => rows.meet(&self.postings(entry.rows_at)?),
+            };
+            if has_row {
                 each(&entry.name)?;
             }
         }

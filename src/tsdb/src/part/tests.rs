@@ -4,7 +4,7 @@ use trefoil_model::{Labels, MatchOp, Matcher, SampleBuffer, SeriesId, StoreError
 
 use super::layout::blocks_header;
 use super::{PartBuilder, PartReader};
-use crate::matching::{LabelIndex, Wanted, select_rows};
+use crate::matching::{LabelIndex, Rows, Wanted, select_rows};
 
 const DAY: i64 = 19_700;
 
@@ -83,6 +83,7 @@ fn answers(part: &PartReader) -> Vec<Option<String>> {
         out.push(part.find(&labels).ok().map(|id| format!("{id:?}")));
     }
     let some: RoaringBitmap = [3, 77].into_iter().collect();
+    let some = Rows::new(some, None);
     for rows in [None, Some(&some)] {
         let mut names = Vec::new();
         let found = part.names(rows, &mut |n| {

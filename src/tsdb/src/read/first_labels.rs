@@ -81,7 +81,7 @@ impl Inner {
                 if let Some(beyond) = u32::try_from(first.most).ok().and_then(|most| rows.select(most)) {
                     rows.remove_range(beyond..);
                 }
-                part.reader()?.for_each_labels(&rows, &mut |_, labels| first.add(labels))?;
+                part.index()?.for_each_labels(&rows, &mut |_, labels| first.add(labels))?;
             }
             for memtable in view.memtables() {
                 budget.check()?;

@@ -91,7 +91,7 @@ fn check(fixture: Fixture, db: &Tsdb) {
 }
 
 /// Puts every file below `from` at the same place below `to` on the simulated disk.
-fn load(disk: &SimDisk, from: &Path, to: &Path) {
+pub(crate) fn load(disk: &SimDisk, from: &Path, to: &Path) {
     disk.create_dir_all(to).unwrap();
     for entry in RealVfs.read_dir(from).unwrap() {
         let (from, to) = (from.join(&entry.name), to.join(&entry.name));

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use trefoil_model::{
-    Labels, MatchOp, MetricReader, Rollup, STALE_NAN, SampleBuffer, SelectRequest, TenantId, TimeRange, Unlimited,
+    CounterResetHint, FloatHistogram, HistogramSpan, Labels, MatchOp, MetricReader, Rollup, STALE_NAN, SampleBuffer,
+    SelectRequest, TenantId, TimeRange, Unlimited,
 };
 use trefoil_runtime::SimClock;
 use trefoil_runtime::vfs::sim::SimDisk;
@@ -80,6 +81,33 @@ impl Kept {
             _ => None,
         }
     }
+
+    fn histogram(&self) -> Option<&FloatHistogram> {
+        match &self.value {
+            Value::Histogram(h) => Some(h),
+            Value::Float(_) => None,
+        }
+    }
+}
+
+/// What the documentation says, written down once more.
+fn may_be_reset(before: &FloatHistogram, now: &FloatHistogram) -> bool {
+    let populations = |h: &FloatHistogram| -> BTreeMap<(u8, i32), f64> {
+        let positive = h.positive().map(|(i, v)| ((0, i), v));
+        let negative = h.negative().map(|(i, v)| ((1, i), v));
+        positive.chain(negative).chain([((2, 0), h.zero_count), ((3, 0), h.count)]).collect()
+    };
+    match now.counter_reset_hint {
+        CounterResetHint::CounterReset => true,
+        CounterResetHint::NotCounterReset | CounterResetHint::Gauge => false,
+        CounterResetHint::Unknown => {
+            let now_has = populations(now);
+            let is_lower = |(k, v): (&(u8, i32), &f64)| now_has.get(k).copied().unwrap_or(0.0) < *v;
+            (before.schema, &before.custom_values, before.zero_threshold)
+                != (now.schema, &now.custom_values, now.zero_threshold)
+                || populations(before).iter().any(is_lower)
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -88,6 +116,7 @@ struct Bucket {
     interval: i64,
     count: i64,
     sum: f64,
+    histograms: i64,
 }
 
 #[derive(Debug, Default)]
@@ -104,11 +133,14 @@ impl OneSeries {
 
     fn write(&mut self, t: i64, start: i64, value: Value) {
         let old = self.samples.insert(t, Kept { start, value, is_counted: false });
-        if let Some(v) = old.filter(|o| o.is_counted).and_then(|o| o.float())
+        if let Some(old) = old.filter(|o| o.is_counted)
             && let Some(b) = self.bucket(t)
         {
-            b.count -= 1;
-            b.sum -= v;
+            if let Some(v) = old.float() {
+                b.count -= 1;
+                b.sum -= v;
+            }
+            b.histograms -= i64::from(old.histogram().is_some());
         }
     }
 
@@ -119,30 +151,49 @@ impl OneSeries {
 
     /// The documented form, step by step.
     fn downsample(&mut self, day: i64, interval: i64, is_counter: bool) {
-        let times = day * DAY_MS..(day + 1) * DAY_MS;
-        let all: Vec<(i64, Kept)> = self.samples.range(times.clone()).map(|(t, k)| (*t, k.clone())).collect();
+        let day = day * DAY_MS..(day + 1) * DAY_MS;
+        let all: Vec<(i64, Kept)> = self.samples.range(day.clone()).map(|(t, k)| (*t, k.clone())).collect();
         let mut kept: BTreeMap<i64, Kept> = BTreeMap::new();
         let floats: Vec<(i64, f64)> = all.iter().filter_map(|(t, k)| Some((*t, k.float()?))).collect();
         for (t, k) in &all {
-            if k.float().is_none() {
+            if k.float().is_none() && k.histogram().is_none() {
                 kept.insert(*t, Kept { is_counted: false, ..k.clone() });
             }
         }
-        let mut groups: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
+        let histograms: Vec<(i64, &FloatHistogram)> =
+            all.iter().filter_map(|(t, k)| Some((*t, k.histogram()?))).collect();
+        let mut groups: BTreeMap<i64, (i64, Vec<usize>, Vec<usize>)> = BTreeMap::new();
+        let group = |t: i64| Rollup::bucket_of(interval, t);
         for (i, (t, _)) in floats.iter().enumerate() {
-            groups.entry(Rollup::bucket_of(interval, *t).0).or_default().push(i);
+            let (after, until) = group(*t);
+            groups.entry(after).or_insert_with(|| (until, Vec::new(), Vec::new())).1.push(i);
         }
-        let mut keep = Vec::new();
+        for (i, (t, _)) in histograms.iter().enumerate() {
+            let (after, until) = group(*t);
+            groups.entry(after).or_insert_with(|| (until, Vec::new(), Vec::new())).2.push(i);
+        }
+        let (mut keep, mut keep_histograms) = (Vec::new(), Vec::new());
         let mut buckets = BTreeMap::new();
-        for (after, members) in groups {
-            let until = Rollup::bucket_of(interval, floats[members[0]].0).1;
-            let (mut count, mut sum, mut again) = (0, 0.0, false);
+        for (after, (until, members, of_histograms)) in groups {
+            let (mut count, mut sum, mut again, mut histogram_count) = (0, 0.0, false, 0);
             for (_, b) in self.buckets.range(after..until) {
                 assert!(b.until <= until, "buckets lie in each other");
                 count += b.count;
                 sum += b.sum;
+                histogram_count += b.histograms;
                 again |= b.interval == interval;
             }
+            for i in &of_histograms {
+                histogram_count += i64::from(!self.samples[&histograms[*i].0].is_counted);
+                match i.checked_sub(1) {
+                    None => keep_histograms.push(*i),
+                    Some(before) if may_be_reset(histograms[before].1, histograms[*i].1) => {
+                        keep_histograms.extend([before, *i]);
+                    }
+                    Some(_) => {}
+                }
+            }
+            keep_histograms.extend(of_histograms.last());
             for i in &members {
                 if !self.samples[&floats[*i].0].is_counted {
                     count += 1;
@@ -155,7 +206,8 @@ impl OneSeries {
             if is_counter || falls.len() <= 2 || falls.len() * 8 <= of {
                 keep.extend(falls.iter().flat_map(|i| [*i, *i - 1]));
             }
-            let last = *members.last().unwrap();
+            buckets.insert(after, Bucket { until, interval, count, sum, histograms: histogram_count });
+            let Some(last) = members.last().copied() else { continue };
             keep.push(last);
             if members[0] == 0 {
                 keep.push(0);
@@ -167,15 +219,14 @@ impl OneSeries {
                     keep.extend(numbers.iter().find(|i| floats[**i].1 * sign == best));
                 }
             }
-            buckets.insert(after, Bucket { until, interval, count, sum });
         }
-        for i in keep {
-            let (t, _) = floats[i];
+        let times = keep.iter().map(|i| floats[*i].0).chain(keep_histograms.iter().map(|i| histograms[*i].0));
+        for t in times {
             kept.insert(t, Kept { is_counted: true, ..self.samples[&t].clone() });
         }
-        self.samples.retain(|t, _| !times.contains(t));
+        self.samples.retain(|t, _| !day.contains(t));
         self.samples.extend(kept);
-        self.buckets.retain(|_, b| !times.contains(&b.until));
+        self.buckets.retain(|_, b| !day.contains(&b.until));
         self.buckets.extend(buckets);
     }
 }
@@ -219,12 +270,13 @@ impl Model {
             // A bucket that the edge of retention cuts is known only while one of its samples in a part is in sight.
             for (after, b) in one.buckets.iter().filter(|(after, _)| **after >= start) {
                 let within: Vec<_> = visible.iter().filter(|(t, _)| after < t && *t <= b.until).collect();
-                let raw: Vec<f64> =
-                    within.iter().filter(|(_, k)| !k.is_counted).filter_map(|(_, k)| k.float()).collect();
-                let count = b.count + raw.len() as i64;
-                if !within.is_empty() && count > 0 {
-                    let sum = b.sum + raw.iter().sum::<f64>();
-                    rollups.push((*after, b.interval, count as u64, (sum * 4.0).round()));
+                let raw: Vec<&Kept> = within.iter().map(|(_, k)| *k).filter(|k| !k.is_counted).collect();
+                let floats: Vec<f64> = raw.iter().filter_map(|k| k.float()).collect();
+                let count = b.count + floats.len() as i64;
+                let histograms = b.histograms + raw.iter().filter(|k| k.histogram().is_some()).count() as i64;
+                if !within.is_empty() && count + histograms > 0 {
+                    let sum = b.sum + floats.iter().sum::<f64>();
+                    rollups.push((*after, b.interval, count as u64, (sum * 4.0).round(), histograms as u64));
                 }
             }
             let found: Vec<_> = buffer
@@ -232,7 +284,7 @@ impl Model {
                 .iter()
                 .map(|r| {
                     let after = r.bucket(buffer.times[r.end as usize - 1]).0;
-                    (after, r.interval_ms, r.count, (r.sum * 4.0).round())
+                    (after, r.interval_ms, r.count, (r.sum * 4.0).round(), r.histograms)
                 })
                 .filter(|(after, ..)| *after >= start)
                 .collect();
@@ -279,6 +331,32 @@ fn value(series: usize, v: u32) -> Value {
     }
 }
 
+/// A counter's, which seldom has another layout or says by itself what it is.
+fn counter_histogram(v: u32, noise: u32) -> Arc<FloatHistogram> {
+    let mut h = FloatHistogram {
+        schema: if noise.is_multiple_of(37) { 2 } else { 3 },
+        zero_threshold: 1e-128,
+        count: f64::from(v),
+        sum: f64::from(v) * 0.5,
+        positive_spans: vec![HistogramSpan { offset: -2, length: 2 }, HistogramSpan { offset: 3, length: 1 }],
+        positive_buckets: vec![f64::from(v / 2), f64::from(v / 3), f64::from(v - v / 2 - v / 3)],
+        integer: true,
+        ..FloatHistogram::default()
+    };
+    if noise.is_multiple_of(5) {
+        // One bucket less is no reset while it was empty.
+        h.positive_spans.truncate(1);
+        h.positive_buckets.truncate(2);
+    }
+    h.counter_reset_hint = match noise % 31 {
+        0 => CounterResetHint::CounterReset,
+        1 => CounterResetHint::NotCounterReset,
+        2 => CounterResetHint::Gauge,
+        _ => CounterResetHint::Unknown,
+    };
+    Arc::new(h)
+}
+
 fn batch_of(step: &Step, now: i64) -> Vec<(usize, Point)> {
     let mut all = Vec::new();
     match step {
@@ -298,7 +376,12 @@ fn batch_of(step: &Step, now: i64) -> Vec<(usize, Point)> {
                     v + noise % 9
                 };
                 let t = now - back * HOUR_MS + i * 60_000;
-                all.push((*series, (t, 0, float(f64::from(v)))));
+                let value = match (series, seed % 4) {
+                    (4, 0) | (5, 0 | 1) => Value::Histogram(counter_histogram(v, noise)),
+                    (5, 2) => Value::Histogram(histogram(v)),
+                    _ => float(f64::from(v)),
+                };
+                all.push((*series, (t, 0, value)));
             }
         }
         _ => {}
@@ -454,6 +537,12 @@ fn deleted_and_expired_series_are_gone_from_the_index() {
     assert!(report.reasons[0].contains("before the retention"), "{:?}", report.reasons);
 }
 
+fn part_bytes(disk: &SimDisk) -> u64 {
+    let files = disk.files();
+    let of_parts = files.iter().filter(|f| f.ends_with("blocks") || f.ends_with("index"));
+    of_parts.map(|f| trefoil_runtime::Vfs::len(disk, f.as_ref()).unwrap()).sum()
+}
+
 #[test]
 fn bytes_bound_the_store() {
     let disk = SimDisk::new();
@@ -464,16 +553,30 @@ fn bytes_bound_the_store() {
     }
     wait(db.flush()).unwrap();
     assert_eq!(db.apply_retention(now).unwrap(), 0);
-    let parts: Vec<u64> = disk
-        .files()
-        .iter()
-        .filter(|f| f.ends_with("blocks") || f.ends_with("index"))
-        .map(|f| trefoil_runtime::Vfs::len(&disk, f.as_ref()).unwrap())
-        .collect();
-    let bytes: u64 = parts.iter().sum();
+    let bytes = part_bytes(&disk);
     for (bytes_max, dropped) in [(bytes, 0), (bytes - 1, 1), (1, 1), (1, 0)] {
         db.set_policy(Policy { retention_bytes: Some(bytes_max), ..policy() });
         assert_eq!(db.apply_retention(now).unwrap(), dropped, "{bytes_max} of {bytes}: the newest day stays");
+    }
+}
+
+#[test]
+fn a_share_of_the_disk_bounds_the_store() {
+    let disk = SimDisk::new();
+    let now = BASE + 4 * DAY_MS + 7 * HOUR_MS;
+    let db = open(&disk, &SimClock::new(now));
+    for day in 0..4 {
+        write(&db, &[(name(2), (now - day * DAY_MS, 0, float(1.0)))]).unwrap();
+    }
+    wait(db.flush()).unwrap();
+    // It goes before a number of bytes, and is of the whole disk, not of what is free.
+    let of = |share: f64| Policy { retention_share: Some(share), retention_bytes: Some(1), ..policy() };
+    db.set_policy(of(0.01));
+    assert_eq!(db.apply_retention(now).unwrap(), 0, "the disk has no bounds");
+    disk.set_capacity(100 * part_bytes(&disk));
+    for (share, dropped) in [(1.0, 0), (0.0101, 0), (0.0099, 1), (0.006, 1), (0.0, 1), (0.0, 0)] {
+        db.set_policy(of(share));
+        assert_eq!(db.apply_retention(now).unwrap(), dropped, "{share}");
     }
 }
 

@@ -4,7 +4,11 @@
 mod crash;
 mod damage;
 mod endurance;
+mod exemplars;
 mod fixture;
+mod fixture_downsampled;
+mod fixture_remote;
+mod functions;
 mod guard;
 mod life;
 mod model;
@@ -14,3 +18,4 @@ mod snapshot;
 mod store;
 mod support;
 mod tier;
+mod tier_access;

@@ -1,5 +1,8 @@
 //! Measures of size, on the real disk. Each is ignored and does nothing without `TREFOIL_SCALE_DIR`, a folder that
 //! may be filled: `TREFOIL_SCALE_DIR=/big cargo test --release -p trefoil-tsdb --test it -- --ignored --nocapture scale`.
+//!
+//! Tests run with glibc's allocator, which keeps what each of many short-lived threads freed. With `MALLOC_ARENA_MAX=1`
+//! resident memory tells what the store holds: it does not grow from one open store to the next.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

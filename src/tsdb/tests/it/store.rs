@@ -175,6 +175,55 @@ fn names_values_and_series_come_from_the_index() {
 }
 
 #[test]
+fn names_and_values_are_those_of_series_with_samples_in_the_range() {
+    const COUNT: i64 = 2000;
+    let fill = |db: &Tsdb| {
+        let mut batch = MetricBatch::default();
+        for i in 0..COUNT {
+            let (own, tens, parity) = (format!("{i}"), format!("{}", i / 10), format!("{}", i % 2));
+            let name = if i < 1000 { "early" } else { "late" };
+            let labels = labels(&[("__name__", "m"), ("own", &own), ("tens", &tens), ("parity", &parity), (name, "x")]);
+            batch.push_float(labels, BASE + i * 1000, 1.0);
+        }
+        wait(db.write(batch)).unwrap();
+    };
+    let range = |from: i64, to: i64| TimeRange::new(BASE + from * 1000, BASE + to * 1000);
+    let parity = |n: &str, from, to| request(vec![matcher(MatchOp::Equal, "parity", n)], range(from, to));
+    // Requests, and the series that they select.
+    let mut cases: Vec<(TimeRange, Vec<SelectRequest>, Vec<i64>)> = Vec::new();
+    for (from, to) in [(0, COUNT), (0, 1), (500, 510), (995, 1005), (1990, 3000), (3000, 4000), (0, 1500)] {
+        let inside = |n: i64| (from..to.min(COUNT)).filter(move |i| i % 2 == n);
+        let mut all: Vec<i64> = inside(0).chain(inside(1)).collect();
+        cases.push((range(from, to), Vec::new(), all.clone()));
+        cases.push((range(from, to), vec![parity("0", from, to)], inside(0).collect()));
+        all.retain(|i| i % 2 == 0 || *i < 700);
+        cases.push((range(from, to), vec![parity("0", from, to), parity("1", from, to.min(700).max(from))], all));
+    }
+    in_every_state(fill, |db, state| {
+        for (range, requests, series) in &cases {
+            let want = |name: &str| {
+                let mut values: Vec<String> = match name {
+                    "own" => series.iter().map(i64::to_string).collect(),
+                    "tens" => series.iter().map(|i| (i / 10).to_string()).collect(),
+                    _ => series.iter().filter(|i| (**i < 1000) == (name == "early")).map(|_| "x".to_owned()).collect(),
+                };
+                values.sort_unstable();
+                values.dedup();
+                values
+            };
+            let (mut names, _) = db.label_names(TenantId(0), *range, requests, 0, &Unlimited).unwrap();
+            names.retain(|n| n == "early" || n == "late");
+            let some: Vec<&str> = ["early", "late"].into_iter().filter(|n| !want(n).is_empty()).collect();
+            assert_eq!(names, some, "{state}, {range:?}, {} requests", requests.len());
+            for name in ["own", "tens", "early", "late"] {
+                let (values, _) = db.label_values(TenantId(0), name, *range, requests, 0, &Unlimited).unwrap();
+                assert_eq!(values, want(name), "{name} {state}, {range:?}, {} requests", requests.len());
+            }
+        }
+    });
+}
+
+#[test]
 fn matchers_select_the_same_in_memory_and_on_disk() {
     let regex = |name: &str, value: &str| matcher(MatchOp::Regex, name, value);
     let cases = [

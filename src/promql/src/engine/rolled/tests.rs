@@ -77,7 +77,7 @@ impl RolledReader {
             keep.iter().for_each(|i| out.push_float(samples[*i].0, 0, samples[*i].1));
             let sum = values.iter().map(|i| samples[*i].1).sum();
             let (end, count) = (out.len() as u32, values.len() as u64);
-            out.rollups.push(Rollup { end, interval_ms: self.interval, count, sum });
+            out.rollups.push(Rollup { end, interval_ms: self.interval, count, sum, histograms: 0 });
         }
         Source(out)
     }
