@@ -26,6 +26,7 @@ pub mod params;
 pub mod prometheus;
 pub mod queries;
 pub mod query_log;
+mod request_line;
 pub mod routes;
 pub mod server;
 pub mod state;

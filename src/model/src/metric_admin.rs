@@ -72,7 +72,7 @@ pub struct Cardinality {
     pub offenders: Vec<Offender>,
 }
 
-/// Somebody whose new series are or were lately refused.
+/// A job because of which new series are or were lately refused: its own, or those of others when nothing is left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offender {
     /// Value of the label `job`; empty for series without one.
@@ -83,13 +83,13 @@ pub struct Offender {
     pub limit_value: u64,
     /// Active series of the job.
     pub series: u64,
-    /// New series refused since `since_ms`.
+    /// New series refused because of it since `since_ms`.
     pub refused: u64,
     /// Unix milliseconds of the first refusal.
     pub since_ms: i64,
     /// Unix milliseconds of the last refusal.
     pub last_ms: i64,
-    /// The label that has most distinct values among the refused series, and about how many.
+    /// The label that has most distinct values among the job's new series, and about how many; empty when unknown.
     pub label: Counted,
     /// The metric that has most of the refused series.
     pub metric: String,

@@ -101,7 +101,7 @@ limits! {
     /// Metric families whose metadata is kept. Default 100,000; excess: dropped.
     metadata_families_max: usize = 100_000;
     /// Active series, those written since the last flush but one. Default `auto`: what the memory budget bears, 3,000,000
-    /// at 8 GiB; excess: new series are rejected, first those of jobs that grow more than others.
+    /// at 8 GiB; excess: new series are rejected, those of the largest jobs first (see "The cardinality guard").
     series_active_max: u64 = 0;
     /// Active series with the same value of the label `job`. Default unlimited; excess: its new series are rejected.
     series_active_per_job_max: u64 = u64::MAX;

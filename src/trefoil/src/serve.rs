@@ -432,7 +432,8 @@ async fn open_stores(
         options.journal.segment_bytes = journal.segment_bytes.as_u64();
         let tier = &config.trefoil.object_store;
         if !tier.url.is_empty() {
-            let objects = trefoil_parts::objects::open_url(&tier.url, Arc::clone(&vfs));
+            let timeout = tier.timeout.as_std();
+            let objects = trefoil_parts::objects::open_url_with(&tier.url, Arc::clone(&vfs), timeout);
             let objects = objects.with_context(|| format!("object store {}", tier.url))?;
             let remote = RemoteOptions { objects, cache_bytes: tier.cache_bytes.as_u64() };
             options.object_store = Some(ObjectStoreOptions { remote, after: tier.after.as_std() });

@@ -1,5 +1,6 @@
 //! Queries: series of memtables and parts, brought together; samples of one series, merged by time.
 
+mod first_labels;
 mod merge;
 
 use std::collections::BTreeSet;
@@ -513,12 +514,10 @@ impl MetricReader for Tsdb {
         limit: usize,
         budget: &dyn QueryBudget,
     ) -> Result<(Vec<Labels>, bool), StoreError> {
-        let mut labels: Vec<Labels> = self.inner.select(requests, budget)?.into_iter().map(|(l, _)| l).collect();
-        let cut = limit != 0 && labels.len() > limit;
-        if cut {
-            labels.truncate(limit);
+        if limit != 0 {
+            return self.inner.first_labels(requests, limit, budget);
         }
-        Ok((labels, cut))
+        Ok((self.inner.select(requests, budget)?.into_iter().map(|(labels, _)| labels).collect(), false))
     }
 
     fn label_names(

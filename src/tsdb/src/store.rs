@@ -323,6 +323,7 @@ impl Tsdb {
             options,
         };
         inner.publish_parts(|_| {});
+        inner.tell_unreachable();
         let from = committed.map_or(Position::default(), |(segment, offset)| Position { segment, offset });
         inner.replay(from)?;
         Ok(Self { inner: Arc::new(inner) })
@@ -406,6 +407,7 @@ impl Inner {
             .collect();
         parts.sort_by_key(|p| (p.sequence.1, p.meta.id));
         metrics::PARTS.set(parts.len() as i64);
+        metrics::PARTS_UNREACHABLE.set(self.parts.unreachable_parts() as i64);
         metrics::PARTS_BYTES.set(parts.iter().map(|p| p.meta.bytes as i64).sum());
         let tombstones = old.tombstones.current(&self.parts);
         let mut view = View { active: Arc::clone(&old.active), frozen: old.frozen.clone(), parts, tombstones };

@@ -37,8 +37,7 @@ pub(super) async fn runtime(State(state): State<AppState>) -> PromResult {
     let directory = std::env::current_dir().map(|d| d.display().to_string()).unwrap_or_default();
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let retention = state.config().config.metrics_retention();
-    let retention = retention.get().map_or_else(|| "unlimited".to_owned(), |d| d.to_string());
+    let retention = storage_retention(&state.config().config);
     Ok(success(&json!({
         "startTime": rfc3339(state.start_ms),
         "CWD": directory,
@@ -54,6 +53,15 @@ pub(super) async fn runtime(State(state): State<AppState>) -> PromResult {
         "GODEBUG": "",
         "storageRetention": retention,
     })))
+}
+
+/// How long, how many bytes and how much of the disk is kept, in Prometheus' words: `15d or 10GiB`.
+fn storage_retention(config: &trefoil_config::Config) -> String {
+    let time = config.metrics_retention().get().map(|time| time.to_string());
+    let bytes = config.metrics_retention_bytes().get().map(|bytes| bytes.to_string());
+    let share = Some(config.storage.tsdb.retention.percentage).filter(|share| *share > 0.0);
+    let all: Vec<String> = time.into_iter().chain(bytes).chain(share.map(|share| format!("{share}%"))).collect();
+    if all.is_empty() { "unlimited".to_owned() } else { all.join(" or ") }
 }
 
 /// What this binary is, in the words of Prometheus. There must be no `features`: Grafana takes a server that has them
