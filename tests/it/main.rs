@@ -14,6 +14,7 @@ mod doors;
 mod jaeger_tempo;
 mod layers;
 mod loki;
+mod lost_commits;
 mod object_store;
 mod otel;
 mod page;

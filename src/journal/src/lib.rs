@@ -1,7 +1,8 @@
 //! The durable append-only log: a batch is acknowledged when its record here is synced.
 //!
 //! Reading order: [`store`] (the contract [`JournalStore`], positions, the replay report), [`record`] and [`segment`]
-//! (the bytes), [`scan`] (reading a segment that may be damaged), [`file_journal`] (segment files on the local disk).
+//! (the bytes), [`scan`] (reading a segment that may be damaged), [`file_journal`] (segment files on the local disk),
+//! [`check`] (a look at a journal at rest).
 //!
 //! Invariants:
 //! - [`JournalStore::append`] returns only after the record is durable; the order of positions is the durable order.
@@ -12,6 +13,7 @@
 //! It must not know what records mean, nor where their memtables and parts are.
 #![doc = include_str!("../FORMAT.md")]
 
+mod check;
 mod error;
 pub mod file_journal;
 mod metrics;
@@ -20,6 +22,7 @@ pub mod scan;
 pub mod segment;
 pub mod store;
 
+pub use check::check;
 pub use error::JournalError;
 pub use file_journal::{FileJournal, JournalOptions};
 pub use store::{Appended, Damage, JournalStore, Position, ReplayReport, ReplayStop};

@@ -4,19 +4,17 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use trefoil_runtime::SharedVfs;
+use trefoil_runtime::{ReadOnlyVfs, SharedVfs};
 
 use crate::PartsError;
-use crate::blob_store::LocalFolder;
 use crate::catalog::{CatalogState, LocalCatalog};
+use crate::twin::{CATALOG, Twin};
 
 /// Reads the state of the set in a directory; the empty one when there is none. Errors as opening it does.
 pub fn read_state(vfs: &SharedVfs, dir: &Path) -> Result<CatalogState, PartsError> {
-    let catalog = dir.join("catalog");
-    if !vfs.exists(&catalog) {
-        return Ok(CatalogState::default());
-    }
-    LocalCatalog::read(&LocalFolder::at_rest(Arc::clone(vfs), catalog))
+    let view = ReadOnlyVfs::shared(Arc::clone(vfs), None);
+    let failed = |source| PartsError::Io { action: "open", path: dir.join(CATALOG), source };
+    LocalCatalog::read(&Twin::open(view, dir, "at_rest").map_err(failed)?)
 }
 
 /// Returns the URLs of the object stores that parts of the set in a directory lie in, sorted.

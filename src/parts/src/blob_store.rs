@@ -52,11 +52,6 @@ impl LocalFolder {
         }
         Ok(Self { vfs, dir })
     }
-
-    /// A folder that is there and that nobody writes to; changes nothing.
-    pub(crate) fn at_rest(vfs: SharedVfs, dir: PathBuf) -> Self {
-        Self { vfs, dir }
-    }
 }
 
 impl BlobStore for LocalFolder {

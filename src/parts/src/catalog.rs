@@ -170,7 +170,8 @@ impl<B: BlobStore> Catalog for LocalCatalog<B> {
                 sequence,
                 snapshot,
                 add: next.parts.values().map(|meta| (&**meta).into()).collect(),
-                remove: Vec::new(),
+                // Nothing to the state: their folders may go.
+                remove: change.remove.iter().map(|id| id.0).collect(),
                 journal: next.journal,
                 attributes: next.attributes.clone(),
                 next_part: next.next_part,

@@ -15,6 +15,8 @@ pub const VERSION: u32 = 2;
 const LOCAL_VERSION: u32 = 1;
 /// First word of a commit.
 const MAGIC: &str = "trefoil-commit";
+/// File in the folder of a part: the commit that published it, as far as it concerns the part.
+pub(crate) const PART_COMMIT: &str = "part.commit";
 /// Ending of a commit's name.
 const SUFFIX: &str = ".commit";
 
@@ -32,6 +34,13 @@ pub(crate) struct CommitFile {
     /// In a change, values to set; the others stay.
     pub(crate) attributes: BTreeMap<String, String>,
     pub(crate) next_part: u64,
+}
+
+impl CommitFile {
+    /// The ids of the parts that it adds.
+    pub(crate) fn part_ids(&self) -> impl Iterator<Item = u64> {
+        self.add.iter().map(|part| part.id)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,7 +143,17 @@ pub(crate) fn encode(commit: &CommitFile) -> Vec<u8> {
 }
 
 pub(crate) fn decode(sequence: u64, bytes: &[u8]) -> Result<CommitFile, PartsError> {
-    let damaged = |reason: &str| PartsError::CorruptCommit { file: name(sequence), reason: reason.to_owned() };
+    let commit = decode_any(&name(sequence), bytes)?;
+    if commit.sequence != sequence {
+        let reason = "it is a copy of another commit".to_owned();
+        return Err(PartsError::CorruptCommit { file: name(sequence), reason });
+    }
+    Ok(commit)
+}
+
+/// Reads a commit of any number; `file` is for messages.
+pub(crate) fn decode_any(file: &str, bytes: &[u8]) -> Result<CommitFile, PartsError> {
+    let damaged = |reason: &str| PartsError::CorruptCommit { file: file.to_owned(), reason: reason.to_owned() };
     let end = bytes.iter().take(128).position(|byte| *byte == b'\n').ok_or_else(|| damaged("no header line"))?;
     let (header, body) = (&bytes[..end], &bytes[end + 1..]);
     let header = std::str::from_utf8(header).map_err(|_| damaged("header is not text"))?;
@@ -145,7 +164,7 @@ pub(crate) fn decode(sequence: u64, bytes: &[u8]) -> Result<CommitFile, PartsErr
     }
     let version: u32 = version.parse().map_err(|_| damaged("version is not a number"))?;
     if !(LOCAL_VERSION..=VERSION).contains(&version) {
-        return Err(PartsError::Version { file: name(sequence), found: version });
+        return Err(PartsError::Version { file: file.to_owned(), found: version });
     }
     if len != body.len().to_string() {
         return Err(damaged("wrong length"));
@@ -153,11 +172,7 @@ pub(crate) fn decode(sequence: u64, bytes: &[u8]) -> Result<CommitFile, PartsErr
     if checksum != format!("{:08x}", crc32c::crc32c(body)) {
         return Err(damaged("checksum mismatch"));
     }
-    let commit: CommitFile = serde_json::from_slice(body).map_err(|error| damaged(&error.to_string()))?;
-    if commit.sequence != sequence {
-        return Err(damaged("it is a copy of another commit"));
-    }
-    Ok(commit)
+    serde_json::from_slice(body).map_err(|error| damaged(&error.to_string()))
 }
 
 #[cfg(test)]

@@ -21,7 +21,9 @@ pub enum PartsError {
         source: io::Error,
     },
     /// A commit does not have its checksum or cannot be read.
-    #[error("commit {file} is damaged: {reason}")]
+    #[error(
+        "commit {file} is damaged, and it has no whole copy: {reason}; `trefoil tsdb repair` makes the catalog anew"
+    )]
     CorruptCommit {
         /// Name of the commit file.
         file: String,
@@ -37,10 +39,18 @@ pub enum PartsError {
         found: u32,
     },
     /// A commit between the newest snapshot and the newest commit is missing.
-    #[error("commit {sequence:020} is missing from the catalog")]
+    #[error("commit {sequence:020} is missing from the catalog; `trefoil tsdb repair` makes it anew")]
     MissingCommit {
         /// Its sequence number.
         sequence: u64,
+    },
+    /// There are parts and not one commit, neither in the catalog nor in its copies. Nothing was changed.
+    #[error("{} has the folders of {parts} parts and no commit that names one; `trefoil tsdb repair` makes the catalog anew", dir.display())]
+    NoCommits {
+        /// Directory of the set.
+        dir: PathBuf,
+        /// Part folders.
+        parts: usize,
     },
     /// Somebody else wrote a commit of the same number.
     #[error("commit {sequence:020} exists already")]
@@ -113,6 +123,11 @@ pub enum PartsError {
 }
 
 impl PartsError {
+    /// Returns whether the catalog is damaged and [`crate::repair`] can help.
+    pub fn is_catalog_damage(&self) -> bool {
+        matches!(self, Self::CorruptCommit { .. } | Self::MissingCommit { .. } | Self::NoCommits { .. })
+    }
+
     /// Returns whether it is for want of disk space.
     pub fn is_no_space(&self) -> bool {
         let Self::Io { source, .. } = self else { return false };

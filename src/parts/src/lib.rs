@@ -8,8 +8,8 @@
 //! Invariants:
 //! - A commit publishes parts, removes parts and moves the journal position in one create-only file. A process that
 //!   dies at any point leaves the old or the new state.
-//! - A part never changes. Its files are removed only when no commit names it and nobody holds its [`PartMeta`].
-//! - Damage in the catalog is an error that names the file, never an older state.
+//! - A part never changes. Its files are removed only when a commit removed it and nobody holds its [`PartMeta`].
+//! - Damage in the catalog is mended from the copies of the commits or an error that names the file, never an older state.
 //!
 //! It must not know what is in a part, nor what wrote it.
 #![doc = include_str!("../FORMAT.md")]
@@ -25,10 +25,13 @@ pub mod merge;
 pub mod meta;
 mod metrics;
 pub mod objects;
+mod orphans;
 pub mod part_set;
 pub mod part_writer;
 pub mod remote;
+pub mod repair;
 pub mod retention;
+mod twin;
 
 pub use backup::{BackupError, BackupOptions, Backups};
 pub use blob_store::{BlobStore, LocalFolder};

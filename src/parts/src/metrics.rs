@@ -16,6 +16,21 @@ metric!(FAILURES, IntCounterVec, register_int_counter_vec, "trefoil_parts_commit
 metric!(DAMAGED, IntCounterVec, register_int_counter_vec, "trefoil_parts_damaged_files_total", "Damaged files found.");
 
 metric!(
+    DAMAGED_COMMITS,
+    IntCounterVec,
+    register_int_counter_vec,
+    "trefoil_parts_damaged_commits_total",
+    "Damaged or missing commits found whose copies stood in."
+);
+metric!(
+    SET_ASIDE,
+    IntCounterVec,
+    register_int_counter_vec,
+    "trefoil_parts_set_aside_total",
+    "Part folders that no commit names, moved to the folder lost."
+);
+
+metric!(
     UPLOADS,
     IntCounterVec,
     register_int_counter_vec,
@@ -107,6 +122,7 @@ pub(crate) struct Metrics {
     pub(crate) commits: IntCounter,
     pub(crate) commit_failures: IntCounter,
     pub(crate) damaged_files: IntCounter,
+    pub(crate) set_aside: IntCounter,
 }
 
 impl Metrics {
@@ -119,6 +135,12 @@ impl Metrics {
             commits: COMMITS.with_label_values(&[store]),
             commit_failures: FAILURES.with_label_values(&[store]),
             damaged_files: DAMAGED.with_label_values(&[store]),
+            set_aside: SET_ASIDE.with_label_values(&[store]),
         }
     }
+}
+
+/// Counts a commit that was damaged or missing and whose copy stood in.
+pub(crate) fn damaged_commit(store: &str) {
+    DAMAGED_COMMITS.with_label_values(&[store]).inc();
 }

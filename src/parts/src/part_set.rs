@@ -14,13 +14,15 @@ use trefoil_runtime::SharedVfs;
 use trefoil_runtime::vfs::create_dir_durable;
 
 use crate::PartsError;
-use crate::blob_store::LocalFolder;
 use crate::catalog::{Catalog, CatalogState, Change, LocalCatalog};
+use crate::commit_file::{self, CommitFile};
 use crate::link::SetState;
 use crate::meta::{PartId, PartMeta};
 use crate::metrics::Metrics;
+use crate::orphans::{self, PartFolder};
 use crate::part_writer::{PartWriter, PendingPart};
 use crate::remote::{Cache, RemoteOptions};
+use crate::twin::{self, Seen, Twin};
 
 /// What one commit changes, all at once.
 #[derive(Default)]
@@ -53,6 +55,10 @@ struct Inner {
     unsynced_dirs: Mutex<BTreeSet<PathBuf>>,
     /// One commit at a time.
     committing: Mutex<()>,
+    /// Number of the newest commit.
+    sequence: AtomicU64,
+    /// What was found wrong when the set was opened.
+    findings: Mutex<Vec<String>>,
     metrics: Metrics,
     /// The object store and what is cached of it.
     cache: Option<Cache>,
@@ -78,8 +84,12 @@ fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PartsError
 }
 
 impl PartSet {
-    /// Opens a set, creating the directory when it is missing. Removes what no commit names: temporary files and
-    /// part folders. Errors when a commit is damaged; a damaged file of a part is logged and its part stays.
+    /// Opens a set, creating the directory when it is missing. Removes temporary files and parts that a commit removed;
+    /// parts that no commit names are moved to the folder `lost`. A commit that is damaged or missing is taken from its
+    /// copy; it errors when that is damaged too. A damaged file of a part is logged and its part stays.
+    ///
+    /// Over a file system that is read-only (see [`trefoil_runtime::vfs::ReadOnlyVfs`]) nothing is changed: all can be
+    /// read, and commits fail.
     pub fn open(vfs: SharedVfs, dir: &Path, name: &'static str) -> Result<Self, PartsError> {
         Self::open_with(vfs, dir, name, None)
     }
@@ -91,12 +101,12 @@ impl PartSet {
         name: &'static str,
         remote: Option<RemoteOptions>,
     ) -> Result<Self, PartsError> {
-        let catalog_dir = dir.join("catalog");
-        for folder in [dir.join("parts"), catalog_dir.clone(), dir.join("tmp")] {
+        for folder in [dir.join("parts"), dir.join("tmp")] {
             create_dir_durable(&*vfs, &folder).map_err(io("create", &folder))?;
         }
-        let folder = LocalFolder::open(Arc::clone(&vfs), catalog_dir.clone()).map_err(io("open", &catalog_dir))?;
-        let catalog = LocalCatalog::open(folder)?;
+        let folders = Twin::open(Arc::clone(&vfs), dir, name).map_err(io("open", &dir.join(twin::CATALOG)))?;
+        let (seen, findings) = (folders.seen().clone(), folders.findings());
+        let catalog = LocalCatalog::open(folders)?;
         let state = catalog.state();
         let published = Published::from(state.clone());
         let cache_dir = dir.join("cache");
@@ -118,9 +128,11 @@ impl PartSet {
             removed: Mutex::new(Vec::new()),
             unsynced_dirs: Mutex::new(BTreeSet::new()),
             committing: Mutex::new(()),
+            sequence: AtomicU64::new(seen.newest),
+            findings: Mutex::new(findings),
             metrics: Metrics::new(name),
         };
-        inner.remove_orphans()?;
+        inner.tidy(&seen)?;
         inner.check_files();
         inner.show();
         Ok(Self(Arc::new(inner)))
@@ -140,6 +152,11 @@ impl PartSet {
     /// Returns the store's values.
     pub fn attributes(&self) -> BTreeMap<String, String> {
         BTreeMap::clone(&self.0.published.read().attributes)
+    }
+
+    /// Returns what was found wrong with commits and part folders when the set was opened, each with its path.
+    pub fn findings(&self) -> Vec<String> {
+        self.0.findings.lock().clone()
     }
 
     /// Returns the state of the last commit.
@@ -265,6 +282,7 @@ impl PartSet {
         match &result {
             Ok(()) => {
                 inner.metrics.commits.inc();
+                inner.sequence.fetch_add(1, Ordering::Relaxed);
                 *inner.published.write() = inner.catalog.state().into();
                 inner.removed.lock().push(from);
                 inner.show();
@@ -317,8 +335,18 @@ impl Inner {
                 return Err(PartsError::NoSuchPart(*id));
             }
         }
+        let sequence = self.sequence.load(Ordering::Relaxed) + 1;
         for pending in &mut commit.add {
             let meta = Arc::clone(pending.meta());
+            pending.write_commit(&commit_file::encode(&CommitFile {
+                sequence,
+                snapshot: false,
+                add: vec![(&*meta).into()],
+                remove: commit.remove.iter().map(|id| id.0).collect(),
+                journal: None,
+                attributes: commit.attributes.clone(),
+                next_part: self.next_part.load(Ordering::Relaxed),
+            }))?;
             let folder = self.folder(&meta);
             let partition = self.partition_dir(&meta);
             if !self.vfs.exists(&partition) || self.unsynced_dirs.lock().contains(&partition) {
@@ -337,6 +365,7 @@ impl Inner {
             next_part: self.next_part.load(Ordering::Relaxed),
         };
         self.catalog.commit(&change)?;
+        self.sequence.store(sequence, Ordering::Relaxed);
         *self.published.write() = self.catalog.state().into();
         let gone = commit.remove.iter().filter_map(|id| before.parts.get(id)).map(Arc::clone);
         self.removed.lock().extend(gone);
@@ -354,38 +383,98 @@ impl Inner {
         self.metrics.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
-    /// Removes temporary folders and part folders that no commit names.
-    fn remove_orphans(&self) -> Result<(), PartsError> {
+    /// Removes what is provably of no use: temporary folders, and folders of parts that a commit removed or moved to an
+    /// object store. Part folders that no commit names are kept aside: they may be all that is left of samples when a
+    /// commit is lost. Errors when there are parts and no commit at all.
+    fn tidy(&self, seen: &Seen) -> Result<(), PartsError> {
+        let is_read_only = self.vfs.is_read_only();
         let temporary = self.dir.join("tmp");
         for entry in self.vfs.read_dir(&temporary).map_err(io("list", &temporary))? {
-            self.remove_orphan(&temporary.join(&entry.name), entry.is_dir);
+            if !is_read_only {
+                self.remove_orphan(&temporary.join(&entry.name), entry.is_dir);
+            }
         }
-        let local = Arc::clone(&self.published.read().parts);
-        let local = local.iter().filter(|meta| !meta.is_remote());
-        let named: BTreeSet<PathBuf> = local.map(|meta| self.folder(meta)).collect();
+        let published = Arc::clone(&self.published.read().parts);
+        let named: BTreeSet<PathBuf> =
+            published.iter().filter(|meta| !meta.is_remote()).map(|meta| self.folder(meta)).collect();
+        let remote: BTreeSet<u64> = published.iter().filter(|meta| meta.is_remote()).map(|meta| meta.id.0).collect();
         let parts = self.dir.join("parts");
-        for tenant in self.vfs.read_dir(&parts).map_err(io("list", &parts))? {
-            let tenant_dir = parts.join(&tenant.name);
-            if !tenant.is_dir {
+        let folders = orphans::list(&*self.vfs, &parts).map_err(io("list", &parts))?;
+        if seen.newest == 0 && !folders.iter().all(|folder| self.is_of_first_commit(folder)) {
+            return Err(PartsError::NoCommits { dir: self.dir.clone(), parts: folders.len() });
+        }
+        let missing: Vec<&PathBuf> = named.iter().filter(|folder| !self.vfs.exists(folder)).collect();
+        for folder in &missing {
+            tracing::error!(store = self.name, path = %folder.display(), "the folder of a part is missing");
+            self.findings.lock().push(format!("{}: the folder of a part is missing", folder.display()));
+        }
+        for folder in folders.into_iter().filter(|folder| !named.contains(&folder.path)) {
+            let id = folder.place[2].parse::<u64>();
+            // Should it stay, its id must not be given to another part.
+            if let Ok(id) = id {
+                self.next_part.fetch_max(id.saturating_add(1), Ordering::Relaxed);
+            }
+            if id.is_ok_and(|id| seen.removed.contains(&id) || remote.contains(&id)) {
+                if !is_read_only {
+                    self.remove_orphan(&folder.path, folder.is_dir);
+                }
                 continue;
             }
-            for partition in self.vfs.read_dir(&tenant_dir).map_err(io("list", &tenant_dir))? {
-                let partition_dir = tenant_dir.join(&partition.name);
-                if !partition.is_dir {
-                    continue;
-                }
-                for part in self.vfs.read_dir(&partition_dir).map_err(io("list", &partition_dir))? {
-                    let path = partition_dir.join(&part.name);
-                    if named.contains(&path) {
-                        continue;
-                    }
-                    // Should it stay, its id must not be given to another part.
-                    if let Ok(id) = part.name.parse::<u64>() {
-                        self.next_part.fetch_max(id.saturating_add(1), Ordering::Relaxed);
-                    }
-                    self.remove_orphan(&path, part.is_dir);
-                }
+            self.set_aside(&folder, seen.newest, !missing.is_empty());
+        }
+        self.tidy_lost(seen.newest)
+    }
+
+    /// True for what a crash before the very first commit leaves.
+    fn is_of_first_commit(&self, folder: &PartFolder) -> bool {
+        let bytes = self.vfs.read(&folder.path.join(commit_file::PART_COMMIT));
+        bytes.is_ok_and(|bytes| {
+            commit_file::decode_any(commit_file::PART_COMMIT, &bytes).is_ok_and(|commit| commit.sequence == 1)
+        })
+    }
+
+    fn set_aside(&self, folder: &PartFolder, newest: u64, is_damage: bool) {
+        let path = folder.path.display();
+        if self.vfs.is_read_only() {
+            if is_damage {
+                self.findings.lock().push(format!("{path}: no commit names this part, and other parts are missing"));
             }
+            return;
+        }
+        match orphans::set_aside(&*self.vfs, &self.dir, folder, newest, is_damage) {
+            Ok(to) if is_damage => {
+                self.metrics.set_aside.inc();
+                let to = to.display();
+                tracing::error!(store = self.name, %path, %to, "part that no commit names is kept aside, repair the set");
+                self.findings
+                    .lock()
+                    .push(format!("{path}: no commit names this part, and other parts are missing; moved to {to}"));
+            }
+            Ok(to) => {
+                self.metrics.set_aside.inc();
+                let to = to.display();
+                tracing::warn!(store = self.name, %path, %to, "part that a crash left without a commit is kept aside");
+            }
+            Err(error) => {
+                tracing::error!(store = self.name, %path, %error, "part that no commit names was not kept aside");
+            }
+        }
+    }
+
+    /// Lets what crashes left go after a while, and sees to it that no id is given twice.
+    fn tidy_lost(&self, newest: u64) -> Result<(), PartsError> {
+        if !self.vfs.is_read_only() {
+            match orphans::remove_old(&*self.vfs, &self.dir, newest) {
+                Ok(removed) => removed.iter().for_each(|path| {
+                    tracing::info!(store = self.name, path = %path.display(), "removed what crashes left long ago");
+                }),
+                Err(error) => tracing::warn!(store = self.name, %error, "what crashes left was not removed"),
+            }
+        }
+        let lost = self.dir.join(orphans::LOST);
+        for (folder, _) in orphans::list_lost(&*self.vfs, &self.dir).map_err(io("list", &lost))? {
+            let id = folder.place[2].split('.').next().and_then(|id| id.parse::<u64>().ok());
+            self.next_part.fetch_max(id.map_or(0, |id| id.saturating_add(1)), Ordering::Relaxed);
         }
         Ok(())
     }
@@ -393,7 +482,7 @@ impl Inner {
     fn remove_orphan(&self, path: &Path, is_dir: bool) {
         let result = if is_dir { self.vfs.remove_dir_all(path) } else { self.vfs.remove_file(path) };
         match result {
-            Ok(()) => tracing::info!(store = self.name, path = %path.display(), "removed what no commit names"),
+            Ok(()) => tracing::info!(store = self.name, path = %path.display(), "removed what no commit needs"),
             Err(error) => {
                 tracing::warn!(store = self.name, path = %path.display(), %error, "orphan was not removed");
             }

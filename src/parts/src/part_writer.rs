@@ -10,6 +10,7 @@ use trefoil_model::TenantId;
 use trefoil_runtime::{SharedVfs, VfsFile};
 
 use crate::PartsError;
+use crate::commit_file::PART_COMMIT;
 use crate::meta::{FileMeta, PartId, PartMeta};
 
 /// What the writer of a part says of it.
@@ -62,6 +63,7 @@ impl Files {
         let is_plain = !name.is_empty()
             && name.len() <= 200
             && !name.starts_with('.')
+            && name != PART_COMMIT
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
         if is_taken || !is_plain {
             return Err(PartsError::FileName(name.to_owned()));
@@ -242,6 +244,16 @@ impl PendingPart {
     /// Returns what the part will be.
     pub fn meta(&self) -> &Arc<PartMeta> {
         &self.meta
+    }
+
+    /// Writes the commit that is to publish it beside its files, durably: should the catalog be lost, the part still says
+    /// what it is.
+    pub(crate) fn write_commit(&self, bytes: &[u8]) -> Result<(), PartsError> {
+        let path = self.folder.path.join(PART_COMMIT);
+        let mut file = self.folder.vfs.create(&path).map_err(io("create", &path))?;
+        file.write_all(bytes).map_err(io("write", &path))?;
+        file.sync_all().map_err(io("sync", &path))?;
+        self.folder.vfs.sync_dir(&self.folder.path).map_err(io("sync", &self.folder.path))
     }
 
     /// Moves the folder to its place. It is still removed when the commit fails and this is dropped.

@@ -27,4 +27,4 @@ pub use limits::Limits;
 pub use memory::{Accountant, OverBudget, Pool, Reservation};
 pub use start_progress::{StartProgress, StartStage};
 pub use tasks::{OnError, Phase, ShutdownReport, Stop, TaskError, TaskResult, Tasks};
-pub use vfs::{DirEntry, RealVfs, SharedVfs, Vfs, VfsFile, sim, write_atomic};
+pub use vfs::{DirEntry, ReadOnlyVfs, RealVfs, SharedVfs, Vfs, VfsFile, sim, write_atomic};

@@ -5,6 +5,7 @@
 //! directory, bytes only after a sync of their file.
 
 mod mmap;
+pub mod read_only;
 pub mod real;
 pub mod sim;
 
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use read_only::ReadOnlyVfs;
 pub use real::RealVfs;
 
 /// A file system that everybody shares.
@@ -62,6 +64,10 @@ pub trait Vfs: Send + Sync + 'static {
     fn len(&self, path: &Path) -> io::Result<u64>;
     /// Returns how many bytes an unprivileged process can still write to the file system that holds `path`.
     fn available_bytes(&self, path: &Path) -> io::Result<u64>;
+    /// Returns whether this is a view that changes nothing; see [`ReadOnlyVfs`].
+    fn is_read_only(&self) -> bool {
+        false
+    }
     /// Returns how many bytes the file system that holds `path` has in all, used or not.
     fn total_bytes(&self, path: &Path) -> io::Result<u64>;
 }

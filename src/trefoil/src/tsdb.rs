@@ -2,12 +2,13 @@
 //!
 //! Commands work on the data directory of a server that does not run; `import` and `export` also on a running one.
 //! Parts in an object store are found there by what their commits say; credentials come from the environment.
-//! Reading order: this file (command line, opening), [`list`] and [`analyze`] and [`verify`], [`transfer`],
+//! Reading order: this file (command line, opening), [`list`] and [`analyze`] and [`verify`], [`repair`], [`transfer`],
 //! [`source`] (a directory that is imported from), [`remote`] (a running server as a source).
 
 mod analyze;
 mod list;
 mod remote;
+mod repair;
 mod source;
 mod transfer;
 mod verify;
@@ -22,7 +23,7 @@ use trefoil_config::trefoil::ObjectStoreConfig;
 use trefoil_model::{Matcher, TenantId, TimeRange};
 use trefoil_parts::RemoteOptions;
 use trefoil_parts::objects::open_url;
-use trefoil_runtime::{Clock, DataDirLock, RealClock, RealVfs, SharedVfs, data_dir};
+use trefoil_runtime::{Clock, DataDirLock, ReadOnlyVfs, RealClock, RealVfs, SharedVfs, data_dir};
 use trefoil_tsdb::{ObjectStoreOptions, Tsdb, TsdbOptions};
 
 /// The commands.
@@ -48,14 +49,26 @@ pub(crate) enum TsdbCommand {
         #[arg(long, default_value_t = 20)]
         limit: usize,
     },
-    /// Checks every checksum, decodes every block and compares index and samples; of parts in an object store, lengths and
+    /// Checks commits, part folders and the journals of all signals, and of metrics every checksum; decodes every block
+    /// and compares index and samples; of parts in an object store, lengths and
     /// checksums of the objects. Exit code 1 when something is broken.
     Verify {
         /// Which directory.
         #[command(flatten)]
         place: Place,
     },
-    /// Prints samples as text: series, value, Unix milliseconds.
+    /// Makes the catalogs of metrics, logs and traces anew from the commits that can be read and from what the parts say
+    /// of themselves, when commits are damaged or lost. Removes nothing: damaged commits are kept under another name.
+    Repair {
+        /// Which directory.
+        #[command(flatten)]
+        place: Place,
+        /// Only tells what would be done.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Prints samples as text: series, value, Unix milliseconds. What is damaged is named and left out; then the exit code
+    /// is 1.
     Dump {
         /// Which samples.
         #[command(flatten)]
@@ -201,6 +214,7 @@ pub(crate) async fn run(command: TsdbCommand) -> anyhow::Result<()> {
         TsdbCommand::List { place } => list::run(&place),
         TsdbCommand::Analyze { place, tenant, limit } => analyze::run(&place, TenantId(tenant), limit),
         TsdbCommand::Verify { place } => verify::run(&place),
+        TsdbCommand::Repair { place, dry_run } => repair::run(&place, dry_run),
         TsdbCommand::Dump { selection, place } => transfer::dump(&selection, &place),
         TsdbCommand::Import(arguments) => transfer::import(&arguments),
         TsdbCommand::Export(arguments) => transfer::export(&arguments),
@@ -215,7 +229,7 @@ pub(crate) struct Opened {
     _lock: DataDirLock,
 }
 
-/// Opens the store of a data directory; makes it when told so.
+/// Opens the store of a data directory, to be written to and made when it is missing with `create`, else to be read.
 pub(crate) fn open(data: &Path, create: bool) -> anyhow::Result<Opened> {
     if !create && !data.join("metrics").is_dir() {
         bail!("{} is not a data directory with metrics (see --data)", data.display());
@@ -223,7 +237,11 @@ pub(crate) fn open(data: &Path, create: bool) -> anyhow::Result<Opened> {
     let lock = DataDirLock::acquire(data).context("stop the server first, or use --server where there is one")?;
     let vfs = RealVfs::shared();
     data_dir::check_format(&*vfs, data)?;
-    let mut options = TsdbOptions::new(data.join("metrics"), Arc::clone(&vfs), RealClock::shared());
+    let dir = data.join("metrics");
+    // Who only looks changes nothing, whatever state the directory is in; but what is fetched is kept.
+    let cache = dir.join("parts").join("cache");
+    let view = if create { Arc::clone(&vfs) } else { ReadOnlyVfs::shared(Arc::clone(&vfs), Some(cache)) };
+    let mut options = TsdbOptions::new(dir, view, RealClock::shared());
     options.object_store = object_store(&vfs, data)?;
     // A back-fill touches many days: fewer, larger flushes make fewer parts.
     options.flush_bytes = 192 << 20;

@@ -9,6 +9,9 @@ use crate::store::Tsdb;
 fn store_error(context: &'static str) -> impl FnOnce(TsdbError) -> StoreError {
     move |error| match error {
         TsdbError::Store(error) => error,
+        error @ TsdbError::NoRoom { .. } => {
+            StoreError::Io { context: error.to_string(), source: std::io::ErrorKind::StorageFull.into() }
+        }
         error @ TsdbError::TooManyTombstones { .. } => StoreError::Unsupported(error.to_string()),
         other => StoreError::Io { context: context.into(), source: std::io::Error::other(other) },
     }

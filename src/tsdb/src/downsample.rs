@@ -216,6 +216,7 @@ pub(crate) fn without(buffer: &SampleBuffer, ranges: &[TimeRange]) -> SampleBuff
     for r in &mut rollups {
         // Overlaps of the ranges among each other make this an estimate, as it is anyway.
         let length = (r.until - r.after) as f64;
+        let is_cut = ranges.iter().any(|range| range.start_ms <= r.until && range.end_ms.saturating_sub(1) > r.after);
         for range in ranges {
             let cut = range
                 .end_ms
@@ -233,6 +234,15 @@ pub(crate) fn without(buffer: &SampleBuffer, ranges: &[TimeRange]) -> SampleBuff
         let is_left = |of: &dyn Fn(usize) -> bool| u64::from((r.begin..r.end).any(|i| keep[i] && of(i)));
         r.count = r.count.max(is_left(&|i| floats[i].is_some()));
         r.histograms = r.histograms.max(is_left(&|i| histograms.get(i).is_some_and(Option::is_some)));
+        if is_cut {
+            // The share of a sum may hold a part of a value that was deleted: what is left lies between what was kept.
+            let left = || (r.begin..r.end).filter(|i| keep[*i]).filter_map(|i| floats[i]).filter(|v| v.is_finite());
+            let (min, max) = (left().fold(f64::INFINITY, f64::min), left().fold(f64::NEG_INFINITY, f64::max));
+            if min <= max && r.sum.is_finite() {
+                let count = r.count as f64;
+                r.sum = r.sum.clamp(min * count, max * count);
+            }
+        }
     }
     let mut out = SampleBuffer::default();
     copy_kept(buffer, &keep, rollups, &mut out);

@@ -41,6 +41,14 @@ pub enum TsdbError {
         /// The limit.
         max: usize,
     },
+    /// A part cannot be rewritten for want of disk space.
+    #[error("the disk has no room to rewrite part {part} of {bytes} bytes: deleted samples stay in it")]
+    NoRoom {
+        /// The part.
+        part: u64,
+        /// Bytes of the part.
+        bytes: u64,
+    },
     /// The store is closed.
     #[error("metrics store is closed")]
     Closed,

@@ -22,7 +22,7 @@ use crate::store::{
 /// Bytes of blocks that are written at once.
 const WRITE_BYTES: usize = 1 << 20;
 /// The kind of our parts.
-const KIND: &str = "samples";
+pub(crate) const KIND: &str = "samples";
 
 /// Attribute of parts: how many series they have.
 pub(crate) const SERIES: &str = "series";

@@ -10,8 +10,9 @@
 //! Reading order: `store` (the parts of a store and how they hang together), `write`, `series` (the registry),
 //! `guard` (who may have new series),
 //! `record` (journal records), `memtable`, `flush`, `part` (files), `encoding`, `read`, `matching`, `value_set`,
-//! `changes` (what readers that keep answers ask), `merge`, `policy`, `downsample`, `tombstones`, `rewrite`, `replay`, `exemplars`, `metadata`, `inspect`,
-//! `tier` (parts in an object store), `admin` (the contract of administration).
+//! `changes` (what readers that keep answers ask), `merge`, `policy`, `downsample`, `tombstones`, `rewrite`, `replay`,
+//! `exemplars`, `metadata`, `inspect`, `clean` and `damage_log`, `repair` (a catalog made anew), `tier` (parts in an
+//! object store), `admin` (the contract of administration).
 //!
 //! Invariants: one id stands for one label set, for ever. Every journal epoch defines all series that it names, so
 //! that replay from the committed position needs nothing else. Parts of a (tenant, day) have disjoint ranges of
@@ -24,6 +25,8 @@ mod admin;
 mod by_shard;
 mod cardinality;
 mod changes;
+mod clean;
+mod damage_log;
 mod downsample;
 mod encoding;
 mod error;
@@ -42,6 +45,7 @@ mod part;
 mod policy;
 mod read;
 mod record;
+mod repair;
 mod replay;
 mod rewrite;
 mod series;
@@ -56,5 +60,7 @@ pub use error::TsdbError;
 pub use flush::FlushReport;
 pub use inspect::{PartInfo, PartSeries, SeriesIds, Unflushed};
 pub use policy::{DownsamplingRule, Policy, RetentionRule};
+pub use read::{LeftOut, Salvage};
+pub use repair::repair;
 pub use store::{Tsdb, TsdbOptions};
 pub use tier::ObjectStoreOptions;

@@ -36,6 +36,9 @@ impl Tsdb {
         if self.inner.closed.load(Ordering::Acquire) {
             return Err(TsdbError::Closed);
         }
+        if self.inner.drop_dead()? > 0 {
+            return Ok(true);
+        }
         let today = trefoil_model::time::day_of_ms(self.inner.options.clock.now_ms());
         let damaged = self.inner.damaged.lock().clone();
         let view = self.inner.view.load_full();

@@ -54,6 +54,8 @@ metrics! {
         "trefoil_tsdb_replayed_records_total", "Journal records read at start-up");
     BLOCKS_CORRUPT: IntCounter = register_int_counter!(
         "trefoil_tsdb_blocks_corrupt_total", "Reads that met a block or an index range that is damaged");
+    DAMAGED_PLACES: IntCounter = register_int_counter!(
+        "trefoil_tsdb_damaged_places_total", "Damaged places found in parts, each counted once; the log names them");
 }
 
 /// Counts refused samples.

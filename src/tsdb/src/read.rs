@@ -2,6 +2,7 @@
 
 mod first_labels;
 mod merge;
+mod salvage;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use trefoil_model::{
 };
 
 pub(crate) use self::merge::merge_buffers;
+pub use self::salvage::{LeftOut, Salvage};
 use crate::downsample::{dedup, whole_intervals, without};
 use crate::matching::{LabelIndex, RowCheck, Rows, VALUES_PER_CHECK, Wanted, select_rows, wanted_values};
 use crate::memtable::Memtable;

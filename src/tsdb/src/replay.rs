@@ -132,10 +132,17 @@ impl Inner {
         for damage in &report.damage {
             let (segment, from, to) = (damage.segment, damage.from, damage.to);
             tracing::error!(segment, from, to, "metrics journal is damaged, acknowledged samples are missing");
+            let mut found = self.journal_damage.lock();
+            found.push(format!(
+                "journal segment {segment}, bytes {from}..{to}: damaged, acknowledged samples are missing"
+            ));
         }
         if replay.undecodable + replay.orphans > 0 {
             let (records, samples) = (replay.undecodable, replay.orphans);
             tracing::error!(records, samples, "metrics journal holds records that cannot be used");
+            let mut found = self.journal_damage.lock();
+            found
+                .push(format!("journal: {records} records cannot be decoded, {samples} samples are of unknown series"));
         }
         let seconds = (self.options.clock.monotonic() - started).as_secs_f64();
         let (records, samples, series) = (replay.records, replay.samples, replay.series.count);

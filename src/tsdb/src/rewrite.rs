@@ -210,7 +210,7 @@ impl Inner {
 
     pub(crate) fn clean_tombstones(&self) -> Result<u64, TsdbError> {
         let _alone = self.merge_lock.lock();
-        let mut count = 0;
+        let mut count = self.drop_dead()?;
         loop {
             if self.closed.load(Ordering::Acquire) {
                 return Err(TsdbError::Closed);
@@ -226,11 +226,12 @@ impl Inner {
             }
             let Some(part) = next else { break };
             if !self.has_room_for(part.meta.bytes) {
-                break;
+                return Err(TsdbError::NoRoom { part: part.meta.id.0, bytes: part.meta.bytes });
             }
             self.merge(&[part])?;
             count += 1;
         }
+        self.check_clean()?;
         self.drop_tombstones()?;
         Ok(count)
     }

@@ -132,6 +132,8 @@ pub(crate) struct Inner {
     /// When the active memtable got its first sample (monotonic milliseconds), -1 before.
     pub(crate) first_write_ms: AtomicI64,
     pub(crate) closed: AtomicBool,
+    /// What was found damaged in the journal at the start.
+    pub(crate) journal_damage: Mutex<Vec<String>>,
     /// Refuses writes while the disk is nearly full.
     pub(crate) disk: DiskGuard,
     /// What the memtables hold of the memtable pool.
@@ -209,7 +211,7 @@ impl OpenPart {
             other => other,
         };
         if let Err(error) = &reader {
-            metrics::BLOCKS_CORRUPT.inc();
+            crate::damage_log::note(error);
             tracing::error!(part = meta.id.0, tenant = meta.tenant.0, day = meta.partition, %error, "part not readable");
         }
         reader
@@ -278,6 +280,9 @@ impl OpenPart {
 
 impl Tsdb {
     /// Opens or makes a store and replays its journal. Blocks on the disk; call it from a blocking thread.
+    ///
+    /// Over a file system that is read-only (see [`trefoil_runtime::ReadOnlyVfs`]) nothing is changed: all can be read, and
+    /// what the journal holds is in memory.
     pub fn open(mut options: TsdbOptions) -> Result<Self, TsdbError> {
         metrics::register();
         let parts = PartSet::open_with(
@@ -317,6 +322,7 @@ impl Tsdb {
             flush_wanted: AtomicBool::new(false),
             first_write_ms: AtomicI64::new(-1),
             closed: AtomicBool::new(false),
+            journal_damage: Mutex::default(),
             disk,
             memory: Mutex::new(memory),
             parts,
@@ -340,6 +346,16 @@ impl Tsdb {
     /// True when a flush is due: by bytes, by age, or because writes were refused for want of memory.
     pub fn should_flush(&self) -> bool {
         self.inner.should_flush()
+    }
+
+    /// What was found wrong with the catalog and the part folders at the start, each with its place.
+    pub fn catalog_findings(&self) -> Vec<String> {
+        self.inner.parts.findings()
+    }
+
+    /// What was found damaged in the journal at the start, each with segment and range.
+    pub fn journal_findings(&self) -> Vec<String> {
+        self.inner.journal_damage.lock().clone()
     }
 
     /// Bytes of the journal and of the parts on disk.
@@ -367,6 +383,9 @@ pub(crate) fn attribute(parts: &PartSet, name: &'static str) -> Result<Option<u6
 
 impl Inner {
     pub(crate) fn should_flush(&self) -> bool {
+        if self.options.vfs.is_read_only() {
+            return false;
+        }
         let view = self.view.load();
         if view.frozen.is_some() || self.flush_wanted.load(Ordering::Relaxed) {
             return true;

@@ -120,6 +120,11 @@ impl Tombstones {
         Some(Self { text: text.to_owned(), last: stored.last, list })
     }
 
+    /// True when one of them may hide samples of the part.
+    pub(crate) fn concern(&self, part: &OpenPart) -> bool {
+        self.list.iter().any(|t| t.concerns(part))
+    }
+
     /// These, or those of a later commit.
     pub(crate) fn current(self: &Arc<Self>, parts: &PartSet) -> Arc<Self> {
         match parts.attributes().remove(TOMBSTONES) {

@@ -18,7 +18,9 @@ use crate::catalog::CatalogState;
 use crate::commit_file::{self, CommitFile};
 use crate::meta::{FileMeta, LOCATION, PartId, PartMeta};
 use crate::objects::{Objects, for_each_chunk};
+use crate::orphans::LOST;
 use crate::remote::OWNER_ATTRIBUTE;
+use crate::twin::{CATALOG, COPIES};
 
 /// Where the content of a file of a backup comes from.
 pub(super) enum Source {
@@ -81,7 +83,7 @@ fn walk(vfs: &SharedVfs, root: &Path, below: &str, paths: &mut Vec<String>) -> R
         let is_top = below.is_empty();
         let is_left_out = (is_top && [data_dir::LOCK_FILE, "snapshots", "cache"].contains(&entry.name.as_str()))
             || entry.name.ends_with(".tmp")
-            || (entry.is_dir && (entry.name == "tmp" || (is_set && entry.name == "cache")));
+            || (entry.is_dir && (entry.name == "tmp" || (is_set && ["cache", LOST].contains(&entry.name.as_str()))));
         if is_left_out {
             continue;
         }
@@ -110,8 +112,8 @@ fn sets<'a>(paths: impl Iterator<Item = &'a String>) -> BTreeSet<String> {
 
 /// Puts in the files of remote parts, and a commit for which they lie here in the place of the set's own.
 fn add_remote(set: &str, state: &CatalogState, sources: &mut BTreeMap<String, Source>) {
-    let catalog = format!("{set}/catalog/");
-    sources.retain(|path, _| !path.starts_with(&catalog));
+    let (catalog, copies) = (format!("{set}/{CATALOG}/"), format!("{set}/{COPIES}/"));
+    sources.retain(|path, _| !path.starts_with(&catalog) && !path.starts_with(&copies));
     let mut parts = Vec::with_capacity(state.parts.len());
     for meta in state.parts.values() {
         let Some((url, folder)) = meta.place() else {

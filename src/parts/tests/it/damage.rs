@@ -1,5 +1,7 @@
 //! Bytes that rot, in commits and in parts.
 
+use std::path::Path;
+
 use trefoil_parts::{PartSet, PartsError};
 use trefoil_runtime::Vfs;
 use trefoil_runtime::vfs::sim::SimDisk;
@@ -28,8 +30,9 @@ fn check(disk: &SimDisk, model: &Model, context: &str) -> bool {
 #[test]
 fn a_damaged_commit_is_an_error_that_names_it() {
     let (disk, model) = store();
-    let commits: Vec<_> =
-        disk.files().into_iter().filter(|path| path.extension().is_some_and(|end| end == "commit")).collect();
+    // As earlier versions left it; see `lost` for what copies are good for.
+    disk.remove_dir_all(Path::new("/data/store/catalog-copies")).unwrap();
+    let commits: Vec<_> = disk.files().into_iter().filter(|path| path.starts_with("/data/store/catalog")).collect();
     assert_eq!(commits.len(), 4);
     for path in &commits {
         let len = disk.len(path).unwrap() as usize;

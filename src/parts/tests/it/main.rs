@@ -6,6 +6,7 @@ mod crash;
 mod damage;
 mod fixture;
 mod holding;
+mod lost;
 mod remote;
 mod remote_backup;
 mod support;

@@ -14,12 +14,13 @@ use trefoil_transfer::export::{ExportOptions, ExportReport, Exporter};
 use trefoil_transfer::import::{BatchSink, ImportOptions, ImportReport, Importer};
 use trefoil_transfer::remote_write::Sender;
 use trefoil_transfer::{TransferError, json_lines, open_metrics, prometheus, remote_write};
-use trefoil_tsdb::Tsdb;
+use trefoil_tsdb::{Salvage, Tsdb};
 
 use super::remote::RemoteReader;
 use super::source::Source;
 use super::{
-    ExportArgs, ExportFormat, ImportArgs, ImportFormat, Place, Selection, Store, open, print, range, time_text,
+    ExportArgs, ExportFormat, ImportArgs, ImportFormat, Place, Selection, Store, day_text, open, print, range,
+    time_text,
 };
 use crate::cli::{Output, Target};
 
@@ -170,6 +171,7 @@ fn tell(report: &ImportReport, as_json: bool) -> anyhow::Result<()> {
 
 /// Exports samples.
 pub(super) fn export(arguments: &ExportArgs) -> anyhow::Result<()> {
+    let mut damage = Ok(());
     let report = match &arguments.store.server {
         Some(server) => {
             let (reader, days) = RemoteReader::new(target(&arguments.store, server), arguments.selection.range()?)?;
@@ -182,7 +184,10 @@ pub(super) fn export(arguments: &ExportArgs) -> anyhow::Result<()> {
         None => {
             let opened = open(&arguments.store.data, false)?;
             let days = opened.store.days(TenantId(arguments.selection.tenant));
-            export_from(arguments, &opened.store, days)?
+            let salvage = opened.store.salvage();
+            let report = export_from(arguments, &salvage, days)?;
+            damage = tell_left_out(&salvage, &opened.store);
+            report
         }
     };
     let ExportReport { series, samples, left_out } = report;
@@ -192,7 +197,7 @@ pub(super) fn export(arguments: &ExportArgs) -> anyhow::Result<()> {
             "{left_out} samples left out (stale markers, native histograms, no metric name): OpenMetrics cannot say them"
         ));
     }
-    Ok(())
+    damage
 }
 
 fn exporter<'a>(selection: &Selection, store: &'a dyn MetricReader, days: Vec<i64>) -> anyhow::Result<Exporter<'a>> {
@@ -226,12 +231,30 @@ fn export_from(arguments: &ExportArgs, store: &dyn MetricReader, days: Vec<i64>)
 pub(super) fn dump(selection: &Selection, place: &Place) -> anyhow::Result<()> {
     let opened = open(&place.data, false)?;
     let days = opened.store.days(TenantId(selection.tenant));
-    let exporter = exporter(selection, &opened.store, days)?;
+    let salvage = opened.store.salvage();
+    let exporter = exporter(selection, &salvage, days)?;
     let mut out = BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
     if place.json {
         json_lines::export(&exporter, &mut out)?;
     } else {
         open_metrics::dump(&exporter, &mut out)?;
+    }
+    out.flush().context("write the samples")?;
+    tell_left_out(&salvage, &opened.store)
+}
+
+/// Names what was damaged on standard error; an error when samples were left out.
+fn tell_left_out(salvage: &Salvage<'_>, store: &Tsdb) -> anyhow::Result<()> {
+    let (left_out, more) = salvage.left_out();
+    let journal = store.journal_findings();
+    for place in left_out.iter().take(FINDINGS_PRINTED) {
+        let (part, day, what, series) = (place.part, day_text(place.day), &place.place, place.series);
+        say(&format!("part {part} of {day}: {what}; {series} series are not whole"));
+    }
+    journal.iter().for_each(|finding| say(finding));
+    let places = left_out.len() as u64 + more + journal.len() as u64;
+    if places > 0 {
+        bail!("{places} places are damaged and their samples left out; `trefoil tsdb verify` names all of them");
     }
     Ok(())
 }

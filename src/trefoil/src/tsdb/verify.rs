@@ -1,8 +1,9 @@
 //! `trefoil tsdb verify`.
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use serde_json::json;
-use trefoil_tsdb::SeriesIds;
+use trefoil_runtime::RealVfs;
+use trefoil_tsdb::{SeriesIds, Tsdb};
 
 use super::{Place, day_text, open, print};
 
@@ -12,6 +13,11 @@ pub(super) fn run(place: &Place) -> anyhow::Result<()> {
     let mut known = SeriesIds::default();
     let (mut rows, mut broken, mut out_of_reach, mut samples) = (Vec::new(), 0, 0, 0);
     let parts = opened.store.part_infos();
+    let around = around_parts(place, &opened.store)?;
+    broken += around.len();
+    if !place.json {
+        around.iter().try_for_each(|finding| print(finding))?;
+    }
     for part in &parts {
         let (found, unchecked) = match opened.store.verify_part(part.id, &mut known) {
             Ok(found) => (found, None),
@@ -38,7 +44,7 @@ pub(super) fn run(place: &Place) -> anyhow::Result<()> {
     }
     if place.json {
         print(&serde_json::to_string_pretty(
-            &json!({ "parts": rows, "damage_count": broken, "not_checked_count": out_of_reach }),
+            &json!({ "parts": rows, "damage": around, "damage_count": broken, "not_checked_count": out_of_reach }),
         )?)?;
     }
     let not_checked = match out_of_reach {
@@ -47,7 +53,7 @@ pub(super) fn run(place: &Place) -> anyhow::Result<()> {
     };
     if broken > 0 {
         let not_checked = if out_of_reach > 0 { format!("; {not_checked}") } else { not_checked };
-        bail!("{broken} things are broken in {} parts{not_checked}", parts.len());
+        bail!("{broken} things are broken, in {} parts and what is around them{not_checked}", parts.len());
     }
     if out_of_reach > 0 {
         bail!("{not_checked}");
@@ -60,4 +66,20 @@ pub(super) fn run(place: &Place) -> anyhow::Result<()> {
         print(&format!("{} parts with {samples} samples are whole{remote}", parts.len()))?;
     }
     Ok(())
+}
+
+/// What is wrong with commits, part folders and the journals of all signals.
+fn around_parts(place: &Place, store: &Tsdb) -> anyhow::Result<Vec<String>> {
+    // What the journal of metrics says while it is replayed, the check below says with the file.
+    let mut found = store.catalog_findings();
+    let vfs = RealVfs::shared();
+    let journals = [("metrics", "metrics"), ("logs", "events/logs"), ("traces", "events/traces")];
+    for (signal, dir) in journals {
+        let dir = place.data.join(dir).join("journal");
+        if dir.is_dir() {
+            let damage = trefoil_journal::check(&vfs, &dir, signal);
+            found.extend(damage.with_context(|| format!("journal of {signal}"))?);
+        }
+    }
+    Ok(found)
 }

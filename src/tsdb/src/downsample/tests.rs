@@ -138,6 +138,21 @@ fn a_cut_bucket_keeps_its_share() {
     assert!(out.is_empty() && out.rollups.is_empty());
 }
 
+#[test]
+fn a_deleted_spike_does_not_stay_in_the_sum() {
+    // One spike among small values; it is kept as the greatest, and deleted.
+    let raw = buffer((0..10).map(|i| (i * MIN + 30_000, if i == 4 { 1000.0 } else { 30.0 + i as f64 })));
+    let rolled = downsample(&raw, 10 * MIN, false);
+    let spike = TimeRange::new(4 * MIN + 30_000, 4 * MIN + 30_001);
+    let out = without(&rolled, &[spike]);
+    let (min, max) = out.values.iter().fold((f64::MAX, f64::MIN), |(a, b), v| (a.min(*v), b.max(*v)));
+    let r = timed(&out)[0];
+    assert!(min * r.count as f64 <= r.sum && r.sum <= max * r.count as f64, "{r:?} {min} {max}");
+    assert_eq!((max, r.count), (39.0, 10));
+    // What is not cut stays to the bit.
+    assert_eq!(without(&rolled, &[TimeRange::new(20 * MIN, 30 * MIN)]).rollups, rolled.rollups);
+}
+
 proptest! {
     #[test]
     fn rollups_come_back_from_blocks(

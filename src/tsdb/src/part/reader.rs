@@ -14,11 +14,11 @@ use super::layout::{
 };
 use super::postings::{add_postings, get_postings, postings_meet};
 use super::writer::{PAGE_LZ4, PAGE_PLAIN};
+use crate::damage_log;
 use crate::encoding::DecodeError;
 use crate::encoding::block::{BlockError, Blocks};
 use crate::encoding::varint::Reader;
 use crate::matching::{LabelIndex, Rows, VALUES_PER_CHECK, Wanted};
-use crate::metrics;
 
 mod verify;
 
@@ -75,8 +75,9 @@ impl PartReader {
     }
 
     fn corrupt(&self, what: impl std::fmt::Display) -> StoreError {
-        metrics::BLOCKS_CORRUPT.inc();
-        StoreError::Corrupt(format!("{}/{INDEX_FILE}: {what} fails its checksum", self.place))
+        let text = format!("{}/{INDEX_FILE}: {what} fails its checksum", self.place);
+        damage_log::note(&text);
+        StoreError::Corrupt(text)
     }
 
     fn verified(&self, extent: Extent) -> Option<Bytes> {
@@ -245,11 +246,10 @@ impl PartReader {
         let id = self.id(row)?;
         let extent = self.value_at(Section::Offsets, row)?..self.value_at(Section::Offsets, row + 1)?;
         let corrupt = |reason: &str| {
-            metrics::BLOCKS_CORRUPT.inc();
-            StoreError::Corrupt(format!(
-                "{}/{BLOCKS_FILE}: a block in bytes {}..{} {reason}",
-                self.place, extent.start, extent.end
-            ))
+            let (place, start, end) = (&self.place, extent.start, extent.end);
+            let text = format!("{place}/{BLOCKS_FILE}: a block in bytes {start}..{end} {reason}");
+            damage_log::note(&text);
+            StoreError::Corrupt(text)
         };
         let data = usize::try_from(extent.start).ok().zip(usize::try_from(extent.end).ok());
         let data = data.filter(|(start, _)| *start >= HEADER_BYTES).and_then(|(a, b)| self.blocks.get(a..b));

@@ -12,6 +12,7 @@ mod fixture_remote;
 mod functions;
 mod guard;
 mod life;
+mod lost;
 mod model;
 mod regex;
 mod scale;

@@ -1,0 +1,83 @@
+//! `trefoil tsdb repair`.
+
+use anyhow::Context;
+use serde_json::{Value, json};
+use trefoil_parts::repair::{Adopted, Describe, PartPlace, RepairReport};
+use trefoil_parts::{CatalogState, PartMeta};
+use trefoil_runtime::{DataDirLock, RealVfs, data_dir};
+
+use super::{Place, print};
+
+/// Parts of logs and traces: they say what they are, or nobody does.
+struct OnlyThemselves;
+
+impl Describe for OnlyThemselves {
+    fn describe(&mut self, _: &PartPlace) -> Result<PartMeta, String> {
+        Err("it was written by an earlier version and does not say what it is".to_owned())
+    }
+
+    fn finish(&mut self, _: &mut CatalogState, _: &[Adopted]) {}
+}
+
+/// Repairs the catalogs of a data directory.
+pub(super) fn run(place: &Place, dry_run: bool) -> anyhow::Result<()> {
+    let _lock = DataDirLock::acquire(&place.data).context("stop the server first")?;
+    let vfs = RealVfs::shared();
+    data_dir::check_format(&*vfs, &place.data)?;
+    let mut reports = Vec::new();
+    let metrics = place.data.join("metrics");
+    if metrics.join("parts").is_dir() {
+        let report = trefoil_tsdb::repair(&vfs, &metrics, dry_run).context("repair the metrics store")?;
+        reports.push(("metrics", report));
+    }
+    for signal in ["logs", "traces"] {
+        let dir = place.data.join("events").join(signal);
+        if dir.join("parts").is_dir() {
+            let report = trefoil_parts::repair::repair(&vfs, &dir, &mut OnlyThemselves, dry_run);
+            reports.push((signal, report.with_context(|| format!("repair the store of {signal}"))?));
+        }
+    }
+    if place.json {
+        let stores: Vec<Value> = reports.iter().map(|(signal, report)| to_json(signal, report)).collect();
+        return print(&serde_json::to_string_pretty(&json!({ "dry_run": dry_run, "stores": stores }))?);
+    }
+    for (signal, report) in &reports {
+        tell(signal, report, dry_run)?;
+    }
+    Ok(())
+}
+
+fn to_json(signal: &str, report: &RepairReport) -> Value {
+    let ids = |ids: &[trefoil_parts::PartId]| ids.iter().map(|id| id.0).collect::<Vec<_>>();
+    let left: Vec<Value> = report
+        .left
+        .iter()
+        .map(|(path, reason)| json!({ "folder": path.display().to_string(), "reason": reason }))
+        .collect();
+    json!({
+        "store": signal, "needed": report.is_needed, "commits": report.commits,
+        "damaged_commits": report.damaged_commits, "named_parts": report.named, "adopted": ids(&report.adopted),
+        "missing": ids(&report.missing), "left": left,
+    })
+}
+
+fn tell(signal: &str, report: &RepairReport, dry_run: bool) -> anyhow::Result<()> {
+    if !report.is_needed {
+        return print(&format!("{signal}: {} parts, nothing to repair", report.named));
+    }
+    for commit in &report.damaged_commits {
+        print(&format!("{signal}: commit {commit} is damaged or missing"))?;
+    }
+    for id in &report.adopted {
+        print(&format!("{signal}: part {id} is taken in again"))?;
+    }
+    for id in &report.missing {
+        print(&format!("{signal}: part {id} is gone, its samples are lost"))?;
+    }
+    for (path, reason) in &report.left {
+        print(&format!("{signal}: {} is left where it is: {reason}", path.display()))?;
+    }
+    let done = if dry_run { "would be repaired" } else { "repaired" };
+    let (named, adopted) = (report.named, report.adopted.len());
+    print(&format!("{signal}: {done}, {named} parts as they were and {adopted} taken in again"))
+}

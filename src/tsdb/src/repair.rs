@@ -1,0 +1,112 @@
+//! A catalog made anew: what this store knows of its parts. See [`trefoil_parts::repair`].
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use trefoil_model::{SampleBuffer, TimeRange};
+use trefoil_parts::repair::{Adopted, Describe, PartPlace, RepairReport};
+use trefoil_parts::{CatalogState, FileMeta, PartId, PartMeta};
+use trefoil_runtime::SharedVfs;
+
+use crate::error::TsdbError;
+use crate::flush::KIND;
+use crate::part::PartReader;
+use crate::part::layout::{BLOCKS_FILE, INDEX_FILE, VERSION};
+use crate::store::{FLUSH_SEQUENCE, NEXT_SERIES_ID, ROLLUP_MS, SEQUENCE_LAST};
+
+struct Samples<'a> {
+    vfs: &'a SharedVfs,
+    /// Highest id of a series in the parts that were looked at.
+    highest_id: u64,
+}
+
+impl Samples<'_> {
+    fn open(&self, folder: &Path) -> Result<(PartReader, Vec<FileMeta>), String> {
+        let mut files = Vec::new();
+        let mut content = Vec::new();
+        for name in [BLOCKS_FILE, INDEX_FILE] {
+            let path = folder.join(name);
+            let bytes = self.vfs.map(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+            files.push(FileMeta { name: name.to_owned(), len: bytes.len() as u64, crc32c: crc32c::crc32c(&bytes) });
+            content.push(bytes);
+        }
+        let index = content.pop().expect("two files were read");
+        let blocks = content.pop().expect("two files were read");
+        let reader =
+            PartReader::open(folder.display().to_string(), index, blocks).map_err(|error| error.to_string())?;
+        Ok((reader, files))
+    }
+}
+
+impl Describe for Samples<'_> {
+    fn describe(&mut self, place: &PartPlace) -> Result<PartMeta, String> {
+        let (reader, files) = self.open(&place.folder)?;
+        if reader.day() != place.partition {
+            return Err(format!("it is of day {}, not {}", reader.day(), place.partition));
+        }
+        let (mut min_t, mut max_t, mut items, mut rollup_ms) = (i64::MAX, i64::MIN, 0, 0);
+        let mut samples = SampleBuffer::default();
+        for row in 0..reader.rows() {
+            let (first, last) = reader.bounds(row).map_err(|error| error.to_string())?;
+            (min_t, max_t) = (min_t.min(first), max_t.max(last));
+            self.highest_id = self.highest_id.max(reader.id(row).map_err(|error| error.to_string())?.0);
+            samples.clear();
+            // A damaged block does not keep the others out; it is an error when it is read.
+            if reader.read(row, TimeRange::ALL, &mut samples).is_ok() {
+                items += samples.len() as u64;
+                rollup_ms = samples.rollups.iter().map(|r| r.interval_ms).fold(rollup_ms, i64::max);
+            }
+        }
+        if reader.rows() == 0 {
+            return Err("it holds no series".to_owned());
+        }
+        let id = place.id.0;
+        let attributes = BTreeMap::from([(ROLLUP_MS.to_owned(), rollup_ms.to_string())]);
+        Ok(PartMeta {
+            id: PartId(id),
+            tenant: place.tenant,
+            partition: place.partition,
+            level: 0,
+            min_t,
+            max_t,
+            items,
+            bytes: files.iter().map(|file| file.len).sum(),
+            format: VERSION,
+            kind: KIND.to_owned(),
+            files,
+            attributes,
+            created_ms: max_t,
+        })
+    }
+
+    fn finish(&mut self, state: &mut CatalogState, adopted: &[Adopted]) {
+        let number = |text: Option<&String>| text.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+        // Its own commit may be that of a merge, which says nothing of ids.
+        for part in adopted.iter().filter(|part| !part.is_described) {
+            if let Ok((reader, _)) = self.open(&part.folder) {
+                let ids = (0..reader.rows()).filter_map(|row| reader.id(row).ok());
+                self.highest_id = ids.map(|id| id.0).fold(self.highest_id, u64::max);
+            }
+        }
+        let mut next_id = number(state.attributes.get(NEXT_SERIES_ID)).max(1);
+        if !adopted.is_empty() {
+            next_id = next_id.max(self.highest_id.saturating_add(1));
+        }
+        state.attributes.insert(NEXT_SERIES_ID.to_owned(), next_id.to_string());
+        // A part that does not say when it was written counts as one of the flush with its own number, as parts always
+        // did that say nothing. Flushes from now on are later than all of them.
+        let mut last = number(state.attributes.get(FLUSH_SEQUENCE));
+        for meta in state.parts.values() {
+            last = last.max(meta.attributes.get(SEQUENCE_LAST).map_or(meta.id.0, |text| number(Some(text))));
+        }
+        state.attributes.insert(FLUSH_SEQUENCE.to_owned(), last.to_string());
+    }
+}
+
+/// Makes the catalog of a store anew from its commits and parts, see [`trefoil_parts::repair::repair`]. `dir` is that of
+/// the store; nobody may have it open. With `is_dry` it only tells.
+pub fn repair(vfs: &SharedVfs, dir: &Path, is_dry: bool) -> Result<RepairReport, TsdbError> {
+    let dir = dir.join("parts");
+    let mut samples = Samples { vfs, highest_id: 0 };
+    Ok(trefoil_parts::repair::repair(vfs, &dir, &mut samples, is_dry)?)
+}
