@@ -81,10 +81,9 @@ fn same_point(a: &Point, b: &Point) -> bool {
     match (a, b) {
         (Point::Float(a), Point::Float(b)) => same(*a, *b),
         (Point::Histogram(c, s, x), Point::Histogram(d, t, y)) => {
-            let bucket = |(a, b): (&(i64, [f64; 3]), &(i64, [f64; 3]))| {
-                a.0 == b.0 && a.1.iter().zip(&b.1).all(|(a, b)| same(*a, *b))
-            };
-            same(*c, *d) && same(*s, *t) && x.len() == y.len() && x.iter().zip(y).all(bucket)
+            let mut buckets =
+                x.iter().zip(y).map(|(a, b)| a.0 == b.0 && a.1.iter().zip(&b.1).all(|(a, b)| same(*a, *b)));
+            same(*c, *d) && same(*s, *t) && x.len() == y.len() && buckets.all(|is_same| is_same)
         }
         _ => false,
     }

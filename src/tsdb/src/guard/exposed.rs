@@ -15,8 +15,11 @@ const OFFENDER_METRICS: usize = 10;
 /// Bytes of a job or label name in metrics.
 const METRIC_TEXT_MAX: usize = 128;
 
+/// Open guards with their clocks.
+type Guards = Vec<(Weak<Mutex<State>>, SharedClock)>;
+
 /// The guards of open stores.
-static GUARDS: LazyLock<Mutex<Vec<(Weak<Mutex<State>>, SharedClock)>>> = LazyLock::new(|| {
+static GUARDS: LazyLock<Mutex<Guards>> = LazyLock::new(|| {
     // Only a second registration under the name fails, and this is the only one.
     prometheus::register(Box::new(Offenders)).expect("unique metric names");
     Mutex::default()
