@@ -19,7 +19,7 @@ export TREFOIL_BIN := $(BIN)
 
 UI_SOURCES := $(shell find ui -path ui/node_modules -prune -o -path ui/dist -prune -o -type f -print 2>/dev/null)
 
-.PHONY: help run demo build ui test check bench torture tools clean
+.PHONY: help run demo build ui test test-peers check bench torture tools clean
 
 help: ## Lists the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
@@ -50,6 +50,10 @@ test: ui/dist/index.html tools ## Installs what tests need and runs them all.
 	# One selection of packages for building and testing, so that no dependency is compiled twice with other features.
 	$(CARGO) build $(PROFILE) --locked --workspace --bins --tests
 	$(CARGO) test $(PROFILE) --locked --workspace --no-fail-fast
+
+test-peers: build tools ## Runs the tests against peers that need Go: Prometheus 3.14 (TREFOIL_FUZZ=count compares random queries too).
+	tests/install-peers
+	$(CARGO) test $(PROFILE) --locked --workspace --test it -- promql_fuzz
 
 check: ui/dist/index.html ## Formats, lints and audits; warnings fail.
 	$(CARGO) fmt --all --check

@@ -23,7 +23,19 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("alertmanager", &["model", "runtime", "config", "client", "template"]),
     (
         "api",
-        &["model", "runtime", "config", "promql", "logql", "ingest", "scrape", "rules", "alertmanager", "template"],
+        &[
+            "model",
+            "runtime",
+            "config",
+            "promql",
+            "logql",
+            "ingest",
+            "scrape",
+            "rules",
+            "alertmanager",
+            "template",
+            "transfer",
+        ],
     ),
     ("demo", &["runtime"]),
 ];

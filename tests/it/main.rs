@@ -19,5 +19,7 @@ mod object_store;
 mod otel;
 mod page;
 mod prometheus;
+mod promql_fuzz;
+mod query_tools;
 mod start;
 mod tsdb_commands;

@@ -2,9 +2,10 @@
 //! and ended with the test, waiting for a condition.
 //!
 //! Reading order: [`server`] (the binary), [`process`] (any other program), [`fake`] (a server that a test plays), [`seaweed`] (an S3 server),
-//! [`http`] and [`grpc`] (clients), [`wire`] (messages), [`json`] (walking answers), [`wait`].
+//! [`http`] and [`grpc`] (clients), [`grammar`] (random queries), [`wire`] (messages), [`json`] (walking answers), [`wait`].
 
 pub mod fake;
+pub mod grammar;
 pub mod grpc;
 pub mod http;
 pub mod json;

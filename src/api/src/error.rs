@@ -145,8 +145,10 @@ impl From<StoreError> for ApiError {
             StoreError::Budget(budget) => budget.into(),
             StoreError::Unsupported(message) => Self::bad_data(message),
             StoreError::Corrupt(_) | StoreError::Io { .. } => {
-                tracing::error!(error = %trefoil_runtime::tasks::chain(&error), "store could not be read");
-                Self::internal(error.to_string())
+                // With the cause: who asks must see whether a disk, an object store or the configuration is at fault.
+                let all = trefoil_runtime::tasks::chain(&error);
+                tracing::error!(error = all, "store could not be read");
+                Self::internal(all)
             }
         }
     }

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use trefoil_runtime::{Limits, QueryContext, limits};
 
 use crate::error::{ApiError, ErrorKind};
+use crate::queries::{QueryNote, Registered};
 use crate::state::AppState;
 
 static RUNNING: LazyLock<IntGauge> = LazyLock::new(|| {
@@ -65,7 +66,39 @@ impl QueryGate {
         T: Send + 'static,
         F: FnOnce(&QueryContext) -> Result<T, ApiError> + Send + 'static,
     {
-        let result = self.admitted(state, timeout, work).await;
+        self.run_noted(state, timeout, None, work).await
+    }
+
+    /// As [`QueryGate::run`], and the query is listed among the active ones while it waits and runs.
+    pub async fn run_noted<T, F>(
+        &self,
+        state: &AppState,
+        timeout: Option<Duration>,
+        note: Option<QueryNote>,
+        work: F,
+    ) -> Result<T, ApiError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&QueryContext) -> Result<T, ApiError> + Send + 'static,
+    {
+        let began = state.clock.monotonic();
+        let registered = note.map(|note| state.queries.enter(note, state.clock.now_ms()));
+        let result = match &registered {
+            None => self.admitted(state, timeout, None, work).await,
+            Some(entry) => {
+                tokio::select! {
+                    result = self.admitted(state, timeout, Some(entry), work) => result,
+                    // The guard in the dropped future ends the work.
+                    () = entry.canceled() => {
+                        Err(ApiError::new(ErrorKind::Canceled, "query was canceled by an administrator"))
+                    }
+                }
+            }
+        };
+        if let Some(entry) = &registered {
+            let took = state.clock.monotonic().saturating_sub(began);
+            entry.ended(took, result.is_ok(), state.clock.now_ms());
+        }
         let outcome = match &result {
             Ok(_) => "ok",
             Err(error) => match error.kind {
@@ -80,7 +113,13 @@ impl QueryGate {
         result
     }
 
-    async fn admitted<T, F>(&self, state: &AppState, timeout: Option<Duration>, work: F) -> Result<T, ApiError>
+    async fn admitted<T, F>(
+        &self,
+        state: &AppState,
+        timeout: Option<Duration>,
+        registered: Option<&Registered<'_>>,
+        work: F,
+    ) -> Result<T, ApiError>
     where
         T: Send + 'static,
         F: FnOnce(&QueryContext) -> Result<T, ApiError> + Send + 'static,
@@ -91,6 +130,10 @@ impl QueryGate {
         };
         let timeout = timeout.unwrap_or(state.limits.query_timeout).min(state.limits.query_timeout);
         let context = QueryContext::new(Arc::clone(&state.clock), timeout, &state.limits, state.accountant.clone());
+        let context = Arc::new(context);
+        if let Some(entry) = registered {
+            entry.runs(&context);
+        }
         let guard = context.cancel_guard();
         let span = tracing::Span::current();
         let job = tokio::task::spawn_blocking(move || {

@@ -4,8 +4,8 @@
 //! is refused is refused with the status, the text and the `Retry-After` that its protocol defines; no request holds
 //! more than its limits allow; nobody passes a route without the scope that the table of routes asks for.
 //!
-//! Reading order: [`state`] (what handlers share), [`routes`] (the table), [`auth`], [`origin`], [`gate`] (queries), [`error`],
-//! [`params`]; then the listeners: [`server`], [`connection`], [`tls`]; then the dialects: [`prometheus`],
+//! Reading order: [`state`] (what handlers share), [`routes`] (the table), [`auth`], [`origin`], [`gate`] (queries), [`queries`]
+//! and [`query_log`] (who asks what), [`notifications`], [`error`], [`params`]; then the listeners: [`server`], [`connection`], [`tls`]; then the dialects: [`prometheus`],
 //! [`loki`], [`tempo`], [`jaeger`], [`ingest_routes`]; and [`page`] with [`dashboards`].
 //!
 //! Invariants: this crate reaches stores through the contracts of `trefoil-model` only; it knows no files but
@@ -19,10 +19,14 @@ pub mod gate;
 pub mod ingest_routes;
 pub mod jaeger;
 pub mod loki;
+pub mod notifications;
 pub mod origin;
 pub mod page;
 pub mod params;
 pub mod prometheus;
+pub mod queries;
+pub mod query_log;
+mod request_line;
 pub mod routes;
 pub mod server;
 pub mod state;
@@ -33,4 +37,4 @@ pub use error::{ApiError, ErrorKind};
 pub use prometheus::evaluate::PromqlEvaluate;
 pub use routes::{Access, Route};
 pub use server::{BindError, Listener, Servers};
-pub use state::{App, AppState, BuildInfo, QuitFn, ReloadFn, Setup, run_query};
+pub use state::{App, AppState, BuildInfo, QuitFn, ReloadFn, Setup, run_noted, run_query};

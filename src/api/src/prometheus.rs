@@ -2,17 +2,23 @@
 //!
 //! Map: [`answer`] (the envelope, and JSON of labels and samples), [`query`], [`syntax`] (format and parse), [`labels`]
 //! (series, names, values, metadata, exemplars), [`targets`], [`rules`], [`status`], [`cardinality`], [`admin`],
-//! [`federate`], [`health`] (what is outside `/api/v1`), [`evaluate`] (PromQL for rules).
+//! [`federate`], [`health`] (what is outside `/api/v1`), [`evaluate`] (PromQL for rules), [`remote_read`], [`search`],
+//! [`live`] (notifications, queries that run), [`explain`], [`inspect`] (scrape pools, parts, own metrics).
 
 mod admin;
 pub mod answer;
 mod cardinality;
 pub mod evaluate;
+mod explain;
 mod federate;
 mod health;
+mod inspect;
 mod labels;
+mod live;
 mod query;
+mod remote_read;
 mod rules;
+mod search;
 mod status;
 mod syntax;
 mod targets;
@@ -43,7 +49,14 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::get("/api/v1/metadata", Read, labels::metadata),
         Route::get("/api/v1/targets", Read, targets::targets),
         Route::get("/api/v1/targets/metadata", Read, targets::metadata),
+        Route::get("/api/v1/targets/relabel_steps", Read, inspect::relabel_steps),
         Route::get("/api/v1/scrape_pools", Read, targets::pools),
+        Route::get("/api/v1/scrape_pools/config", Read, inspect::pool_config),
+        Route::get_post("/api/v1/search/metric_names", Read, search::metric_names),
+        Route::get_post("/api/v1/search/label_names", Read, search::label_names),
+        Route::get_post("/api/v1/search/label_values", Read, search::label_values),
+        Route::get_post("/api/v1/explain", Read, explain::explain),
+        Route::post("/api/v1/read", Read, remote_read::read),
         Route::get("/api/v1/rules", Read, rules::rules),
         Route::get("/api/v1/alerts", Read, rules::alerts),
         Route::get("/api/v1/alertmanagers", Read, rules::alertmanagers),
@@ -52,11 +65,17 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::get("/api/v1/status/runtimeinfo", Read, status::runtime),
         Route::get("/api/v1/status/buildinfo", Read, status::build),
         Route::get("/api/v1/status/tsdb", Read, cardinality::tsdb),
+        Route::get("/api/v1/status/tsdb/blocks", Read, inspect::blocks),
+        Route::get("/api/v1/status/self_metrics", Read, inspect::self_metrics),
+        Route::get("/api/v1/status/active_queries", Read, live::active),
+        Route::post_put("/api/v1/status/active_queries/{id}/cancel", Admin, live::cancel),
+        Route::get("/api/v1/status/top_queries", Read, live::top),
         Route::get("/api/v1/status/cardinality", Read, cardinality::cardinality),
         Route::get("/api/v1/status/walreplay", Read, status::replay),
         Route::get("/api/v1/status/limits", Read, status::limits),
         Route::get("/api/v1/features", Read, status::features),
-        Route::get("/api/v1/notifications", Read, status::notifications),
+        Route::get("/api/v1/notifications", Read, live::notifications),
+        Route::get("/api/v1/notifications/live", Read, live::notifications_live),
         Route::post_put("/api/v1/admin/tsdb/delete_series", Admin, admin::delete_series),
         Route::post_put("/api/v1/admin/tsdb/clean_tombstones", Admin, admin::clean_tombstones),
         Route::post_put("/api/v1/admin/tsdb/snapshot", Admin, admin::snapshot),

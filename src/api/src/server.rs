@@ -28,6 +28,7 @@ use trefoil_config::{ListenAddress, LoadedConfig};
 use trefoil_runtime::{Limits, OnError, Phase, StartProgress, Stop, Tasks};
 
 use crate::connection::{Activity, Peer, TimedBody, TrackedBody, Watched};
+use crate::request_line::{Framing, Readable};
 use crate::routes;
 use crate::state::AppState;
 use crate::tls::{TlsDoor, TlsError, TlsSettings};
@@ -314,6 +315,8 @@ where
 {
     let limits = &shared.limits;
     let activity = Activity::new();
+    let framing = Framing::new();
+    let stream = Readable::new(stream, Arc::clone(&framing));
     let stream = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
@@ -333,6 +336,7 @@ where
         .keep_alive_timeout(Duration::from_secs(20));
     let (owner, tracked) = (Arc::clone(shared), Arc::clone(&activity));
     let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        framing.parsed(&request);
         let in_flight = tracked.begin();
         let shared = Arc::clone(&owner);
         async move {

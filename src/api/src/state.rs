@@ -10,7 +10,7 @@ use parking_lot::RwLock;
 use trefoil_config::LoadedConfig;
 use trefoil_ingest::Ingest;
 use trefoil_model::{LogReader, MetricAdmin, MetricReader, MetricWriter, SnapshotTaker, TenantId, TraceReader};
-use trefoil_promql::Engine;
+use trefoil_promql::{Engine, ResultCache};
 use trefoil_rules::RuleManager;
 use trefoil_runtime::{Accountant, Limits, QueryContext, SharedClock, Tasks};
 use trefoil_scrape::ScrapeManager;
@@ -18,7 +18,10 @@ use trefoil_scrape::ScrapeManager;
 use crate::auth::Auth;
 use crate::error::ApiError;
 use crate::gate::QueryGate;
+use crate::notifications::{self, Notifications};
 use crate::origin::Origins;
+use crate::queries::{QueryNote, Registry};
+use crate::query_log::QueryLog;
 
 /// Reads the configuration again and puts it in force; `Err` with what is wrong with it.
 pub type ReloadFn = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
@@ -113,6 +116,14 @@ pub struct App {
     pub tasks: Tasks,
     /// Where all query work goes through.
     pub gate: QueryGate,
+    /// Queries that wait or run, and what was asked most.
+    pub queries: Registry,
+    /// Kept results of range queries.
+    pub results: ResultCache,
+    /// Where answered queries are noted, when they are.
+    pub query_log: QueryLog,
+    /// What people who look at the server should know.
+    pub notifications: Notifications,
     /// What the binary is.
     pub build: BuildInfo,
     /// Flags with their values.
@@ -166,6 +177,10 @@ impl App {
             clock: setup.clock,
             tasks: setup.tasks,
             gate: QueryGate::new(&limits),
+            queries: Registry::default(),
+            results: ResultCache::new(limits.query_cache_bytes_max),
+            query_log: QueryLog::default(),
+            notifications: Notifications::default(),
             limits,
             build: setup.build,
             flags: setup.flags,
@@ -204,6 +219,7 @@ impl App {
     /// Notes how a reload went.
     pub fn note_reload(&self, ok: bool) {
         self.reload_ok.store(ok, Ordering::Relaxed);
+        self.notifications.set(notifications::RELOAD_FAILED, !ok, self.clock.now_ms());
         if ok {
             self.reload_ms.store(self.clock.now_ms(), Ordering::Relaxed);
         }
@@ -227,6 +243,7 @@ impl App {
     /// Sets what `/-/ready` says: false when the shutdown begins.
     pub fn set_ready(&self, ready: bool) {
         self.ready.store(ready, Ordering::Relaxed);
+        self.notifications.set(notifications::SHUTTING_DOWN, !ready, self.clock.now_ms());
     }
 
     /// The path part of the external URL without a slash at the end; "" for none.
@@ -247,6 +264,20 @@ where
     F: FnOnce(&QueryContext) -> Result<T, ApiError> + Send + 'static,
 {
     state.gate.run(state, timeout, work).await
+}
+
+/// As [`run_query`], and the query is listed among the active ones.
+pub async fn run_noted<T, F>(
+    state: &AppState,
+    timeout: Option<Duration>,
+    note: QueryNote,
+    work: F,
+) -> Result<T, ApiError>
+where
+    T: Send + 'static,
+    F: FnOnce(&QueryContext) -> Result<T, ApiError> + Send + 'static,
+{
+    state.gate.run_noted(state, timeout, Some(note), work).await
 }
 
 /// The path of an absolute URL without a slash at the end.

@@ -15,7 +15,7 @@ use crate::relabel;
 use crate::remote::{RemoteReadConfig, RemoteWriteConfig};
 use crate::scrape::ScrapeConfig;
 use crate::storage::{OtlpConfig, StorageConfig, TracingConfig};
-use crate::trefoil::{InlineAlertmanager, TrefoilConfig};
+use crate::trefoil::{InlineAlertmanager, TrefoilConfig, check_stages_within};
 use crate::values::Limit;
 use crate::web_config::WebConfig;
 use crate::yaml::{self, Kind, Node, Value};
@@ -124,6 +124,10 @@ impl Config {
         let scheme = self.global.metric_name_validation_scheme;
         sink.within("alerting", |sink| self.alerting.resolve(scheme, node.get("alerting"), sink));
         self.check_remote(node, sink);
+        let downsampling = node.get("trefoil").and_then(|n| n.get("downsampling"));
+        let trefoil = &self.trefoil;
+        let rules = &trefoil.retention.metrics_rules;
+        check_stages_within(&trefoil.downsampling, rules, self.metrics_retention(), downsampling, sink);
         if self.otlp.keeps_utf8() && scheme == ValidationScheme::Legacy {
             let pos = node.get("otlp").map_or(node.pos, |n| n.key_pos("translation_strategy"));
             let name = self.otlp.translation_strategy;

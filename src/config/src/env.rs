@@ -49,7 +49,16 @@ pub(crate) fn expand_node(node: &mut Node, env: &dyn Fn(&str) -> Option<String>)
         Kind::Null => {}
         Kind::Scalar(scalar) => {
             if scalar.text.contains('$') && !is_bcrypt(&scalar.text) {
-                scalar.text = expand(&scalar.text, env);
+                let undefined = std::cell::RefCell::new(None);
+                let noted = |name: &str| {
+                    let value = env(name);
+                    if value.is_none() {
+                        undefined.borrow_mut().get_or_insert_with(|| name.to_owned());
+                    }
+                    value
+                };
+                scalar.text = expand(&scalar.text, &noted);
+                scalar.undefined = undefined.into_inner();
             }
         }
         Kind::Seq(items) => items.iter_mut().for_each(|n| expand_node(n, env)),

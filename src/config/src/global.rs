@@ -173,9 +173,6 @@ impl GlobalConfig {
             }
         }
         warn_protobuf(self.scrape_protocols.as_deref(), None, self.scrape_native_histograms, node, sink);
-        if self.query_log_file.is_some() {
-            sink.warn(node.key_pos("query_log_file"), "query_log_file", "the query log is not run yet");
-        }
         if self.scrape_failure_log_file.is_some() {
             warn_failure_log(node, sink);
         }

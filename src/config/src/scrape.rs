@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::byte_size::ByteSize;
-use crate::decode::{Sink, section};
+use crate::decode::{Encode, Sink, section};
 use crate::discovery::DiscoveryConfigs;
 use crate::duration::PromDuration;
 use crate::global::{GlobalConfig, ScrapeProtocol, check_protocols, warn_failure_log, warn_protobuf};
@@ -90,6 +90,11 @@ section! {
 }
 
 impl ScrapeConfig {
+    /// The job as YAML: what is in effect, secrets as `<secret>`.
+    pub fn to_yaml(&self) -> String {
+        Encode::encode(self).to_yaml()
+    }
+
     fn check(&mut self, node: &Node, sink: &mut Sink) {
         sink.require(!self.job_name.is_empty(), node.key_pos("job_name"), "job_name is empty");
         sink.require(

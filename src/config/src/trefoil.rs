@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 pub use alertmanager::{InlineAlertmanager, Receiver, Route, WebhookConfig};
 pub(crate) use doors::check_users;
 pub use doors::{AuthConfig, BearerToken, Listener, ListenerTls, Listeners, Scope};
+use lifecycle::check_stages;
+pub(crate) use lifecycle::check_stages_within;
 pub use lifecycle::{DownsamplingConfig, RetentionRuleConfig, Selector};
 pub use limits::LimitsConfig;
 
@@ -88,6 +90,8 @@ section! {
         pub after: PromDuration = PromDuration::from_days(7),
         /// Bytes on the local disk for parts that queries fetch back. Default 10GB, at least 1MB.
         pub cache_bytes: ByteSize = ByteSize::mib(10 << 10),
+        /// Longest time of a request that reads, and so of a query's wait for a store that hangs. Default 10s, at least 100ms.
+        pub timeout: PromDuration = PromDuration::from_secs(10),
     }
     check ObjectStoreConfig::check
 }
@@ -97,6 +101,8 @@ impl ObjectStoreConfig {
         let is_place = self.url.is_empty() || self.url.starts_with("s3://") || self.url.starts_with("file:///");
         let message = "object_store.url must begin with s3:// or file:///";
         sink.require(is_place, node.key_pos("url"), message);
+        let pos = node.key_pos("timeout");
+        sink.require(self.timeout.as_ms() >= 100, pos, "object_store.timeout must be at least 100ms");
         let pos = node.key_pos("cache_bytes");
         sink.require(self.cache_bytes >= ByteSize::mib(1), pos, "object_store.cache_bytes must be at least 1MB");
     }
@@ -210,6 +216,7 @@ impl TrefoilConfig {
         if let Err(message) = check_external_url(&self.external_url) {
             sink.error(node.key_pos("external_url"), message);
         }
+        check_stages(&self.downsampling, node.get("downsampling"), sink);
         let pos = node.key_pos("dedup_interval");
         sink.require(self.dedup_interval.as_ms() <= 86_400_000, pos, "dedup_interval must be at most 1d");
         if let Err(message) = check_cors_origin(&self.cors_origin) {

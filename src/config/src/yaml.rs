@@ -47,6 +47,8 @@ pub(crate) struct Scalar {
     pub(crate) quoted: bool,
     /// A quoted rendering of the bytes when a `!!binary` value is not UTF-8; `text` is then empty.
     pub(crate) invalid: Option<String>,
+    /// An environment variable that the text names and that is not defined; it was taken for empty.
+    pub(crate) undefined: Option<String>,
 }
 
 /// A key and its value.
@@ -251,22 +253,30 @@ impl Builder {
                 let packed: String = text.chars().filter(|c| !c.is_whitespace()).collect();
                 let scalar = match base64::engine::general_purpose::STANDARD.decode(packed) {
                     Ok(bytes) => match String::from_utf8(bytes) {
-                        Ok(text) => Scalar { text, quoted: true, invalid: None },
+                        Ok(text) => Scalar { text, quoted: true, invalid: None, undefined: None },
                         Err(error) => {
                             let quote = quote_bytes(error.as_bytes());
-                            Scalar { text: String::new(), quoted: true, invalid: Some(quote) }
+                            Scalar { text: String::new(), quoted: true, invalid: Some(quote), undefined: None }
                         }
                     },
                     Err(_) => {
                         self.faults.push((pos, "yaml: !!binary value contains invalid base64 data".to_owned()));
-                        Scalar { text: String::new(), quoted: true, invalid: None }
+                        Scalar { text: String::new(), quoted: true, invalid: None, undefined: None }
                     }
                 };
                 Node { pos, kind: Kind::Scalar(scalar) }
             }
             Some("null") => Node::null(pos),
             None if !quoted && matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL") => Node::null(pos),
-            _ => Node { pos, kind: Kind::Scalar(Scalar { text, quoted: quoted || tag == Some("str"), invalid: None }) },
+            _ => Node {
+                pos,
+                kind: Kind::Scalar(Scalar {
+                    text,
+                    quoted: quoted || tag == Some("str"),
+                    invalid: None,
+                    undefined: None,
+                }),
+            },
         }
     }
 
@@ -283,7 +293,10 @@ impl Builder {
                 None => match node.kind {
                     Kind::Scalar(scalar) => map.key = Some((scalar, node.pos)),
                     Kind::Null => {
-                        map.key = Some((Scalar { text: String::new(), quoted: false, invalid: None }, node.pos));
+                        map.key = Some((
+                            Scalar { text: String::new(), quoted: false, invalid: None, undefined: None },
+                            node.pos,
+                        ));
                     }
                     _ => return Err((node.pos, "yaml: a key must be a scalar".to_owned())),
                 },

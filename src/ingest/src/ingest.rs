@@ -1,6 +1,7 @@
 //! The front of the crate: one method a protocol, from headers and body to an answer.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,6 +20,8 @@ use crate::{Answer, IngestError, counters, loki_push, remote_write};
 
 /// Bodies above this size are decoded on the blocking pool: they take more than about 500 µs.
 const INLINE_BYTES_MAX: usize = 64 << 10;
+/// Between two log lines about refused items.
+const REFUSAL_LOG_MS: i64 = 10_000;
 /// Memory that decoding takes, as a multiple of the inflated body, by encoding of the messages.
 const REMOTE_WRITE_FACTOR: u64 = 2;
 const PROTOBUF_FACTOR: u64 = 4;
@@ -64,6 +67,8 @@ pub(crate) struct Context {
     pub(crate) options: IngestOptions,
     pub(crate) clock: SharedClock,
     pub(crate) delta: DeltaState,
+    /// Unix milliseconds when a refusal was logged last; 0: never.
+    pub(crate) refusal_logged_ms: AtomicI64,
 }
 
 /// Takes pushed telemetry. Clones share everything.
@@ -86,7 +91,12 @@ impl Ingest {
         options: IngestOptions,
     ) -> Self {
         let delta = DeltaState::new(options.delta_series_max);
-        Self { metrics, events, accountant, context: Arc::new(Context { limits, options, clock, delta }) }
+        Self {
+            metrics,
+            events,
+            accountant,
+            context: Arc::new(Context { limits, options, clock, delta, refusal_logged_ms: AtomicI64::new(0) }),
+        }
     }
 
     /// The limits in force.
@@ -110,7 +120,8 @@ impl Ingest {
             })
             .await?;
         counters::rejected(PROTOCOL, "invalid_labels", decoded.samples_with_invalid_labels);
-        counters::rejected(PROTOCOL, "invalid", decoded.report.rejected);
+        let invalid = decoded.report.rejected.saturating_sub(decoded.samples_with_invalid_labels);
+        counters::rejected(PROTOCOL, "invalid", invalid);
         decoded.batch.tenant = self.context.options.tenant;
         let mut report = decoded.report;
         if decoded.batch.sample_count() + decoded.batch.metadata.len() + decoded.batch.exemplars.len() > 0 {
@@ -119,7 +130,25 @@ impl Ingest {
             counters::rejected(PROTOCOL, "store", stored.rejected);
             merge(&mut report, stored);
         }
+        if report.rejected > 0 {
+            self.log_refusal(PROTOCOL, &report);
+        }
         Ok(remote_write::answer(report.rejected, &report.reasons))
+    }
+
+    /// Says once in a while that a sender's items were refused; the sender was told each time.
+    fn log_refusal(&self, protocol: &'static str, report: &WriteReport) {
+        let now_ms = self.context.clock.now_ms();
+        let last_ms = self.context.refusal_logged_ms.load(Ordering::Relaxed);
+        let is_due = last_ms == 0 || now_ms.saturating_sub(last_ms) >= REFUSAL_LOG_MS;
+        let claim = |due: bool| {
+            let logged = &self.context.refusal_logged_ms;
+            due && logged.compare_exchange(last_ms, now_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        };
+        if claim(is_due) {
+            let reason = report.reasons.first().map_or("", String::as_str);
+            tracing::warn!(protocol, rejected = report.rejected, reason, "pushed items were refused");
+        }
     }
 
     /// Takes a Loki push request (`POST /loki/api/v1/push`).

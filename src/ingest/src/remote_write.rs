@@ -1,8 +1,9 @@
 //! Prometheus remote write 1.0 (<https://prometheus.io/docs/specs/prw/remote_write_spec/>).
 //!
-//! A `prometheus.WriteRequest` in snappy block format (zstd is taken too). As in Prometheus, series with bad labels are
-//! skipped and only counted. Where Prometheus rolls a request back because of one bad sample, we store the good ones and
-//! answer 400 with the reasons: the sender does not retry either way, and less is lost.
+//! A `prometheus.WriteRequest` in snappy block format (zstd is taken too). Where Prometheus rolls a request back because
+//! of one bad sample, we store the good ones and answer 400 with the reasons: the sender does not retry either way, and
+//! less is lost. Series with bad labels are refused in the same way, as Prometheus does in version 2 of the protocol;
+//! its answer of 204 in version 1 hides the loss (<https://github.com/prometheus/prometheus/issues/19665>).
 
 mod decode;
 

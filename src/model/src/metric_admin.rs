@@ -15,6 +15,31 @@ pub trait MetricAdmin: Send + Sync {
     /// What the active series are made of; each list has at most `limit` entries, greatest first. May take long: not
     /// for an async thread.
     fn cardinality(&self, tenant: TenantId, limit: usize) -> Result<Cardinality, StoreError>;
+
+    /// The immutable parts that hold a tenant's samples, the earliest first; what is in memory only is left out. May take
+    /// long: not for an async thread.
+    fn blocks(&self, _tenant: TenantId) -> Vec<StoredBlock> {
+        Vec::new()
+    }
+}
+
+/// An immutable part of a store.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StoredBlock {
+    /// Its number.
+    pub id: u64,
+    /// When it was written, Unix milliseconds.
+    pub created_ms: i64,
+    /// Time of the first sample, Unix milliseconds.
+    pub min_t: i64,
+    /// Time of the last sample, inclusive.
+    pub max_t: i64,
+    /// Number of series.
+    pub series: u64,
+    /// Number of samples.
+    pub samples: u64,
+    /// How often its samples were merged, counted from 1.
+    pub level: u32,
 }
 
 /// A name and how much there is of it.
@@ -47,7 +72,7 @@ pub struct Cardinality {
     pub offenders: Vec<Offender>,
 }
 
-/// Somebody whose new series are or were lately refused.
+/// A job because of which new series are or were lately refused: its own, or those of others when nothing is left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offender {
     /// Value of the label `job`; empty for series without one.
@@ -58,13 +83,13 @@ pub struct Offender {
     pub limit_value: u64,
     /// Active series of the job.
     pub series: u64,
-    /// New series refused since `since_ms`.
+    /// New series refused because of it since `since_ms`.
     pub refused: u64,
     /// Unix milliseconds of the first refusal.
     pub since_ms: i64,
     /// Unix milliseconds of the last refusal.
     pub last_ms: i64,
-    /// The label that has most distinct values among the refused series, and about how many.
+    /// The label that has most distinct values among the job's new series, and about how many; empty when unknown.
     pub label: Counted,
     /// The metric that has most of the refused series.
     pub metric: String,

@@ -203,4 +203,23 @@ pub trait MetricReader: Send + Sync {
     fn coarsest_interval_ms(&self, _tenant: TenantId, _range: TimeRange) -> i64 {
         0
     }
+
+    /// A mark of now, for [`MetricReader::changed_from_ms`]: what is read afterwards has all that changed before.
+    /// `None` when the store does not tell changes; then answers cannot be kept.
+    fn change_mark(&self) -> Option<u64> {
+        None
+    }
+
+    /// The earliest time, Unix milliseconds, at which samples came, went or changed after a mark of
+    /// [`MetricReader::change_mark`], of whatever tenant and series. Earlier samples read as they did. `i64::MAX` when
+    /// nothing changed, `i64::MIN` when anything may have.
+    fn changed_from_ms(&self, _mark: u64) -> i64 {
+        i64::MIN
+    }
+
+    /// Unix milliseconds from which on no sample is hidden because of its age. Those before may go at any time without
+    /// being told as a change.
+    fn settled_from_ms(&self) -> i64 {
+        i64::MIN
+    }
 }

@@ -8,6 +8,7 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use trefoil_runtime::SharedVfs;
@@ -51,6 +52,9 @@ pub trait Objects: Send + Sync {
     }
 }
 
+/// Longest time of a request that reads, where nobody says otherwise.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Bytes of an object that are asked for at once by [`for_each_chunk`].
 const CHUNK_BYTES: u64 = 8 << 20;
 
@@ -79,9 +83,15 @@ pub fn for_each_chunk(
 /// is missing. Credentials and endpoint of S3 come from the environment (`AWS_ACCESS_KEY_ID`,
 /// `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_REGION`, `AWS_ENDPOINT_URL`, `AWS_ALLOW_HTTP`).
 pub fn open_url(url: &str, vfs: SharedVfs) -> io::Result<Arc<dyn Objects>> {
+    open_url_with(url, vfs, READ_TIMEOUT)
+}
+
+/// As [`open_url`], with the longest time of a request that reads from an object store.
+#[cfg_attr(not(feature = "s3"), expect(unused_variables, reason = "folders are not waited for"))]
+pub fn open_url_with(url: &str, vfs: SharedVfs, read_timeout: Duration) -> io::Result<Arc<dyn Objects>> {
     if url.starts_with("s3://") {
         #[cfg(feature = "s3")]
-        return Ok(Arc::new(S3Objects::open(url)?));
+        return Ok(Arc::new(S3Objects::open(url, read_timeout)?));
         #[cfg(not(feature = "s3"))]
         return Err(io::Error::new(io::ErrorKind::Unsupported, "this build has no S3"));
     }

@@ -5,6 +5,7 @@
 //! folders when the set is opened, objects by [`PartSet::sweep_remote`].
 
 mod cache;
+mod outage;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -88,6 +89,17 @@ impl PartSet {
         };
         let key = key_of(&**cache.objects(), meta, &file.name)?;
         cache.map(meta.id, file, &key).map_err(failed(meta, &file.name))
+    }
+
+    /// Returns how many parts lie at another place than the configured one, or anywhere when none is configured: nobody
+    /// can read them.
+    pub fn unreachable_parts(&self) -> u64 {
+        let place = self.cache().map(|cache| format!("{}/", cache.objects().url()));
+        let is_ours = |meta: &PartMeta| {
+            let location = meta.location().unwrap_or_default();
+            place.as_ref().is_some_and(|place| location.starts_with(place.as_str()))
+        };
+        self.parts().iter().filter(|meta| meta.is_remote() && !is_ours(meta)).count() as u64
     }
 
     /// Reads the objects of a remote part chunk by chunk, past the cache, and compares length and checksum with its

@@ -260,6 +260,11 @@ impl Annotations {
                 return;
             }
         }
+        // Of one text the reference keeps the place where it was remarked last: outside of inside, right of left.
+        if let Some(known) = self.list.iter_mut().find(|known| known.kind == kind) {
+            known.position = position;
+            return;
+        }
         if self.list.len() < Self::MAX {
             self.list.push(Annotation { kind, position });
         }

@@ -6,7 +6,7 @@
 //! Map: [`prepare`] (durations, `@ start()`, what is the same at every step), [`eval`] (the dispatch),
 //! [`select`] (reading), [`window`] and [`range_function`] (range vectors, [`rate`], [`extended`],
 //! [`fast_path`], [`rolled`] for downsampled samples),
-//! [`instant_function`], [`classic`] (histogram functions), [`info`].
+//! [`instant_function`], [`classic`] (histogram functions), [`info`], [`profile`] (where the time goes).
 
 mod classic;
 mod eval;
@@ -16,14 +16,15 @@ mod info;
 mod instant_function;
 mod metrics;
 mod prepare;
+mod profile;
 mod range_function;
 mod rate;
 mod rolled;
 mod select;
 mod window;
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use trefoil_model::{BudgetError, MetricReader, QueryBudget, StoreError, TenantId};
@@ -35,6 +36,8 @@ use crate::parser::{ParseError, ParserOptions};
 use crate::value::{QueryResult, QueryStats, ResultSeries, Sample, SampleValue, Value};
 
 use eval::{Evaluated, Evaluator};
+pub use profile::ProfileNode;
+use profile::Profiler;
 
 /// Why a query has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -92,15 +95,20 @@ impl Default for EngineOptions {
 pub struct QueryOptions {
     /// Instead of [`EngineOptions::lookback_ms`].
     pub lookback_ms: Option<i64>,
+    /// Tell where the time goes in [`QueryResult::profile`].
+    pub profile: bool,
 }
 
-/// Evaluates queries. Cheap to clone; keeps nothing between queries.
+/// Evaluates queries. Cheap to clone, clones share their settings; keeps nothing between queries.
 #[derive(Debug, Clone, Default)]
 pub struct Engine {
     options: EngineOptions,
     parser: ParserOptions,
+    /// Instead of the option, once it was set; 0 before.
+    subquery_step_ms: Arc<AtomicI64>,
 }
 
+const UNPOISONED: &str = "no thread panics while it notes a node";
 /// Most steps of a query or subquery; finer ones are refused before anything is allocated.
 const STEPS_MAX: i64 = 11_000_000;
 /// Times further from 1970 than this (in ms, 36 million years) are refused, so that no sum of times can overflow.
@@ -141,6 +149,7 @@ pub(crate) struct Context<'a> {
     held: AtomicU64,
     peak: AtomicU64,
     select_nanos: AtomicU64,
+    profiler: Option<Mutex<Profiler>>,
 }
 
 impl Context<'_> {
@@ -167,6 +176,24 @@ impl Context<'_> {
         self.budget.release_samples(samples);
     }
 
+    /// Evaluates a node, noting what it took when that is wanted. `series`: the series of its value, when known.
+    fn profiled<T>(
+        &self,
+        position: PositionRange,
+        work: impl FnOnce() -> Result<T, EngineError>,
+        series: impl FnOnce(&T) -> Option<u64>,
+    ) -> Result<T, EngineError> {
+        let Some(profiler) = &self.profiler else { return work() };
+        let counts = || (self.series.load(Ordering::Relaxed), self.samples_read.load(Ordering::Relaxed));
+        let begun = profiler.lock().expect(UNPOISONED).begin(position, counts());
+        let result = work();
+        if begun {
+            let made = result.as_ref().ok().and_then(series);
+            profiler.lock().expect(UNPOISONED).end(counts(), made);
+        }
+        result
+    }
+
     pub(crate) fn count_read(&self, read: u64, total: u64) {
         self.samples_read.fetch_add(read, Ordering::Relaxed);
         self.samples_total.fetch_add(total, Ordering::Relaxed);
@@ -176,7 +203,7 @@ impl Context<'_> {
 impl Engine {
     /// An engine with these settings. `parser` is what [`Engine::parse`] accepts.
     pub fn new(options: EngineOptions, parser: ParserOptions) -> Self {
-        Self { options, parser }
+        Self { options, parser, subquery_step_ms: Arc::default() }
     }
 
     /// Parses a query with the engine's settings.
@@ -184,9 +211,22 @@ impl Engine {
         crate::parser::parse(query, self.parser)
     }
 
+    /// What [`Engine::parse`] accepts.
+    pub fn parser_options(&self) -> ParserOptions {
+        self.parser
+    }
+
     /// The engine's settings.
     pub fn options(&self) -> EngineOptions {
-        self.options
+        match self.subquery_step_ms.load(Ordering::Relaxed) {
+            0 => self.options,
+            subquery_step_ms => EngineOptions { subquery_step_ms, ..self.options },
+        }
+    }
+
+    /// Sets the step of subqueries that name none for this engine and its clones, milliseconds > 0.
+    pub fn set_subquery_step_ms(&self, ms: i64) {
+        self.subquery_step_ms.store(ms.max(1), Ordering::Relaxed);
     }
 
     /// Evaluates at one time (Unix milliseconds). May take long: not for an async thread.
@@ -199,7 +239,7 @@ impl Engine {
         tenant: TenantId,
         budget: &dyn QueryBudget,
     ) -> Result<QueryResult, EngineError> {
-        self.run(expr, Grid::instant(t_ms), 0, options, reader, tenant, budget, true)
+        self.run(expr, Grid::instant(t_ms), 0, options, reader, tenant, budget, None)
     }
 
     /// Evaluates from `start_ms` to `end_ms` (both included) every `step_ms` > 0; the value is a matrix. May take long:
@@ -232,7 +272,7 @@ impl Engine {
         }
         let count = count as usize;
         let grid = Grid { start_ms, step_ms, count };
-        self.run(expr, grid, step_ms, options, reader, tenant, budget, false)
+        self.run(expr, grid, step_ms, options, reader, tenant, budget, Some(end_ms))
     }
 
     #[expect(clippy::too_many_arguments, reason = "private, gathers what both kinds of query have")]
@@ -245,13 +285,13 @@ impl Engine {
         reader: &dyn MetricReader,
         tenant: TenantId,
         budget: &dyn QueryBudget,
-        instant: bool,
+        until_ms: Option<i64>,
     ) -> Result<QueryResult, EngineError> {
         let began = Instant::now();
         if [grid.start_ms, grid.step_ms].iter().any(|t| t.saturating_abs() > TIME_MS_MAX) {
             return Err(EngineError::Execution("time is out of bounds".to_owned()));
         }
-        let mut settings = self.options;
+        let mut settings = self.options();
         if let Some(lookback) = options.lookback_ms {
             settings.lookback_ms = lookback.clamp(0, TIME_MS_MAX);
         }
@@ -267,12 +307,13 @@ impl Engine {
             held: AtomicU64::new(0),
             peak: AtomicU64::new(0),
             select_nanos: AtomicU64::new(0),
+            profiler: options.profile.then(Mutex::default),
         };
         budget.check()?;
         let end_ms = grid.end_ms();
         let prepared = prepare::prepare(expr, grid.start_ms, end_ms, step_ms)?;
-        let evaluator = Evaluator::new(&context, grid);
-        let value = if instant {
+        let evaluator = Evaluator::new(&context, grid, until_ms.unwrap_or(grid.start_ms));
+        let value = if until_ms.is_none() {
             instant_value(&evaluator, &prepared)
         } else {
             evaluator.eval(&prepared).and_then(|v| matrix_value(v, grid))
@@ -293,7 +334,8 @@ impl Engine {
             total_time: began.elapsed(),
         };
         let annotations = context.annotations.into_inner().expect("no thread panics while it adds a remark");
-        Ok(QueryResult { value: value?, annotations, stats })
+        let profile = context.profiler.and_then(|p| p.into_inner().expect(UNPOISONED).finish());
+        Ok(QueryResult { value: value?, annotations, stats, profile })
     }
 }
 

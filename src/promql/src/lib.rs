@@ -4,7 +4,7 @@
 //! its [budget](trefoil_model::QueryBudget) allows and stops soon after it is told to; text from outside never panics.
 //!
 //! Reading order: [`ast`], [`lexer`](self), [`parser`], [`functions`], [`printer`]; then [`algebra`] and
-//! [`histogram`] (what is done to series), [`annotations`]; then [`engine`] and [`value`]; [`mod@format`] and
+//! [`histogram`] (what is done to series), [`annotations`]; then [`engine`] and [`value`], [`cache`]; [`mod@format`] and
 //! [`duration`] are small helpers; [`testing`] runs the `.test` scripts of the reference.
 //!
 //! Invariants: the crate reaches storage through the contracts of `trefoil-model` only. It must not know files,
@@ -13,6 +13,7 @@
 pub mod algebra;
 pub mod annotations;
 pub mod ast;
+pub mod cache;
 pub mod duration;
 pub mod engine;
 pub mod format;
@@ -25,8 +26,9 @@ pub mod testing;
 pub mod value;
 
 pub use ast::{Expr, ValueType};
+pub use cache::{RangeQuery, ResultCache};
 pub use duration::{format_duration, parse_duration};
-pub use engine::{Engine, EngineError, EngineOptions, QueryOptions};
+pub use engine::{Engine, EngineError, EngineOptions, ProfileNode, QueryOptions};
 pub use format::format_value;
 pub use parser::{ParseError, ParserOptions, parse, parse_selector};
 pub use printer::pretty;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use trefoil_model::{FloatHistogram, Labels};
 
 use crate::annotations::Annotations;
+use crate::engine::ProfileNode;
 
 /// The value of a sample.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,4 +76,6 @@ pub struct QueryResult {
     pub annotations: Annotations,
     /// Statistics.
     pub stats: QueryStats,
+    /// Where the time went, when [`crate::QueryOptions::profile`] asks for it.
+    pub profile: Option<ProfileNode>,
 }

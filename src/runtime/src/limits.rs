@@ -101,7 +101,7 @@ limits! {
     /// Metric families whose metadata is kept. Default 100,000; excess: dropped.
     metadata_families_max: usize = 100_000;
     /// Active series, those written since the last flush but one. Default `auto`: what the memory budget bears, 3,000,000
-    /// at 8 GiB; excess: new series are rejected, first those of jobs that grow more than others.
+    /// at 8 GiB; excess: new series are rejected, those of the largest jobs first (see "The cardinality guard").
     series_active_max: u64 = 0;
     /// Active series with the same value of the label `job`. Default unlimited; excess: its new series are rejected.
     series_active_per_job_max: u64 = u64::MAX;
@@ -165,6 +165,8 @@ limits! {
     query_points_per_series_max: u64 = 11_000;
     /// Bytes that a query holds. Default 256 MiB; excess: 422.
     query_memory_bytes_max: u64 = 256 * MIB;
+    /// Bytes of kept results of range queries. Default 32 MiB; excess: what was asked longest ago goes.
+    query_cache_bytes_max: u64 = 32 * MIB;
     /// Log bytes that a query scans. Default 100 GiB; excess: 422.
     query_scan_bytes_max: u64 = 100 * GIB;
     /// Bytes of a regular expression's program. Default 1 MiB; excess: 400.

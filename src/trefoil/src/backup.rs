@@ -107,7 +107,10 @@ async fn take_snapshot(arguments: &BackupArgs) -> anyhow::Result<PathBuf> {
             path.map(PathBuf::from).context("the server does not name its data directory; give --data-dir")?
         }
     };
-    let answer = crate::query::post(&target, "/api/v1/admin/tsdb/snapshot", &[]).await.context("take a snapshot")?;
+    let answer = crate::query::post(&target, "/api/v1/admin/tsdb/snapshot", &[]).await.map_err(|error| {
+        let is_off = format!("{error:#}").contains("admin APIs disabled");
+        error.context(if is_off { SWITCHED_OFF } else { "take a snapshot" })
+    })?;
     let name = answer["data"]["name"].as_str().context("the server does not name its snapshot")?;
     let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     let snapshot = data_dir.join(snapshots::FOLDER).join(name);
@@ -116,6 +119,9 @@ async fn take_snapshot(arguments: &BackupArgs) -> anyhow::Result<PathBuf> {
     }
     Ok(snapshot)
 }
+
+/// What is to be done when the server takes no snapshots over HTTP.
+const SWITCHED_OFF: &str = "take a snapshot: the server must be started with --web.enable-admin-api";
 
 fn look_after(command: BackupCommand) -> anyhow::Result<()> {
     match command {

@@ -36,6 +36,9 @@ pub(crate) enum Command {
     /// Asks a server.
     #[command(subcommand)]
     Query(QueryCommand),
+    /// Runs test scripts.
+    #[command(subcommand)]
+    Test(crate::script_test::TestCommand),
     /// Looks into the stored samples, brings them in and takes them out.
     #[command(subcommand)]
     Tsdb(crate::tsdb::TsdbCommand),

@@ -1,8 +1,8 @@
 //! The binary: command line, wiring, signals. No logic of its own.
 //!
 //! Reading order: [`cli`], [`serve`] (how a server is put together, reloaded and taken down), [`background`] (what the
-//! stores need to have done now and then), [`logging`], [`self_telemetry`], [`memory`], [`demo`], [`check`], [`query`],
-//! [`snapshots`], [`backup`], [`tsdb`].
+//! stores need to have done now and then), [`logging`], [`self_telemetry`], [`memory`], [`demo`], [`check`], [`query`], [`query_log`],
+//! [`script_test`], [`snapshots`], [`backup`], [`tsdb`].
 
 mod background;
 mod backup;
@@ -14,6 +14,8 @@ mod features;
 mod logging;
 mod memory;
 mod query;
+mod query_log;
+mod script_test;
 mod self_telemetry;
 mod serve;
 mod snapshots;
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
             let now_ms = trefoil_runtime::Clock::now_ms(&trefoil_runtime::RealClock::new());
             run(query::run(command, now_ms))
         }
+        Command::Test(command) => script_test::run(command),
         Command::Tsdb(command) => run(tsdb::run(command)),
         Command::Backup(arguments) => run(backup::run(arguments)),
         Command::Restore(arguments) => run(backup::restore(arguments)),

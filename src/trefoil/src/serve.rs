@@ -35,7 +35,7 @@ use crate::counted::{Counted, Credited};
 use crate::features::{Features, features};
 use crate::self_telemetry::{self, Collector, Identity};
 use crate::snapshots::Snapshots;
-use crate::{logging, memory};
+use crate::{logging, memory, query_log};
 
 /// All of the shutdown must be done by then.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(30);
@@ -151,12 +151,22 @@ impl Reloader {
         Ok(())
     }
 
+    /// Puts in force what concerns queries, once the application has the configuration.
+    fn apply_to_queries(&self, app: &App) {
+        let loaded = app.config();
+        app.engine.set_subquery_step_ms(loaded.config.global.evaluation_interval.as_ms());
+        query_log::apply(app, &loaded);
+    }
+
     /// Reads everything again; on any fault the configuration in force stays.
     fn reload(&self, app: &App) -> anyhow::Result<()> {
         let result = load(self.path.as_deref(), &self.flags, self.parser).and_then(|checked| {
             self.apply(&checked)?;
             app.set_config(Arc::clone(&checked.config)).context("bearer tokens")
         });
+        if result.is_ok() {
+            self.apply_to_queries(app);
+        }
         RELOAD_OK.set(i64::from(result.is_ok()));
         app.note_reload(result.is_ok());
         match &result {
@@ -316,6 +326,7 @@ impl Server {
             quit: Arc::clone(&quit),
         })?;
         reloader.apply(&checked)?;
+        reloader.apply_to_queries(&app);
         let d = Arc::clone(&dispatcher);
         tasks.spawn("alertmanager", Phase::Background, OnError::Restart, move |stop| {
             let d = Arc::clone(&d);
@@ -421,7 +432,8 @@ async fn open_stores(
         options.journal.segment_bytes = journal.segment_bytes.as_u64();
         let tier = &config.trefoil.object_store;
         if !tier.url.is_empty() {
-            let objects = trefoil_parts::objects::open_url(&tier.url, Arc::clone(&vfs));
+            let timeout = tier.timeout.as_std();
+            let objects = trefoil_parts::objects::open_url_with(&tier.url, Arc::clone(&vfs), timeout);
             let objects = objects.with_context(|| format!("object store {}", tier.url))?;
             let remote = RemoteOptions { objects, cache_bytes: tier.cache_bytes.as_u64() };
             options.object_store = Some(ObjectStoreOptions { remote, after: tier.after.as_std() });

@@ -1,8 +1,9 @@
 //! The contract of administration, over what [`crate::tombstones`] and [`crate::cardinality`] do.
 
-use trefoil_model::{Cardinality, MetricAdmin, SelectRequest, StoreError, TenantId};
+use trefoil_model::{Cardinality, MetricAdmin, SelectRequest, StoreError, StoredBlock, TenantId};
 
 use crate::error::TsdbError;
+use crate::inspect::PartInfo;
 use crate::store::Tsdb;
 
 fn store_error(context: &'static str) -> impl FnOnce(TsdbError) -> StoreError {
@@ -28,5 +29,20 @@ impl MetricAdmin for Tsdb {
 
     fn cardinality(&self, tenant: TenantId, limit: usize) -> Result<Cardinality, StoreError> {
         Tsdb::cardinality(self, tenant, limit)
+    }
+
+    fn blocks(&self, tenant: TenantId) -> Vec<StoredBlock> {
+        let mut parts: Vec<_> = self.part_infos().into_iter().filter(|p| p.tenant == tenant).collect();
+        parts.sort_by_key(|p| (p.min_t, p.id));
+        let block = |p: &PartInfo| StoredBlock {
+            id: p.id,
+            created_ms: p.created_ms,
+            min_t: p.min_t,
+            max_t: p.max_t,
+            series: p.series.unwrap_or(0),
+            samples: p.samples,
+            level: u32::from(p.level) + 1,
+        };
+        parts.iter().map(block).collect()
     }
 }

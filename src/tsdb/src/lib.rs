@@ -10,8 +10,9 @@
 //! Reading order: `store` (the parts of a store and how they hang together), `write`, `series` (the registry),
 //! `guard` (who may have new series),
 //! `record` (journal records), `memtable`, `flush`, `part` (files), `encoding`, `read`, `matching`, `value_set`,
-//! `merge`, `policy`, `downsample`, `tombstones`, `rewrite`, `replay`, `exemplars`, `metadata`, `inspect`,
-//! `clean` and `damage_log`, `repair` (a catalog made anew), `tier` (parts in an object store), `admin` (the contract of administration).
+//! `changes` (what readers that keep answers ask), `merge`, `policy`, `downsample`, `tombstones`, `rewrite`, `replay`,
+//! `exemplars`, `metadata`, `inspect`, `clean` and `damage_log`, `repair` (a catalog made anew), `tier` (parts in an
+//! object store), `admin` (the contract of administration).
 //!
 //! Invariants: one id stands for one label set, for ever. Every journal epoch defines all series that it names, so
 //! that replay from the committed position needs nothing else. Parts of a (tenant, day) have disjoint ranges of
@@ -23,6 +24,7 @@
 mod admin;
 mod by_shard;
 mod cardinality;
+mod changes;
 mod clean;
 mod damage_log;
 mod downsample;

@@ -80,6 +80,7 @@ impl Tsdb {
         if count > 0 {
             self.inner.parts.commit(Commit { remove, ..Commit::default() })?;
             self.inner.publish_parts(|_| {});
+            self.inner.changes.note_all();
             self.inner.drop_tombstones()?;
             tracing::info!(parts = count, expired, "parts beyond the retention removed");
         }
@@ -222,6 +223,7 @@ impl Inner {
         if view.tombstones.last > 0 {
             writer.attributes.insert(TOMBSTONE_LAST.to_owned(), view.tombstones.last.to_string());
         }
+        let downsampled = rewriting.downsampling_mark.is_some();
         if let Some(mark) = rewriting.downsampling_mark {
             writer.attributes.insert(DOWNSAMPLED.to_owned(), mark);
         }
@@ -229,6 +231,9 @@ impl Inner {
         let add = writer.finish(level, (first.sequence.0, last.sequence.1))?.into_iter().collect();
         self.parts.commit(Commit { add, remove, ..Commit::default() })?;
         self.publish_parts(|_| {});
+        if downsampled {
+            self.changes.note_all();
+        }
         let seconds = timer.stop_and_record();
         tracing::info!(parts = parts.len(), day = first.meta.partition, level, seconds, "parts merged");
         Ok(())

@@ -3,8 +3,8 @@
 use std::sync::LazyLock;
 
 use prometheus::{
-    Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, exponential_buckets, register_histogram,
-    register_int_counter, register_int_counter_vec, register_int_gauge, register_int_gauge_vec,
+    Histogram, IntCounter, IntCounterVec, IntGauge, exponential_buckets, register_histogram, register_int_counter,
+    register_int_counter_vec, register_int_gauge,
 };
 
 macro_rules! metrics {
@@ -30,11 +30,6 @@ metrics! {
         "trefoil_tsdb_series_created_total", "Series that got a new id");
     SERIES_REFUSED: IntCounterVec = register_int_counter_vec!(
         "trefoil_tsdb_series_refused_total", "New series that the cardinality guard refused", &["limit"]);
-    OFFENDERS: IntGauge = register_int_gauge!(
-        "trefoil_tsdb_cardinality_offenders", "Jobs whose new series are or were lately refused");
-    OFFENDER_REFUSED: IntGaugeVec = register_int_gauge_vec!(
-        "trefoil_tsdb_cardinality_offender_series_refused",
-        "New series refused lately, of the ten worst jobs, with the label that explodes", &["job", "label", "limit"]);
     SAMPLES_APPENDED: IntCounter = register_int_counter!(
         "trefoil_tsdb_samples_appended_total", "Samples acknowledged, duplicates included");
     SAMPLES_REJECTED: IntCounterVec = register_int_counter_vec!(
@@ -42,6 +37,8 @@ metrics! {
     MEMTABLE_BYTES: IntGauge = register_int_gauge!(
         "trefoil_tsdb_memtable_bytes", "Bytes in memtables, those being flushed included");
     PARTS: IntGauge = register_int_gauge!("trefoil_tsdb_parts", "Parts that queries read");
+    PARTS_UNREACHABLE: IntGauge = register_int_gauge!(
+        "trefoil_tsdb_parts_unreachable", "Parts in an object store that is not the configured one; reading them fails");
     PARTS_BYTES: IntGauge = register_int_gauge!("trefoil_tsdb_parts_bytes", "Bytes of the parts that queries read");
     FLUSH_DURATION: Histogram = register_histogram!(
         "trefoil_tsdb_flush_duration_seconds", "Time to write a memtable to parts and publish them", seconds());

@@ -72,6 +72,7 @@ impl Tsdb {
     /// Replaces the policy. Queries and writes follow it at once, files with the next merges.
     pub fn set_policy(&self, policy: Policy) {
         self.inner.lifecycle.store(Arc::new(Lifecycle::new(policy)));
+        self.inner.changes.note_all();
     }
 
     /// The policy in use.

@@ -1,5 +1,6 @@
 //! Queries: series of memtables and parts, brought together; samples of one series, merged by time.
 
+mod first_labels;
 mod merge;
 mod salvage;
 
@@ -515,12 +516,10 @@ impl MetricReader for Tsdb {
         limit: usize,
         budget: &dyn QueryBudget,
     ) -> Result<(Vec<Labels>, bool), StoreError> {
-        let mut labels: Vec<Labels> = self.inner.select(requests, budget)?.into_iter().map(|(l, _)| l).collect();
-        let cut = limit != 0 && labels.len() > limit;
-        if cut {
-            labels.truncate(limit);
+        if limit != 0 {
+            return self.inner.first_labels(requests, limit, budget);
         }
-        Ok((labels, cut))
+        Ok((self.inner.select(requests, budget)?.into_iter().map(|(labels, _)| labels).collect(), false))
     }
 
     fn label_names(
@@ -594,5 +593,21 @@ impl MetricReader for Tsdb {
             p.rollup_ms > 0 && p.overlaps(tenant, wide)
         };
         view.parts.iter().filter(near).map(|p| p.rollup_ms).max().unwrap_or(0)
+    }
+
+    fn change_mark(&self) -> Option<u64> {
+        Some(self.inner.changes.mark())
+    }
+
+    fn changed_from_ms(&self, mark: u64) -> i64 {
+        // A sample may hide those before it in its dedup interval.
+        match self.inner.changes.since(mark) {
+            i64::MAX => i64::MAX,
+            earliest => earliest.saturating_sub(self.inner.lifecycle.load().dedup_ms.unwrap_or(0)),
+        }
+    }
+
+    fn settled_from_ms(&self) -> i64 {
+        self.inner.lifecycle.load().kept_by_all(self.inner.options.clock.now_ms())
     }
 }

@@ -14,6 +14,7 @@ use trefoil_model::{Labels, StoreError, TenantId, TimeRange, WriteError};
 use trefoil_parts::{PartHandle, PartId, PartMeta, PartSet};
 use trefoil_runtime::{Accountant, DiskGuard, Limits, Pool, Reservation, SharedClock, SharedVfs, StartProgress};
 
+use crate::changes::Changes;
 use crate::error::TsdbError;
 use crate::exemplars::Exemplars;
 use crate::guard::Guard;
@@ -109,6 +110,8 @@ pub(crate) struct Inner {
     pub(crate) gate: Arc<tokio::sync::RwLock<()>>,
     pub(crate) view: ArcSwap<View>,
     pub(crate) lifecycle: ArcSwap<Lifecycle>,
+    /// What became visible or was taken away.
+    pub(crate) changes: Changes,
     /// Held while the list of tombstones is changed and committed.
     pub(crate) tombstone_lock: Mutex<()>,
     /// Held while `view` is replaced.
@@ -306,6 +309,7 @@ impl Tsdb {
             gate: Arc::default(),
             view: ArcSwap::from_pointee(view),
             lifecycle: ArcSwap::from_pointee(Lifecycle::new(policy)),
+            changes: Changes::default(),
             tombstone_lock: Mutex::default(),
             publish: Mutex::default(),
             journal_epoch: AtomicU32::new(1),
@@ -325,6 +329,7 @@ impl Tsdb {
             options,
         };
         inner.publish_parts(|_| {});
+        inner.tell_unreachable();
         let from = committed.map_or(Position::default(), |(segment, offset)| Position { segment, offset });
         inner.replay(from)?;
         Ok(Self { inner: Arc::new(inner) })
@@ -421,6 +426,7 @@ impl Inner {
             .collect();
         parts.sort_by_key(|p| (p.sequence.1, p.meta.id));
         metrics::PARTS.set(parts.len() as i64);
+        metrics::PARTS_UNREACHABLE.set(self.parts.unreachable_parts() as i64);
         metrics::PARTS_BYTES.set(parts.iter().map(|p| p.meta.bytes as i64).sum());
         let tombstones = old.tombstones.current(&self.parts);
         let mut view = View { active: Arc::clone(&old.active), frozen: old.frozen.clone(), parts, tombstones };

@@ -7,7 +7,7 @@ use trefoil_model::time::DAY_MS;
 use trefoil_parts::{PartMeta, PartsError, RemoteOptions};
 
 use crate::error::TsdbError;
-use crate::store::Tsdb;
+use crate::store::{Inner, Tsdb};
 
 /// Which parts lie in an object store, and where.
 #[derive(Clone)]
@@ -25,7 +25,31 @@ fn is_due(meta: &PartMeta, now_ms: i64, after: Duration) -> bool {
     !meta.is_remote() && end_ms.saturating_add(after_ms) <= now_ms
 }
 
+impl Inner {
+    /// Says which parts no query can read because the configuration does not name their place.
+    pub(crate) fn tell_unreachable(&self) {
+        let parts = self.parts.unreachable_parts();
+        if parts == 0 {
+            return;
+        }
+        let all = self.parts.parts();
+        let place = all.iter().filter(|meta| meta.is_remote()).find_map(|meta| meta.location()).unwrap_or_default();
+        let configured = self.options.object_store.as_ref().map_or("none", |o| o.remote.objects.url());
+        tracing::error!(
+            parts,
+            configured,
+            example = place,
+            "parts lie in an object store that is not the configured one: queries of their days fail"
+        );
+    }
+}
+
 impl Tsdb {
+    /// Parts that no query can read because the configuration does not name the place where they lie.
+    pub fn unreachable_parts(&self) -> u64 {
+        self.inner.parts.unreachable_parts()
+    }
+
     /// Moves the oldest part that is due to the object store; returns whether there was one, then call it again. Lets
     /// go of files that left the cache and deletes objects that no part needs any more. After an error the part lies
     /// where it lay. Blocks on network and disk.

@@ -301,6 +301,7 @@ impl Inner {
         let attributes = BTreeMap::from([(TOMBSTONES.to_owned(), text(last, list))]);
         self.parts.commit(Commit { attributes, ..Commit::default() })?;
         self.publish_parts(|_| {});
+        self.changes.note_all();
         Ok(())
     }
 

@@ -321,6 +321,10 @@ impl Inner {
             }
         };
         memtable.insert_batch(tenant, floats.len() + histograms.len(), row_of, sample);
+        let times = floats.iter().map(|f| f.t_ms).chain(histograms.iter().map(|h| h.t_ms));
+        if let Some(earliest) = times.min() {
+            self.changes.note(earliest);
+        }
         if !batch.exemplars.is_empty() {
             let mut exemplars = self.exemplars.lock();
             for e in batch.exemplars {

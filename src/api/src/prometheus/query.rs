@@ -4,16 +4,22 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
+use http::Method;
+use serde_json::json;
 use trefoil_model::QueryBudget;
 use trefoil_promql::engine::EngineError;
-use trefoil_promql::{Expr, QueryOptions, QueryResult, QueryStats, Value};
+use trefoil_promql::{Expr, QueryOptions, QueryResult, QueryStats, RangeQuery, Value};
+use trefoil_runtime::QueryContext;
 
 use super::answer::{
-    PromResult, TRUNCATED, Writer, json, push_float, push_list, push_sample, push_series, push_string, push_time,
+    PromResult, TRUNCATED, Writer, json as json_body, push_float, push_list, push_sample, push_series, push_string,
+    push_time,
 };
+use crate::connection::Peer;
 use crate::error::ApiError;
 use crate::params::{Params, parse_duration};
-use crate::state::{App, AppState, run_query};
+use crate::queries::QueryNote;
+use crate::state::{App, AppState, run_noted};
 
 /// At most so many annotations of a kind are told.
 const ANNOTATIONS_MAX: usize = 10;
@@ -42,7 +48,56 @@ impl Common {
         let query = params.get("query").to_owned();
         let expr = parse_query(state, &query)?;
         let stats = !params.get("stats").is_empty();
-        Ok(Self { timeout, limit, options: QueryOptions { lookback_ms }, query, expr, stats })
+        let options = QueryOptions { lookback_ms, ..QueryOptions::default() };
+        Ok(Self { timeout, limit, options, query, expr, stats })
+    }
+}
+
+/// When a range query is evaluated.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Steps {
+    pub(super) start_ms: i64,
+    pub(super) end_ms: i64,
+    pub(super) step_ms: i64,
+}
+
+/// The address of the client, "" when it is not known.
+pub(super) fn client_of(request: &Request) -> String {
+    request.extensions().get::<Peer>().map(|peer| peer.address.to_string()).unwrap_or_default()
+}
+
+/// Who asks, for the lists of queries and the query log.
+struct Asker {
+    method: Method,
+    client: String,
+}
+
+impl Asker {
+    fn of(request: &Request) -> Self {
+        Self { method: request.method().clone(), client: client_of(request) }
+    }
+
+    /// Runs a query that is listed while it runs and logged when it ended.
+    async fn run(
+        self,
+        state: &AppState,
+        path: &'static str,
+        query: &str,
+        steps: Steps,
+        timeout: Option<Duration>,
+        work: impl FnOnce(&QueryContext) -> Result<(String, QueryStats), ApiError> + Send + 'static,
+    ) -> Result<String, ApiError> {
+        let Steps { start_ms, end_ms, step_ms } = steps;
+        let note = QueryNote { path, query: query.to_owned(), start_ms, end_ms, step_ms, client: self.client };
+        let result = run_noted(state, timeout, note.clone(), work).await;
+        if state.query_log.is_on() {
+            let (stats, error) = match &result {
+                Ok((_, stats)) => (*stats, None),
+                Err(error) => (QueryStats::default(), Some(error.message.as_str())),
+            };
+            state.query_log.write(&note, self.method.as_str(), &stats_json(&stats), error, state.clock.now_ms());
+        }
+        result.map(|(body, _)| body)
     }
 }
 
@@ -69,31 +124,31 @@ impl From<EngineError> for ApiError {
 
 /// `GET`, `POST /api/v1/query`
 pub(super) async fn instant(State(state): State<AppState>, request: Request) -> PromResult {
+    let asker = Asker::of(&request);
     let params = Params::read(&state, request).await?;
     let t_ms = params.time("time")?.unwrap_or_else(|| state.clock.now_ms());
     let common = Common::read(&state, &params)?;
-    let app = state.clone();
-    let body = run_query(&state, common.timeout, move |budget| {
+    let (app, timeout, query) = (state.clone(), common.timeout, common.query.clone());
+    let work = move |budget: &QueryContext| {
         let result =
             app.engine.instant(&common.expr, t_ms, &common.options, app.metrics.as_ref(), app.tenant, budget)?;
         render(&app, &common, result, budget)
-    })
-    .await?;
-    Ok(json(body))
+    };
+    let steps = Steps { start_ms: t_ms, end_ms: t_ms, step_ms: 0 };
+    Ok(json_body(asker.run(&state, "/api/v1/query", &query, steps, timeout, work).await?))
 }
 
-/// `GET`, `POST /api/v1/query_range`
-pub(super) async fn range(State(state): State<AppState>, request: Request) -> PromResult {
-    let params = Params::read(&state, request).await?;
+/// Reads `start`, `end` and `step` of a range query and checks them against the limits.
+pub(super) fn read_steps(state: &App, params: &Params) -> Result<Steps, ApiError> {
     let start_ms = params.required_time("start")?;
     let end_ms = params.required_time("end")?;
     if end_ms < start_ms {
-        return Err(ApiError::parameter("end", "end timestamp must not be before start time").into());
+        return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
     }
     let step_ms = parse_duration(params.get("step")).map_err(|e| ApiError::parameter("step", e))?;
     if step_ms <= 0 {
         let message = "zero or negative query resolution step widths are not accepted. Try a positive integer";
-        return Err(ApiError::parameter("step", message).into());
+        return Err(ApiError::parameter("step", message));
     }
     let points_max = state.limits.query_points_per_series_max;
     if ((end_ms - start_ms) / step_ms).unsigned_abs() > points_max {
@@ -102,33 +157,45 @@ pub(super) async fn range(State(state): State<AppState>, request: Request) -> Pr
             "exceeded maximum resolution of {} points per timeseries. Try decreasing the query resolution (?step=XX)",
             with_commas(points_max)
         );
-        return Err(ApiError::bad_data(message).into());
+        return Err(ApiError::bad_data(message));
     }
+    Ok(Steps { start_ms, end_ms, step_ms })
+}
+
+/// Errors unless the expression has a value at each step.
+pub(super) fn check_range_type(expr: &Expr) -> Result<(), ApiError> {
+    let kind = expr.value_type();
+    if matches!(kind, trefoil_promql::ValueType::Scalar | trefoil_promql::ValueType::Vector) {
+        return Ok(());
+    }
+    let message =
+        format!("invalid expression type \"{}\" for range query, must be Scalar or instant Vector", kind.documented());
+    Err(ApiError::parameter("query", message))
+}
+
+/// `GET`, `POST /api/v1/query_range`. `nocache=1` evaluates everything anew.
+pub(super) async fn range(State(state): State<AppState>, request: Request) -> PromResult {
+    let asker = Asker::of(&request);
+    let params = Params::read(&state, request).await?;
+    let steps = read_steps(&state, &params)?;
     let common = Common::read(&state, &params)?;
-    let kind = common.expr.value_type();
-    if !matches!(kind, trefoil_promql::ValueType::Scalar | trefoil_promql::ValueType::Vector) {
-        let message = format!(
-            "invalid expression type \"{}\" for range query, must be Scalar or instant Vector",
-            kind.documented()
-        );
-        return Err(ApiError::parameter("query", message).into());
-    }
-    let app = state.clone();
-    let body = run_query(&state, common.timeout, move |budget| {
-        let result = app.engine.range(
-            &common.expr,
-            start_ms,
-            end_ms,
-            step_ms,
-            &common.options,
-            app.metrics.as_ref(),
-            app.tenant,
-            budget,
-        )?;
+    check_range_type(&common.expr)?;
+    // Statistics tell of the whole evaluation.
+    let anew = common.stats || matches!(params.get("nocache"), "1" | "true");
+    let (app, timeout, query) = (state.clone(), common.timeout, common.query.clone());
+    let work = move |budget: &QueryContext| {
+        let Steps { start_ms, end_ms, step_ms } = steps;
+        let (options, reader, tenant) = (common.options, app.metrics.as_ref(), app.tenant);
+        let result = if anew {
+            app.engine.range(&common.expr, start_ms, end_ms, step_ms, &options, reader, tenant, budget)?
+        } else {
+            let expr = &common.expr;
+            app.results
+                .range(&app.engine, &RangeQuery { expr, start_ms, end_ms, step_ms, options, reader, tenant, budget })?
+        };
         render(&app, &common, result, budget)
-    })
-    .await?;
-    Ok(json(body))
+    };
+    Ok(json_body(asker.run(&state, "/api/v1/query_range", &query, steps, timeout, work).await?))
 }
 
 fn with_commas(n: u64) -> String {
@@ -143,7 +210,12 @@ fn with_commas(n: u64) -> String {
     out
 }
 
-fn render(state: &App, common: &Common, result: QueryResult, budget: &dyn QueryBudget) -> Result<String, ApiError> {
+fn render(
+    state: &App,
+    common: &Common,
+    result: QueryResult,
+    budget: &dyn QueryBudget,
+) -> Result<(String, QueryStats), ApiError> {
     let (mut warnings, infos) = result.annotations.texts(&common.query, ANNOTATIONS_MAX);
     let mut writer = Writer::new(state.limits.response_bytes_max);
     let cut = |n: usize| if common.limit > 0 { n.min(common.limit) } else { n };
@@ -189,10 +261,10 @@ fn render(state: &App, common: &Common, result: QueryResult, budget: &dyn QueryB
         warnings.push(TRUNCATED.to_owned());
     }
     if common.stats {
-        push_stats(&mut writer.out, &result.stats);
+        write!(writer.out, ",\"stats\":{}", stats_json(&result.stats)).expect("writing to a String cannot fail");
     }
     writer.out.push('}');
-    Ok(writer.finish(&warnings, &infos))
+    Ok((writer.finish(&warnings, &infos), result.stats))
 }
 
 fn comma(out: &mut String, i: usize) {
@@ -202,18 +274,24 @@ fn comma(out: &mut String, i: usize) {
 }
 
 /// Timings that we do not take apart as the reference does are 0.
-fn push_stats(out: &mut String, stats: &QueryStats) {
+pub(super) fn stats_json(stats: &QueryStats) -> serde_json::Value {
     let total = stats.total_time.as_secs_f64();
     let prepare = stats.select_time.as_secs_f64();
-    let inner = (total - prepare).max(0.0);
-    write!(
-        out,
-        ",\"stats\":{{\"timings\":{{\"evalTotalTime\":{total},\"resultSortTime\":0,\"queryPreparationTime\":{prepare},\
-         \"innerEvalTime\":{inner},\"execQueueTime\":0,\"execTotalTime\":{total}}},\"samples\":\
-         {{\"totalQueryableSamples\":{},\"peakSamples\":{}}}}}",
-        stats.samples_total, stats.samples_peak
-    )
-    .expect("writing to a String cannot fail");
+    json!({
+        "timings": {
+            "evalTotalTime": total,
+            "resultSortTime": 0,
+            "queryPreparationTime": prepare,
+            "innerEvalTime": (total - prepare).max(0.0),
+            "execQueueTime": 0,
+            "execTotalTime": total,
+        },
+        "samples": {
+            "totalQueryableSamples": stats.samples_total,
+            "samplesRead": stats.samples_read,
+            "peakSamples": stats.samples_peak,
+        },
+    })
 }
 
 /// Writes texts as a list of strings.

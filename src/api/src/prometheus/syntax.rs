@@ -4,7 +4,7 @@ use axum::extract::{Request, State};
 use serde_json::{Value, json};
 use trefoil_model::Matcher;
 use trefoil_promql::algebra::Cardinality;
-use trefoil_promql::ast::{At, ExprKind, RangeMode, VectorSelector};
+use trefoil_promql::ast::{At, Duration, DurationExpr, DurationKind, ExprKind, RangeMode, VectorSelector};
 use trefoil_promql::{Expr, ValueType, format_value, pretty};
 
 use super::answer::{PromResult, success};
@@ -50,7 +50,7 @@ fn tree(expr: &Expr) -> Value {
                     "labels": b.matching.labels,
                     "on": b.matching.on,
                     "include": b.matching.include,
-                    "fillValues": { "lhs": b.matching.fill_left, "rhs": b.matching.fill_right },
+                    "fillValues": { "lhs": fill(b.matching.fill_left), "rhs": fill(b.matching.fill_right) },
                 })
             });
             json!({
@@ -81,15 +81,18 @@ fn tree(expr: &Expr) -> Value {
             "args": args.iter().map(tree).collect::<Vec<_>>(),
         }),
         ExprKind::Vector(v) => selector("vectorSelector", v, None),
-        ExprKind::Matrix(m) => selector("matrixSelector", &m.selector, Some(m.range.ms())),
+        ExprKind::Matrix(m) => selector("matrixSelector", &m.selector, Some(&m.range)),
         ExprKind::Subquery(s) => {
             let (timestamp, edge) = at(s.at);
             json!({
                 "type": "subquery",
                 "expr": tree(&s.expr),
                 "range": s.range.ms(),
+                "rangeExpr": duration(&s.range),
                 "offset": s.offset.ms(),
+                "offsetExpr": duration(&s.offset),
                 "step": s.step.as_ref().map_or(0, |d| d.ms()),
+                "stepExpr": s.step.as_ref().and_then(duration),
                 "timestamp": timestamp,
                 "startOrEnd": edge,
             })
@@ -97,12 +100,13 @@ fn tree(expr: &Expr) -> Value {
     }
 }
 
-fn selector(kind: &str, v: &VectorSelector, range: Option<i64>) -> Value {
+fn selector(kind: &str, v: &VectorSelector, range: Option<&Duration>) -> Value {
     let (timestamp, edge) = at(v.at);
     let mut out = json!({
         "type": kind,
         "name": v.name.as_deref().unwrap_or(""),
         "offset": v.offset.ms(),
+        "offsetExpr": duration(&v.offset),
         "matchers": v.matchers.iter().map(matcher).collect::<Vec<_>>(),
         "timestamp": timestamp,
         "startOrEnd": edge,
@@ -110,9 +114,55 @@ fn selector(kind: &str, v: &VectorSelector, range: Option<i64>) -> Value {
         "smoothed": v.mode == RangeMode::Smoothed,
     });
     if let (Some(range), Some(fields)) = (range, out.as_object_mut()) {
-        fields.insert("range".to_owned(), Value::from(range));
+        fields.insert("range".to_owned(), Value::from(range.ms()));
+        fields.insert("rangeExpr".to_owned(), json!(duration(range)));
     }
     out
+}
+
+/// A number as Go writes it: without a fraction when it is whole.
+fn fill(value: Option<f64>) -> Value {
+    match value {
+        Some(v) if v.fract() == 0.0 && v.abs() < 1e15 => json!(v as i64),
+        other => json!(other),
+    }
+}
+
+/// The tree of a duration that is not a plain one.
+fn duration(d: &Duration) -> Option<Value> {
+    match d {
+        Duration::Fixed(_) => None,
+        Duration::Expr(expr) => Some(duration_tree(expr, false)),
+    }
+}
+
+/// `wrapped`: parentheses stand round it.
+fn duration_tree(expr: &DurationExpr, wrapped: bool) -> Value {
+    let node = |op: &str, lhs: Option<&DurationExpr>, rhs: Option<&DurationExpr>| {
+        json!({
+            "type": "durationExpr",
+            "op": op,
+            "lhs": lhs.map(|e| duration_tree(e, false)),
+            "rhs": rhs.map(|e| duration_tree(e, false)),
+            "wrapped": wrapped,
+        })
+    };
+    match &expr.kind {
+        DurationKind::Number(value, duration) => {
+            json!({ "type": "numberLiteral", "val": format_value(*value), "duration": duration })
+        }
+        DurationKind::Step => node("step", None, None),
+        DurationKind::Range => node("range", None, None),
+        DurationKind::MinOf(a, b) => node("min_of", Some(a), Some(b)),
+        DurationKind::MaxOf(a, b) => node("max_of", Some(a), Some(b)),
+        DurationKind::Unary(negative, e) => node(if *negative { "-" } else { "+" }, None, Some(e)),
+        DurationKind::Binary(op, l, r) => node(op.as_str(), Some(l), Some(r)),
+        // A number cannot say that it is wrapped: the reference puts a sign round it.
+        DurationKind::Paren(inner) if matches!(inner.kind, DurationKind::Number(..)) => {
+            json!({ "type": "durationExpr", "op": "+", "lhs": null, "rhs": duration_tree(inner, false), "wrapped": true })
+        }
+        DurationKind::Paren(inner) => duration_tree(inner, true),
+    }
 }
 
 fn matcher(m: &Matcher) -> Value {

@@ -279,3 +279,45 @@ async fn client_certificates_are_asked_for() {
     }
     server.stop().await;
 }
+
+/// Sends bytes over one connection in pieces, and returns what comes back until the server closes it.
+async fn raw(server: &TestServer, pieces: &[&[u8]]) -> String {
+    let mut stream = tokio::net::TcpStream::connect(server.http).await.expect("connects");
+    for piece in pieces {
+        stream.write_all(piece).await.expect("is sent");
+        stream.flush().await.expect("is sent");
+    }
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.expect("is answered");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn targets_with_bytes_that_urls_may_not_hold_are_read() {
+    let server = TestServer::start("").await;
+    let close = "host: x\r\nconnection: close\r\n\r\n";
+    for query in [r#"{a="b"}"#, r#"{a=~"<|>\\^`"}"#, "{a=\"\u{e4}\"}"] {
+        let answer = raw(&server, &[format!("GET /api/v1/query?query={query} HTTP/1.1\r\n{close}").as_bytes()]).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{query}: {answer}");
+    }
+    // As Prometheus' documentation writes it, cut anywhere.
+    let delete = "POST /api/v1/admin/tsdb/delete_series?match[]=up&match[]=process_start_time_seconds{job=\"prometheus\"} \
+                  HTTP/1.1\r\n";
+    let (a, b) = delete.split_at(60);
+    let answer = raw(&server, &[a.as_bytes(), b.as_bytes(), close.as_bytes()]).await;
+    assert!(!answer.starts_with("HTTP/1.1 400 "), "{answer}");
+
+    // A kept connection: bodies hold what looks like a request line, and stay as they are.
+    let query = "query={a=\"b\"}%26GET /{} HTTP/1.1\r\n\r\n";
+    let form = "content-type: application/x-www-form-urlencoded";
+    let head = "POST /api/v1/format_query HTTP/1.1\r\nhost: x";
+    let fixed = format!("{head}\r\n{form}\r\ncontent-length: {}\r\n\r\n{query}", query.len());
+    let chunked =
+        format!("{head}\r\n{form}\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{query}\r\n0\r\n\r\n", query.len());
+    let get = "GET /api/v1/format_query?query={a=\"c\"} HTTP/1.1\r\nhost: x\r\n\r\n";
+    let last = format!("GET /api/v1/format_query?query=d HTTP/1.1\r\n{close}");
+    let answer = raw(&server, &[[get, &fixed, get, &fixed, get, &chunked, &last].concat().as_bytes()]).await;
+    let statuses: Vec<&str> = answer.lines().filter_map(|l| l.strip_prefix("HTTP/1.1 ")).map(|l| &l[..3]).collect();
+    assert_eq!(statuses, ["200", "400", "200", "400", "200", "400", "200"], "{answer}");
+    server.stop().await;
+}

@@ -9,5 +9,6 @@ mod loki;
 mod memory_events;
 mod page;
 mod prometheus;
+mod queries;
 mod support;
 mod tempo;

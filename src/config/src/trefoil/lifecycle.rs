@@ -5,7 +5,7 @@ use trefoil_model::{MatchOp, Matcher};
 use crate::decode::{Decode, Encode, Sink, scalar_text, section};
 use crate::duration::PromDuration;
 use crate::values::Limit;
-use crate::yaml::{Node, Value};
+use crate::yaml::{Kind, Node, Scalar, Value};
 
 /// A selector of series as in PromQL: `{job="debug", path=~"/api/.*"}`, `up`, `up{job="a"}`. `{}` selects all.
 #[derive(Clone, Debug, Default)]
@@ -154,6 +154,13 @@ impl Text<'_> {
 impl Decode for Selector {
     fn decode(node: &Node, sink: &mut Sink) -> Option<Self> {
         let text = scalar_text(node, "a selector such as {job=\"debug\"}", sink)?;
+        // Taken for empty it would select other series, and those are removed or thinned out.
+        if let Kind::Scalar(Scalar { undefined: Some(name), .. }) = &node.kind {
+            let message =
+                format!("selector: environment variable {name:?} is not defined; a dollar sign is written $$");
+            sink.error(node.pos, message);
+            return None;
+        }
         Self::parse(text).map_err(|message| sink.error(node.pos, message)).ok()
     }
 }
@@ -200,6 +207,60 @@ section! {
         pub interval: PromDuration = PromDuration::ZERO,
     }
     check DownsamplingConfig::check
+}
+
+/// Tells of stages of one selector that are not coarser the older the samples are: of those that are due the coarsest is
+/// used, so a finer one would never come into force.
+pub(crate) fn check_stages(stages: &[DownsamplingConfig], node: Option<&Node>, sink: &mut Sink) {
+    let pos = |i: usize, key: &str| node.and_then(|n| n.item(i)).map(|n| n.key_pos(key)).unwrap_or_default();
+    for (i, later) in stages.iter().enumerate() {
+        for (k, earlier) in stages.iter().enumerate() {
+            if i == k || later.r#match != earlier.r#match {
+                continue;
+            }
+            let selector = later.r#match.as_str();
+            if later.after == earlier.after && k < i {
+                let message = format!("downsampling of {selector} has two stages after {}", later.after);
+                sink.error(pos(i, "after"), message);
+            }
+            if later.after > earlier.after && later.interval <= earlier.interval {
+                let message = format!(
+                    "downsampling of {selector} after {} to {} must be coarser than {}, which holds after {}",
+                    later.after, later.interval, earlier.interval, earlier.after
+                );
+                sink.error(pos(i, "interval"), message);
+            }
+        }
+    }
+}
+
+/// Warns of stages that begin when the samples of all series that they can select are gone.
+pub(crate) fn check_stages_within(
+    stages: &[DownsamplingConfig],
+    rules: &[RetentionRuleConfig],
+    retention: Limit<PromDuration>,
+    node: Option<&Node>,
+    sink: &mut Sink,
+) {
+    for (i, stage) in stages.iter().enumerate() {
+        if stage.interval.is_zero() {
+            continue;
+        }
+        // A rule with the very selector says it; otherwise any rule may hold for some of the series.
+        let own = rules.iter().find(|rule| rule.r#match == stage.r#match).map(|rule| rule.keep);
+        let longest = |a: Option<PromDuration>, b: Option<PromDuration>| a.zip(b).map(|(a, b)| a.max(b));
+        let any = rules.iter().fold(retention.get(), |most, rule| longest(most, rule.keep.get()));
+        let kept = own.map_or(any, |keep| keep.get());
+        if let Some(kept) = kept.filter(|kept| *kept <= stage.after) {
+            let pos = node.and_then(|n| n.item(i)).map(|n| n.key_pos("after")).unwrap_or_default();
+            let selector = stage.r#match.as_str();
+            let message = format!(
+                "downsampling of {selector} after {} never happens: samples are kept for {kept} at most",
+                stage.after
+            );
+            sink.warn(pos, "trefoil.downsampling", message);
+        }
+    }
 }
 
 impl DownsamplingConfig {

@@ -148,3 +148,61 @@ fn an_alertmanager_file() {
     let keys: Vec<_> = loaded.warnings.iter().map(|w| w.key.as_str()).collect();
     assert_eq!(keys, ["receivers[1].email_configs", "route.routes", "templates", "inhibit_rules"]);
 }
+
+#[test]
+fn undefined_variables_in_selectors_are_faults() {
+    let env = |name: &str| (name == "TEAM").then(|| "blue".to_owned());
+    let load = |text: &str| load_with(text, &env);
+    let rule = |selector: &str| {
+        format!("trefoil:\n  retention:\n    metrics_rules:\n      - {{keep: 1d, match: '{selector}'}}\n")
+    };
+    let stage = |selector: &str| format!("trefoil:\n  downsampling:\n    - {{interval: 5m, match: '{selector}'}}\n");
+    for (selector, name) in [("{job=\"$TEAMS\"}", "TEAMS"), ("{job=~\"a${NO}b\"}", "NO"), ("$METRIC", "METRIC")] {
+        for (text, place) in [(rule(selector), "4:27: "), (stage(selector), "3:29: ")] {
+            let error = load(&text).unwrap_err();
+            let want = format!("{place}selector: environment variable {name:?} is not defined");
+            assert!(error.contains(&want), "{error}");
+        }
+    }
+    for (selector, want) in [
+        ("{job=\"$TEAM\"}", "{job=\"blue\"}"),
+        ("{job=\"$$TEAMS\"}", "{job=\"$TEAMS\"}"),
+        ("{job=~\"a$\"}", "{job=~\"a$\"}"),
+        ("{job=~\"(a$|b$)\"}", "{job=~\"(a$|b$)\"}"),
+    ] {
+        let loaded = load(&rule(selector)).unwrap();
+        assert_eq!(loaded.config.trefoil.retention.metrics_rules[0].r#match.as_str(), want, "{selector}");
+        assert_eq!(load(&loaded.config.to_yaml()).unwrap().config, loaded.config);
+    }
+}
+
+#[test]
+fn stages_of_downsampling_are_checked() {
+    let stages = |more: &str| format!("trefoil:\n  downsampling:\n{more}");
+    let text = stages("    - {match: '{}', after: 5d, interval: 1h}\n    - {match: '{}', after: 10d, interval: 5m}\n");
+    check_fault(&text, "downsampling of {} after 10d to 5m must be coarser than 1h, which holds after 5d");
+    let text = stages("    - {match: '{}', after: 5d, interval: 1h}\n    - {match: up, after: 10d, interval: 5m}\n");
+    assert_eq!(load(&text).unwrap().warnings.len(), 0, "other selectors are no stages");
+    let text = stages("    - {match: up, after: 5d, interval: 5m}\n    - {match: up, after: 5d, interval: 1h}\n");
+    check_fault(&text, "downsampling of up has two stages after 5d");
+    // In any order of the list.
+    let text = stages("    - {match: up, after: 10d, interval: 1h}\n    - {match: up, interval: 5m}\n");
+    assert_eq!(load(&text).unwrap().warnings.len(), 0);
+
+    let beyond = stages("    - {match: up, after: 30d, interval: 5m}\n");
+    let warnings = load(&beyond).unwrap().warnings;
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    let want = "downsampling of up after 30d never happens: samples are kept for 15d at most";
+    assert_eq!((&*warnings[0].key, &*warnings[0].message), ("trefoil.downsampling", want));
+    for more in [
+        "  retention: {metrics: 60d}\n",
+        "  retention: {metrics: unlimited}\n",
+        "  retention: {metrics_rules: [{match: up, keep: 60d}]}\n",
+        "  retention: {metrics_rules: [{match: '{a=\"b\"}', keep: unlimited}]}\n",
+        "storage: {tsdb: {retention: {time: 60d}}}\n",
+    ] {
+        assert_eq!(load(&format!("{beyond}{more}")).unwrap().warnings.len(), 0, "{more}");
+    }
+    let own = "  retention: {metrics: 60d, metrics_rules: [{match: up, keep: 7d}]}\n";
+    assert_eq!(load(&format!("{beyond}{own}")).unwrap().warnings.len(), 1);
+}

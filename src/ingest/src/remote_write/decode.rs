@@ -24,7 +24,7 @@ const SCHEMA_SENT_MAX: i32 = 52;
 pub struct Decoded {
     /// What to store.
     pub batch: MetricBatch,
-    /// Samples of series that were skipped for bad labels (not an error, as in Prometheus).
+    /// Of `report.rejected`, those of series whose labels are not valid.
     pub samples_with_invalid_labels: u64,
     /// Items refused because of limits or because they are not valid.
     pub report: WriteReport,
@@ -84,7 +84,7 @@ impl<'a> Decoder<'a> {
 
     fn series(&mut self, mut reader: Reader<'a>) -> Result<(), IngestError> {
         self.pairs.clear();
-        let mut labels_valid = true;
+        let mut fault: Option<&str> = None;
         let mut samples = 0u64;
         if let Some(n) = plain_labels(reader.remaining(), &mut self.pairs) {
             // What follows is read for its values only.
@@ -103,7 +103,8 @@ impl<'a> Decoder<'a> {
                 1 => match label(field.message()?)? {
                     Some((_, "")) => {}
                     Some(pair) if !pair.0.is_empty() => self.pairs.push(pair),
-                    _ => labels_valid = false,
+                    Some(_) => fault = Some("a label has no name"),
+                    None => fault = Some("a label is not valid UTF-8"),
                 },
                 2 | 4 => samples += 1,
                 _ => {}
@@ -111,12 +112,17 @@ impl<'a> Decoder<'a> {
         }
         if !self.pairs.is_sorted_by(|a, b| a.0 < b.0) {
             self.pairs.sort_by(|a, b| a.0.cmp(b.0));
-            labels_valid &= self.pairs.windows(2).all(|w| w[0].0 != w[1].0);
+            if self.pairs.windows(2).any(|w| w[0].0 == w[1].0) {
+                fault = fault.or(Some("a label occurs twice"));
+            }
         }
-        labels_valid &= self.pairs.iter().any(|(name, _)| *name == METRIC_NAME);
-        if !labels_valid {
+        if fault.is_none() && !self.pairs.iter().any(|(name, _)| *name == METRIC_NAME) {
+            fault = Some("it has no metric name");
+        }
+        if let Some(fault) = fault {
             check_values(reader)?;
-            self.decoded.samples_with_invalid_labels += samples;
+            self.decoded.samples_with_invalid_labels += samples.max(1);
+            self.reject_labels(fault, samples.max(1));
             return Ok(());
         }
         if let Err(reason) = check_labels(&self.pairs, self.limits) {
@@ -138,6 +144,21 @@ impl<'a> Decoder<'a> {
             return Err(over("samples", self.limits.samples_per_request_max, "samples_per_request_max"));
         }
         Ok(())
+    }
+
+    #[cold]
+    fn reject_labels(&mut self, fault: &str, samples: u64) {
+        // What can be read of the labels; enough to find the sender.
+        let mut shown = String::new();
+        for (name, value) in self.pairs.iter().take(8) {
+            let comma = if shown.is_empty() { "" } else { ", " };
+            let (name, value) = (crate::metric_limits::shorten(name), crate::metric_limits::shorten(value));
+            shown.push_str(&format!("{comma}{name}={value:?}"));
+        }
+        let more = if self.pairs.len() > 8 { ", ..." } else { "" };
+        let report = &mut self.decoded.report;
+        report.reject(|| format!("series {{{shown}{more}}}: {fault}"));
+        report.rejected += samples - 1;
     }
 
     fn values(&mut self, mut fields: Reader<'a>, series: u32) -> Result<(), IngestError> {

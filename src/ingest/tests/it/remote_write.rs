@@ -168,7 +168,7 @@ async fn everything_of_a_request_is_stored() {
 }
 
 #[tokio::test]
-async fn unsorted_labels_are_sorted_and_bad_ones_skipped_silently() {
+async fn unsorted_labels_are_sorted_and_bad_ones_refused() {
     let setup = setup();
     let mut not_utf8 = series(&[("__name__", "c"), ("x", "")], &[(1.0, NOW_MS)]);
     not_utf8.labels[1].value = vec![0xff];
@@ -182,7 +182,19 @@ async fn unsorted_labels_are_sorted_and_bad_ones_skipped_silently() {
         ],
         metadata: vec![],
     };
-    assert_eq!(push(&setup, &request).await.status, StatusCode::NO_CONTENT);
+    let answer = push(&setup, &request).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    let said = text(&answer);
+    for part in [
+        "4 items were rejected, all others are stored: ",
+        r#"series {__name__="dup", a="1", a="2"}: a label occurs twice"#,
+        r#"series {a="no name"}: it has no metric name"#,
+        r#"series {__name__="e"}: a label has no name"#,
+        r#"series {__name__="c"}: a label is not valid UTF-8"#,
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    // The good part is stored.
     assert_eq!(samples(&setup.stores.metric_batch()), [format!("{{__name__=\"a\", z=\"1\"}} 1@{NOW_MS}")]);
 }
 
@@ -362,7 +374,7 @@ async fn everything_is_counted() {
     let protocol = ("protocol", "remote_write");
     let all = || {
         [
-            value("trefoil_ingest_requests_total", &[protocol, ("code", "204")]),
+            value("trefoil_ingest_requests_total", &[protocol, ("code", "400")]),
             value("trefoil_ingest_samples_total", &[protocol]),
             value("trefoil_ingest_bytes_total", &[protocol]),
             value("trefoil_ingest_rejected_total", &[protocol, ("reason", "invalid_labels")]),

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
-use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::path::Path as Key;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig};
+use object_store::{ClientConfigKey, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig};
 
 use super::{ObjectInfo, Objects, check_key};
 
@@ -25,6 +25,8 @@ const RETRY_TIMEOUT: Duration = Duration::from_secs(10);
 /// A bucket, or what begins with a prefix in it.
 pub struct S3Objects {
     store: AmazonS3,
+    /// The same with the time limit of requests that read.
+    reader: AmazonS3,
     /// Without slashes at its ends; empty for the whole bucket.
     prefix: String,
     url: String,
@@ -51,22 +53,32 @@ fn to_io(error: object_store::Error) -> io::Error {
 }
 
 impl S3Objects {
-    /// Opens `s3://bucket/prefix` with what the environment says. Sends nothing.
-    pub fn open(url: &str) -> io::Result<Self> {
+    /// Opens `s3://bucket/prefix` with what the environment says. A request that reads takes `read_timeout` at most, and
+    /// is not repeated after that time. Sends nothing.
+    pub fn open(url: &str, read_timeout: Duration) -> io::Result<Self> {
         let place = url.strip_prefix("s3://").unwrap_or(url).trim_end_matches('/');
         let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
         if bucket.is_empty() || (!prefix.is_empty() && check_key(prefix).is_err()) {
             return Err(invalid(format!("{url:?} is not s3://bucket/prefix")));
         }
         let retry = RetryConfig { max_retries: RETRIES_MAX, retry_timeout: RETRY_TIMEOUT, ..RetryConfig::default() };
-        let store = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retry).build().map_err(to_io)?;
+        let builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
+        let store = builder.clone().with_retry(retry.clone()).build().map_err(to_io)?;
+        let retry = RetryConfig { retry_timeout: RETRY_TIMEOUT.min(read_timeout), ..retry };
+        let limit = format!("{}ms", read_timeout.as_millis().max(1));
+        let reader = builder
+            .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::Timeout), &limit)
+            .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::ConnectTimeout), limit)
+            .with_retry(retry)
+            .build()
+            .map_err(to_io)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("object-store")
             .enable_all()
             .build()?;
         let url = format!("s3://{place}");
-        Ok(Self { store, prefix: prefix.to_owned(), url, runtime: Some(runtime) })
+        Ok(Self { store, reader, prefix: prefix.to_owned(), url, runtime: Some(runtime) })
     }
 
     fn key(&self, key: &str) -> io::Result<Key> {
@@ -75,14 +87,29 @@ impl S3Objects {
         Key::parse(whole).map_err(|error| invalid(error.to_string()))
     }
 
-    /// Runs a request to its end.
+    /// Runs a request that writes to its end.
     fn wait<T, F>(&self, request: impl FnOnce(AmazonS3) -> F) -> io::Result<T>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, object_store::Error>> + Send + 'static,
     {
+        self.run(request(self.store.clone()))
+    }
+
+    /// Runs a request that reads to its end.
+    fn read<T, F>(&self, request: impl FnOnce(AmazonS3) -> F) -> io::Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, object_store::Error>> + Send + 'static,
+    {
+        self.run(request(self.reader.clone()))
+    }
+
+    fn run<T: Send + 'static>(
+        &self,
+        request: impl Future<Output = Result<T, object_store::Error>> + Send + 'static,
+    ) -> io::Result<T> {
         let (done, answer) = mpsc::sync_channel(1);
-        let request = request(self.store.clone());
         let runtime = self.runtime.as_ref().expect("taken only by drop");
         runtime.spawn(async move {
             // Somebody waits for it below.
@@ -136,12 +163,12 @@ impl Objects for S3Objects {
 
     fn get_range(&self, key: &str, range: Range<u64>) -> io::Result<Bytes> {
         let key = self.key(key)?;
-        self.wait(move |store| async move { store.get_range(&key, range).await })
+        self.read(move |store| async move { store.get_range(&key, range).await })
     }
 
     fn len(&self, key: &str) -> io::Result<Option<u64>> {
         let key = self.key(key)?;
-        match self.wait(move |store| async move { store.head(&key).await }) {
+        match self.read(move |store| async move { store.head(&key).await }) {
             Ok(meta) => Ok(Some(meta.size)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -163,7 +190,7 @@ impl Objects for S3Objects {
             (_, prefix) => Some(self.key(prefix)?),
         };
         let found: Vec<_> =
-            self.wait(move |store| async move { store.list(below.as_ref()).try_collect::<Vec<_>>().await })?;
+            self.read(move |store| async move { store.list(below.as_ref()).try_collect::<Vec<_>>().await })?;
         let mut infos: Vec<ObjectInfo> = found
             .into_iter()
             .filter_map(|meta| {

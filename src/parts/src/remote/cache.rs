@@ -12,6 +12,7 @@ use trefoil_runtime::SharedVfs;
 use trefoil_runtime::vfs::create_dir_durable;
 
 use super::RemoteOptions;
+use super::outage::Outage;
 use crate::meta::{FileMeta, PartId, PartMeta};
 use crate::metrics::RemoteMetrics;
 use crate::objects::{Objects, for_each_chunk};
@@ -27,6 +28,7 @@ pub(crate) struct Cache {
     state: Mutex<State>,
     /// One download of a file at a time.
     fetching: Mutex<BTreeMap<String, Arc<Mutex<()>>>>,
+    outage: Outage,
     evictions: AtomicU64,
     is_owned: AtomicBool,
     sweep_wanted: AtomicBool,
@@ -85,6 +87,7 @@ impl Cache {
             options,
             state: Mutex::new(state),
             fetching: Mutex::default(),
+            outage: Outage::default(),
             evictions: AtomicU64::new(0),
             is_owned: AtomicBool::new(false),
             sweep_wanted: AtomicBool::new(true),
@@ -172,7 +175,7 @@ impl Cache {
             }
             self.forget(name);
         }
-        let fetched = self.fetch(file, key, &path);
+        let fetched = self.outage.guard(|| self.fetch(file, key, &path));
         match &fetched {
             Ok(_) => {
                 self.metrics.downloads.inc();

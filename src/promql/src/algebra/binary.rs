@@ -177,7 +177,7 @@ pub fn binary(
     // Where one series meets one series nothing can be ambiguous: no bookkeeping by step.
     let plain = join.plain_pairs(&many, &many_groups, &one, &one_groups, grouper.len());
     // Per match group and step, the index of the present series of the "one" side plus one.
-    let present = join.index_one_side(&one, &one_groups, &plain, &grouper)?;
+    let present = join.index_one_side(&many, &one, &one_groups, &plain, &grouper)?;
     let mut filler: FxHashMap<usize, Series> = FxHashMap::default();
     for (series, group) in many.into_iter().zip(many_groups) {
         match plain[group] {
@@ -259,6 +259,7 @@ impl Join<'_> {
 
     fn index_one_side(
         &self,
+        many: &[Series],
         one: &[Series],
         groups: &[usize],
         plain: &[Option<usize>],
@@ -278,6 +279,11 @@ impl Join<'_> {
                     continue;
                 }
                 if *slot != 0 {
+                    // With nothing on the other side nothing is looked at.
+                    let filled = self.matching.fill_left.is_some() || self.matching.fill_right.is_some();
+                    if !filled && !many.iter().any(|s| s.points.is_present(step)) {
+                        continue;
+                    }
                     return Err(self.duplicate(&one[*slot as usize - 1], series));
                 }
                 *slot = i as u32 + 1;

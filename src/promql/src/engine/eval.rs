@@ -28,6 +28,8 @@ pub(super) enum Evaluated {
 pub(super) struct Evaluator<'a> {
     pub(super) context: &'a Context<'a>,
     pub(super) grid: Grid,
+    /// Whether begin and end are different times, even if there is one step only.
+    pub(super) spans: bool,
 }
 
 /// The input of an aggregation.
@@ -45,8 +47,9 @@ pub(super) enum RangeSource<'e> {
 }
 
 impl<'a> Evaluator<'a> {
-    pub(super) fn new(context: &'a Context<'a>, grid: Grid) -> Self {
-        Self { context, grid }
+    /// Evaluates from the grid's first step to `end_ms`.
+    pub(super) fn new(context: &'a Context<'a>, grid: Grid, end_ms: i64) -> Self {
+        Self { context, grid, spans: end_ms != grid.start_ms }
     }
 
     pub(super) fn algebra_options(&self) -> AlgebraOptions {
@@ -54,6 +57,14 @@ impl<'a> Evaluator<'a> {
     }
 
     pub(super) fn eval(&self, expr: &Expr) -> Result<Evaluated, EngineError> {
+        let made = |value: &Evaluated| match value {
+            Evaluated::Series(series) => Some(series.len() as u64),
+            Evaluated::Scalar(_) | Evaluated::Text(_) => None,
+        };
+        self.context.profiled(expr.position, || self.dispatch(expr), made)
+    }
+
+    fn dispatch(&self, expr: &Expr) -> Result<Evaluated, EngineError> {
         match &expr.kind {
             ExprKind::Number { value, .. } => Ok(Evaluated::Scalar(vec![*value; self.grid.count])),
             ExprKind::String(text) => Ok(Evaluated::Text(text.clone())),
@@ -105,7 +116,7 @@ impl<'a> Evaluator<'a> {
         if self.grid.count == 1 {
             return self.eval(expr);
         }
-        let once = Evaluator::new(self.context, Grid { count: 1, ..self.grid });
+        let once = Evaluator::new(self.context, Grid { count: 1, ..self.grid }, self.grid.start_ms);
         let steps = self.grid.count;
         Ok(match once.eval(expr)? {
             Evaluated::Scalar(column) => Evaluated::Scalar(vec![column[0]; steps]),
@@ -183,8 +194,19 @@ impl<'a> Evaluator<'a> {
     }
 
     fn aggregate(&self, a: &Aggregate, expr: &Expr) -> Result<Vec<Series>, EngineError> {
-        let param = self.aggregate_param(a)?;
-        let Some(param) = param else { return Ok(Vec::new()) };
+        // What is remarked about the parameter comes after what is below.
+        let mut late = Vec::new();
+        let param = self.aggregate_param(a, &mut late)?;
+        let remark = || {
+            let position = a.param.as_ref().map_or(expr.position, |p| p.position);
+            late.iter().for_each(|kind: &NoteKind| self.context.annotate(kind.clone(), position));
+        };
+        let Some(param) = param else {
+            // Nothing is taken; what is to be remarked about the input still is.
+            self.series(&a.expr)?;
+            remark();
+            return Ok(Vec::new());
+        };
         let mut aggregator = Aggregator::new(a.op, a.grouping.clone(), param.clone(), self.grid.count)?;
         let parts = || Aggregator::new(a.op, a.grouping.clone(), param.clone(), self.grid.count);
         // These hold on to their input until the end.
@@ -210,17 +232,21 @@ impl<'a> Evaluator<'a> {
                 Ok(())
             }
         })?;
+        remark();
         let mut notes = Notes::new();
         let out = aggregator.finish(&mut notes)?;
-        let position =
-            if matches!(a.op, AggregateOp::TopK | AggregateOp::BottomK) { expr.position } else { a.expr.position };
+        let position = if matches!(a.op, AggregateOp::TopK | AggregateOp::BottomK) {
+            expr.position
+        } else {
+            a.expr.unwrapped().position
+        };
         self.context.annotate_all(notes, position);
         self.context.charge(out.iter().map(|s| s.points.sample_weight()).sum())?;
         Ok(out)
     }
 
     /// The parameter, checked; `None` when the result is empty whatever the input.
-    fn aggregate_param(&self, a: &Aggregate) -> Result<Option<Param>, EngineError> {
+    fn aggregate_param(&self, a: &Aggregate, late: &mut Vec<NoteKind>) -> Result<Option<Param>, EngineError> {
         let Some(expr) = &a.param else { return Ok(Some(Param::None)) };
         if a.op == AggregateOp::CountValues {
             return self.text(expr).map(Param::Label).map(Some);
@@ -230,7 +256,7 @@ impl<'a> Evaluator<'a> {
         let min = column.iter().copied().fold(f64::INFINITY, f64::min);
         let has_nan = column.iter().any(|v| v.is_nan());
         let fail = |text: String| Err(EngineError::Execution(text));
-        let note = |kind| self.context.annotate(kind, expr.position);
+        let mut note = |kind| late.push(kind);
         match a.op {
             AggregateOp::TopK | AggregateOp::BottomK | AggregateOp::LimitK => {
                 if has_nan {
@@ -278,6 +304,14 @@ impl<'a> Evaluator<'a> {
 
     /// Hands the series of an expression to `take`, or the plan to make them where they can be made one by one.
     fn stream(
+        &self,
+        expr: &Expr,
+        take: &mut dyn FnMut(Made<'_>) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        self.context.profiled(expr.position, || self.stream_node(expr, take), |()| None)
+    }
+
+    fn stream_node(
         &self,
         expr: &Expr,
         take: &mut dyn FnMut(Made<'_>) -> Result<(), EngineError>,
@@ -472,7 +506,7 @@ impl<'a> Evaluator<'a> {
             return Err(EngineError::Budget(trefoil_model::BudgetError::Samples));
         }
         let grid = Grid { start_ms, step_ms, count: count as usize };
-        let inner = Evaluator::new(self.context, grid);
+        let inner = Evaluator::new(self.context, grid, end);
         Ok((inner.series(&s.expr)?, grid))
     }
 

@@ -188,7 +188,7 @@ impl Evaluator<'_> {
 
     fn sort_call(&self, name: &str, args: &[Expr], expr: &Expr) -> Result<Vec<Series>, EngineError> {
         let mut series = self.series(&args[0])?;
-        if self.grid.count > 1 {
+        if self.spans {
             self.context.annotate(NoteKind::SortInRangeQuery, expr.position);
             if !name.starts_with("sort_by") {
                 for s in &mut series {
@@ -300,34 +300,35 @@ fn simple(name: &str) -> Option<fn(f64) -> f64> {
     })
 }
 
-/// Takes a part out of a Unix time in seconds, UTC.
+/// Takes a part out of a Unix time in seconds, UTC. What is no time (NaN, or beyond 64 bits) is the one that the
+/// reference makes of it: 15:30:08 on the 4th of December, a Sunday, 292277026596.
 fn date_part(name: &str) -> fn(f64) -> f64 {
+    /// Whole seconds; `None` when they do not fit.
+    fn seconds(v: f64) -> Option<i64> {
+        (v >= i64::MIN as f64 && v < i64::MAX as f64).then_some(v as i64)
+    }
     fn parts(v: f64) -> Option<(i64, u32, u32, i64)> {
-        if !v.is_finite() || v.abs() > 1e15 {
-            return None;
-        }
-        let seconds = v as i64;
-        let days = seconds.div_euclid(86_400);
+        let days = seconds(v)?.div_euclid(86_400);
         let (year, month, day) = civil(days);
         Some((year, month, day, days))
     }
-    fn seconds_of_day(v: f64) -> i64 {
-        (v as i64).rem_euclid(86_400)
+    fn of_day(v: f64) -> i64 {
+        seconds(v).map_or(55_808, |s| s.rem_euclid(86_400))
     }
     match name {
-        "minute" => |v| if v.is_nan() { v } else { ((seconds_of_day(v) / 60) % 60) as f64 },
-        "hour" => |v| if v.is_nan() { v } else { (seconds_of_day(v) / 3600) as f64 },
-        "day_of_week" => |v| parts(v).map_or(f64::NAN, |p| (p.3 + 4).rem_euclid(7) as f64),
-        "day_of_month" => |v| parts(v).map_or(f64::NAN, |p| f64::from(p.2)),
-        "day_of_year" => |v| parts(v).map_or(f64::NAN, |p| (p.3 - days_from_civil(p.0, 1, 1) + 1) as f64),
+        "minute" => |v| ((of_day(v) / 60) % 60) as f64,
+        "hour" => |v| (of_day(v) / 3600) as f64,
+        "day_of_week" => |v| parts(v).map_or(0.0, |p| (p.3 + 4).rem_euclid(7) as f64),
+        "day_of_month" => |v| parts(v).map_or(4.0, |p| f64::from(p.2)),
+        "day_of_year" => |v| parts(v).map_or(339.0, |p| (p.3 - days_from_civil(p.0, 1, 1) + 1) as f64),
         "days_in_month" => |v| {
-            parts(v).map_or(f64::NAN, |(year, month, ..)| {
+            parts(v).map_or(31.0, |(year, month, ..)| {
                 let (next_year, next_month) = if month == 12 { (year + 1, 1) } else { (year, month + 1) };
                 (days_from_civil(next_year, next_month, 1) - days_from_civil(year, month, 1)) as f64
             })
         },
-        "month" => |v| parts(v).map_or(f64::NAN, |p| f64::from(p.1)),
-        _ => |v| parts(v).map_or(f64::NAN, |p| p.0 as f64),
+        "month" => |v| parts(v).map_or(12.0, |p| f64::from(p.1)),
+        _ => |v| parts(v).map_or(292_277_026_596.0, |p| p.0 as f64),
     }
 }
 

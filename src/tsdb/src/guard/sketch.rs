@@ -46,10 +46,10 @@ impl Sketch {
         }
     }
 
-    /// The label with most values. The metric name counts only when no other label has several.
+    /// The label with most values, if any has several. The metric name counts only when no other label has more.
     pub(super) fn exploding(&self) -> Option<Counted> {
         let counted = self.labels.iter().map(|(name, values)| (&**name, values.estimate()));
-        let most = counted.max_by_key(|(name, n)| (*n, *name != METRIC_NAME));
+        let most = counted.filter(|(_, n)| *n > 1).max_by_key(|(name, n)| (*n, *name != METRIC_NAME));
         most.map(|(name, value)| Counted { name: name.to_owned(), value })
     }
 

@@ -1,6 +1,7 @@
 //! The store from outside, on a simulated disk.
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
+mod changes;
 mod crash;
 mod damage;
 mod endurance;

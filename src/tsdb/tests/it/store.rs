@@ -419,6 +419,54 @@ fn selecting_charges_series() {
     assert!(matches!(error, StoreError::Budget(trefoil_model::BudgetError::Series(0))));
 }
 
+/// A budget of so many series.
+struct Few(std::sync::atomic::AtomicU64);
+
+impl QueryBudget for Few {
+    fn check(&self) -> Result<(), trefoil_model::BudgetError> {
+        Ok(())
+    }
+    fn charge_samples(&self, _: u64) -> Result<(), trefoil_model::BudgetError> {
+        Ok(())
+    }
+    fn release_samples(&self, _: u64) {}
+    fn charge_series(&self, n: u64) -> Result<(), trefoil_model::BudgetError> {
+        let taken = |left: u64| left.checked_sub(n);
+        let order = std::sync::atomic::Ordering::Relaxed;
+        self.0.fetch_update(order, order, taken).map(drop).map_err(|_| trefoil_model::BudgetError::Series(0))
+    }
+    fn charge_bytes(&self, _: u64) -> Result<(), trefoil_model::BudgetError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn series_answers_hold_no_more_than_their_limit() {
+    let disk = SimDisk::new();
+    let db = open(&disk).unwrap();
+    let of = |i: usize| labels(&[("__name__", "m"), ("i", &format!("{:05}", i * 7919 % 10_000))]);
+    // Some in both of two parts and in memory, some in one of them.
+    for (round, numbers) in [0..4000usize, 2000..6000, 5000..9000].into_iter().enumerate() {
+        let batch: Vec<_> = numbers.map(|i| (of(i), (BASE + round as i64, 0, float(1.0)))).collect();
+        write(&db, &batch).unwrap();
+        if round < 2 {
+            wait(db.flush()).unwrap();
+        }
+    }
+    let all = request(vec![], TimeRange::ALL);
+    let some = request(vec![matcher(MatchOp::Regex, "i", ".*7")], TimeRange::ALL);
+    for requests in [vec![all.clone()], vec![some.clone()], vec![some, all]] {
+        let (whole, cut) = db.series(&requests, 0, &Unlimited).unwrap();
+        assert!(!cut && whole.len() >= 900);
+        for limit in [1, 2, 10, 500, whole.len() - 1, whole.len(), whole.len() + 1] {
+            let budget = Few((limit as u64 + 1).into());
+            let (first, cut) = db.series(&requests, limit, &budget).unwrap();
+            assert!(first == whole[..limit.min(whole.len())], "limit {limit}");
+            assert_eq!(cut, limit < whole.len(), "limit {limit}");
+        }
+    }
+}
+
 #[test]
 fn a_closed_store_refuses_writes() {
     let db = open(&SimDisk::new()).unwrap();

@@ -125,3 +125,32 @@ fn a_fault_at_any_operation_of_a_move_loses_nothing() {
         }
     }
 }
+
+#[test]
+fn parts_at_a_place_that_is_not_configured_are_told_of() {
+    let disk = SimDisk::new();
+    let (db, model) = prepared(&disk);
+    while db.move_once().unwrap() {}
+    assert_eq!(db.unreachable_parts(), 0);
+    drop(db);
+    let error_of = |db: &Tsdb| {
+        let request = crate::support::request(vec![], TimeRange::ALL);
+        let error = trefoil_model::MetricReader::select(db, &request, &trefoil_model::Unlimited).err().unwrap();
+        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        format!("{error}: {cause}")
+    };
+    let db = Tsdb::open(options(&disk)).unwrap();
+    assert_eq!(db.unreachable_parts(), 2);
+    assert!(error_of(&db).ends_with("no object store is configured"), "{}", error_of(&db));
+    drop(db);
+    let other = FolderObjects::open(Arc::new(disk.clone()), Path::new("/other")).unwrap();
+    let remote = RemoteOptions { objects: Arc::new(other), cache_bytes: 1 << 20 };
+    let elsewhere = ObjectStoreOptions { remote, after: Duration::from_secs(86_400) };
+    let db = Tsdb::open(trefoil_tsdb::TsdbOptions { object_store: Some(elsewhere), ..options(&disk) }).unwrap();
+    assert_eq!(db.unreachable_parts(), 2);
+    assert!(error_of(&db).contains("the configured object store is file:///other"), "{}", error_of(&db));
+    drop(db);
+    let db = open(&disk, 1 << 20);
+    assert_eq!(db.unreachable_parts(), 0);
+    model.check(&db, TimeRange::ALL, "configured again");
+}
