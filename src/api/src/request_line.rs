@@ -282,7 +282,6 @@ mod tests {
                     let length = head.split("length: ").nth(1).map(|n| n.trim().parse().unwrap());
                     framing.follows(if head.contains("chunked") { None } else { Some(length.unwrap_or(0)) });
                     body = if head.contains("chunked") { u64::MAX } else { length.unwrap_or(0) };
-                    in_head = false;
                 }
                 let n = body.min((out.len() - from) as u64);
                 (body, from) = (body - n, from + n as usize);

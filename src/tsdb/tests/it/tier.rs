@@ -129,7 +129,7 @@ fn a_fault_at_any_operation_of_a_move_loses_nothing() {
 #[test]
 fn parts_at_a_place_that_is_not_configured_are_told_of() {
     let disk = SimDisk::new();
-    let (db, mut model) = prepared(&disk);
+    let (db, model) = prepared(&disk);
     while db.move_once().unwrap() {}
     assert_eq!(db.unreachable_parts(), 0);
     drop(db);
