@@ -77,9 +77,13 @@ fn bodies_that_are_none() {
         );
         assert!(!answer.body.is_empty(), "{what}: no word on what is wrong");
     }
-    // Series that cannot be are skipped without a word, as in Prometheus.
-    for series in [wire::snappy(&unsorted.encode_to_vec()), nameless] {
-        assert_eq!(http.post("/api/v1/write", wire::REMOTE_WRITE, series).unwrap().status, 204);
+    // Series that cannot be are refused, and it is said why.
+    for (series, why) in
+        [(wire::snappy(&unsorted.encode_to_vec()), "a label occurs twice"), (nameless, "it has no metric name")]
+    {
+        let answer = http.post("/api/v1/write", wire::REMOTE_WRITE, series).unwrap();
+        assert_eq!(answer.status, 400, "{}", answer.text());
+        assert!(answer.text().contains(why), "{}", answer.text());
     }
     // An empty OTLP request is a good one.
     assert_eq!(http.post("/v1/traces", wire::OTLP, Vec::new()).unwrap().status, 200);

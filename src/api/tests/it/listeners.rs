@@ -317,7 +317,7 @@ async fn targets_with_bytes_that_urls_may_not_hold_are_read() {
     let get = "GET /api/v1/format_query?query={a=\"c\"} HTTP/1.1\r\nhost: x\r\n\r\n";
     let last = format!("GET /api/v1/format_query?query=d HTTP/1.1\r\n{close}");
     let answer = raw(&server, &[[get, &fixed, get, &fixed, get, &chunked, &last].concat().as_bytes()]).await;
-    let statuses: Vec<&str> = answer.lines().filter_map(|l| l.strip_prefix("HTTP/1.1 ")).map(|l| &l[..3]).collect();
+    let statuses: Vec<&str> = answer.split("HTTP/1.1 ").skip(1).map(|rest| &rest[..3]).collect();
     assert_eq!(statuses, ["200", "400", "200", "400", "200", "400", "200"], "{answer}");
     server.stop().await;
 }
