@@ -117,8 +117,15 @@ fn check(name: &str, place: &str, env: &[(String, String)], objects: &dyn Fn() -
     let refused = trefoil(&["restore", "--from", place, "--data-dir", text(&to)], env);
     assert!(refused.code == Some(1) && refused.stderr.contains(&damaged), "{damaged}: {}", refused.output());
     assert!(!to.exists());
-    trefoil(&["backup", "prune", "--from", place, "--keep", "0"], env).expect_success();
-    assert_eq!(objects(), 0);
+    // What is there is read before it is trusted, and written again.
+    let mended = trefoil(&["backup", "--verify", "--to", place, "--data-dir", text(&dir.join(names[2]))], env);
+    assert!(mended.expect_success().stderr.contains("1 objects of earlier backups were damaged"));
+    trefoil(&["backup", "verify", "--from", place, "--at", names[2]], env).expect_success();
+    let before = objects();
+    assert_eq!(trefoil(&["backup", "prune", "--from", place, "--keep", "0"], env).code, Some(2));
+    assert_eq!(objects(), before, "all backups are there");
+    trefoil(&["backup", "prune", "--from", place, "--keep", "1"], env).expect_success();
+    trefoil(&["backup", "verify", "--from", place], env).expect_success();
     std::fs::remove_dir_all(&dir).ok();
 }
 
@@ -161,5 +168,72 @@ fn backup_to_s3() {
     };
     check("backup-s3", &seaweed.url("a/b"), &seaweed.env(), &|| seaweed.objects("a/b").len(), &damage);
     drop(seaweed);
+    std::fs::remove_dir_all(&dir).ok();
+}
+
+#[test]
+fn places_that_cannot_be_right_are_refused() {
+    let dir = fresh_dir("backup-places");
+    let typo = dir.join("typo");
+    let to = dir.join("restored");
+    for arguments in [
+        &["backup", "list", "--from", text(&typo)][..],
+        &["backup", "verify", "--from", text(&typo)],
+        &["backup", "prune", "--keep", "1", "--from", text(&typo)],
+        &["restore", "--from", text(&typo), "--data-dir", text(&to)],
+    ] {
+        let refused = trefoil(arguments, &[]);
+        assert!(refused.code == Some(1) && refused.stderr.contains("no backups at"), "{}", refused.output());
+        assert!(!typo.exists() && !to.exists());
+    }
+    let data = dir.join("data");
+    std::fs::create_dir_all(data.join("metrics")).unwrap();
+    std::fs::write(data.join("FORMAT"), "trefoil 1\n").unwrap();
+    for place in [data.join("backups"), data.join("metrics/x"), data.clone()] {
+        let refused = trefoil(&["backup", "--data-dir", text(&data), "--to", text(&place)], &[]);
+        assert!(
+            refused.code == Some(1) && refused.stderr.contains("within the data directory"),
+            "{}",
+            refused.output()
+        );
+    }
+    assert!(!data.join("backups").exists());
+    std::fs::remove_dir_all(&dir).ok();
+}
+
+#[test]
+fn a_backup_that_was_cut_off_leaves_no_snapshot_for_ever() {
+    let dir = fresh_dir("backup-cut");
+    let args = vec!["--web.enable-admin-api".to_owned()];
+    let server = Server::start("backup-cut", ServerOptions { args, ..ServerOptions::default() });
+    write(&server, 0, wire::now_ms());
+    let snapshots = server.data_dir.join("snapshots");
+    let (cut, kept) = (snapshots.join("20260102T030405Z-0000000000000000-backup"), snapshots.join("by-hand"));
+    std::fs::create_dir_all(&cut).unwrap();
+    std::fs::create_dir_all(&kept).unwrap();
+    let made = trefoil(&["backup", "--to", text(&dir), "--server", &server.http.base], &[]).expect_success();
+    assert!(made.stderr.contains("cut off"), "{}", made.output());
+    assert_eq!(std::fs::read_dir(&snapshots).unwrap().count(), 1);
+    assert!(kept.exists());
+
+    // Damage of the source is told, and the backup is there all the same.
+    let mut server = server;
+    server.peer.signal("TERM");
+    server.peer.wait();
+    let parts = files(&server.data_dir.join("metrics/parts/parts"));
+    let largest = parts.iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    let mut content = std::fs::read(largest).unwrap();
+    let middle = content.len() / 2;
+    content[middle] ^= 1;
+    std::fs::remove_file(largest).unwrap();
+    std::fs::write(largest, content).unwrap();
+    let relative = text(largest.strip_prefix(&server.data_dir).unwrap());
+    let made = trefoil(&["backup", "--data-dir", text(&server.data_dir), "--to", text(&dir)], &[]);
+    assert!(made.code == Some(1) && made.stderr.contains(relative), "{}", made.output());
+    let found = trefoil(&["backup", "verify", "--from", text(&dir)], &[]);
+    assert!(found.code == Some(1) && found.stdout.contains(relative), "{}", found.output());
+    let to = dir.join("restored");
+    let restored = trefoil(&["restore", "--from", text(&dir), "--data-dir", text(&to)], &[]).expect_success();
+    assert!(restored.stderr.contains(relative), "{}", restored.output());
     std::fs::remove_dir_all(&dir).ok();
 }

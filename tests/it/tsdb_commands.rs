@@ -250,7 +250,10 @@ fn exports_come_back_the_same() {
                 a_total{b=\"c\"} -0 1700000003.000\n# TYPE b unknown\nb{b=\"c\\\"d\"} 1 1700000000.000\n# EOF\n";
     assert_eq!(page, want);
     let dump = tsdb(&["dump", "h", "--data", path(&data)]).expect_success().stdout;
-    assert_eq!(dump, "h {count:3 sum:2.5 schema:0} 1700000000000\n");
+    let want = "h {count:3 sum:2.5 schema:0 zero:1 up to 0.001 positive:0+1=[2] hint:Unknown integer} 1700000000000\n";
+    assert_eq!(dump, want);
+    let refused = tsdb(&["dump", "--start", "10", "--end", "5", "--data", path(&data)]);
+    assert!(refused.code == Some(1) && refused.stderr.contains("--start is not before --end"), "{}", refused.output());
     let found: Value =
         serde_json::from_str(&tsdb(&["analyze", "--json", "--data", path(&data)]).expect_success().stdout).unwrap();
     assert_eq!((found["series"].as_u64(), found["days"].as_array().map(Vec::len)), (Some(3), Some(2)), "{found}");
@@ -285,6 +288,20 @@ fn a_running_server_takes_and_gives() {
     let want = r#"{"metric":{"__name__":"a_total","b":"c"},"values":[1,"NaN",-0.0,0.1],"timestamps":[1700000000000,1700000002000,1700000003000,1700000090000]}"#;
     assert_eq!(exported.stdout.lines().next(), Some(want), "{}", exported.output());
     assert_eq!(exported.stdout.lines().count(), 3, "{}", exported.output());
+    assert!(exported.stderr.contains("warning:"), "{}", exported.output());
+    // Without a start: from the first day that has series on.
+    for start in [&[][..], &["--start", "0"]] {
+        let arguments = [&["export", "--format", "json", "--server", &url, "--end", "1700100001"], start].concat();
+        let all = tsdb(&arguments).expect_success();
+        assert_eq!(all.stdout, exported.stdout, "{}", all.output());
+    }
+    // What the server refuses is counted and told, the rest is there.
+    let bad = server.dir.join("bad.jsonl");
+    let line = r#"{"metric":{"__name__":"some"},"values":[1,2],"timestamps":[1700000000000,4102444800000]}"#;
+    std::fs::write(&bad, format!("{line}\n")).unwrap();
+    let imported = tsdb(&["import", path(&bad), "--server", &url]).expect_success();
+    assert!(imported.stdout.starts_with("1 samples of 1 series"), "{}", imported.output());
+    assert!(imported.stderr.contains("warning: 1 samples were refused"), "{}", imported.output());
     // From a directory to the server, by remote write.
     let data = server.dir.join("offline");
     tsdb(&["import", path(&lines), "--data", path(&data)]).expect_success();

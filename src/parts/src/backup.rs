@@ -2,14 +2,16 @@
 //!
 //! See "Backups" in `FORMAT.md`. A file that was backed up before is not sent again. The manifest is written last, so a
 //! backup is there whole or not at all. Reading order: this file, [`sources`] (what goes into a backup), [`manifest`],
-//! [`restore`].
+//! [`restore`], [`left_remote`] (what a backup only names).
 
+mod left_remote;
 mod manifest;
 mod restore;
 mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,7 +20,7 @@ use trefoil_runtime::{SharedVfs, data_dir};
 
 pub use manifest::{FileEntry, Manifest};
 
-use self::sources::{Fetcher, Source};
+use self::sources::{Fetcher, Source, Sources};
 use crate::PartsError;
 use crate::meta::PartId;
 use crate::objects::{Objects, for_each_chunk};
@@ -33,6 +35,8 @@ const MANIFEST_SUFFIX: &str = ".manifest";
 const FILES_MAX: usize = 1_000_000;
 /// Earlier backups in which the checksums of remote files are looked for.
 const EARLIER_MAX: usize = 16;
+/// Damaged files of the source that a manifest names; more are counted by the last one.
+const SOURCE_DAMAGE_MAX: usize = 1000;
 
 /// Opens an object store by its URL.
 pub type OpenPlace<'a> = dyn Fn(&str) -> io::Result<Arc<dyn Objects>> + 'a;
@@ -47,6 +51,9 @@ pub struct BackupOptions<'a> {
     /// How to reach the object stores in which parts lie, so that the backup holds these too; `None` leaves them where
     /// they are: then the backup only names them.
     pub open_place: Option<&'a OpenPlace<'a>>,
+    /// Whether objects that are there already are read and compared, and written again when they are damaged. At a place
+    /// on this machine ([`Objects::is_local`]) they always are.
+    pub recheck: bool,
 }
 
 /// Why a backup could not be made, read or restored.
@@ -125,6 +132,24 @@ pub enum BackupError {
         #[source]
         source: io::Error,
     },
+    /// A file of the directory does not have the length or the checksum that its commit says.
+    #[error("file {path} of the source is damaged: {reason}")]
+    Source {
+        /// Its path in the directory.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A file of a part that the backup only names is not in the object store.
+    #[error("file {place}, which backup {backup} left in the object store, {reason}")]
+    LeftRemote {
+        /// Name of the backup.
+        backup: String,
+        /// URL of the file.
+        place: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// The directory has more files than a backup takes.
     #[error("{} has more than {FILES_MAX} files", .0.display())]
     TooManyFiles(PathBuf),
@@ -135,7 +160,7 @@ fn failed(action: &'static str, name: impl ToString) -> impl FnOnce(io::Error) -
 }
 
 /// What a backup did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BackupReport {
     /// Files in it.
     pub files: u64,
@@ -145,6 +170,10 @@ pub struct BackupReport {
     pub new_objects: u64,
     /// Their bytes.
     pub new_bytes: u64,
+    /// Objects that were there, damaged, and were written again.
+    pub mended_objects: u64,
+    /// What is damaged in the source, with the file. It is in the backup as it is.
+    pub source_damage: Vec<String>,
 }
 
 /// What [`Backups::prune`] removed.
@@ -158,7 +187,7 @@ pub struct PruneReport {
     pub bytes: u64,
 }
 
-/// The backups at one place. Backups and prunes of one place must not run at the same time.
+/// The backups at one place. Several may be made there at once; a prune wants to be alone.
 pub struct Backups<'a> {
     objects: &'a dyn Objects,
 }
@@ -180,14 +209,17 @@ impl<'a> Backups<'a> {
         if !vfs.exists(&dir.join(data_dir::FORMAT_FILE)) {
             return Err(BackupError::NoDataDir(dir.to_owned()));
         }
-        let sources = sources::list(vfs, dir, options.open_place.is_some())?;
+        let Sources { by_path: sources, expected, damage } = sources::list(vfs, dir, options.open_place.is_some())?;
         let listed = self.objects.list(OBJECTS).map_err(failed("list", OBJECTS))?;
         let mut copy = Copy {
             objects: self.objects,
             there: listed.into_iter().map(|info| (info.key, info.len)).collect(),
+            recheck: options.recheck || self.objects.is_local(),
+            checked: BTreeSet::new(),
             report: BackupReport::default(),
             files: Vec::with_capacity(sources.len()),
         };
+        damage.into_iter().for_each(|found| copy.damage(&found));
         let known = self.known_origins(&sources);
         let mut fetcher = options.open_place.map(|open| Fetcher::new(vfs, dir, open));
         for (path, source) in sources {
@@ -197,18 +229,30 @@ impl<'a> Backups<'a> {
                     let origin = remote.origin();
                     match known.get(&origin).filter(|file| file.len == remote.len()) {
                         Some(file) if copy.has(file) => copy.note(FileEntry { path, ..file.clone() }),
-                        _ => fetcher.with(&remote, |content| copy.add(path, Some(origin), content))?,
+                        _ => fetcher.with(&remote, |content, found| {
+                            if let Some(reason) = found {
+                                copy.damage(&BackupError::Source { path: remote.origin(), reason });
+                                // Without the origin, so that the next backup looks again.
+                                return copy.add(path, None, content);
+                            }
+                            copy.add(path, Some(origin), content)
+                        })?,
                     }
                 }
                 _ => {
                     let place = dir.join(&path);
-                    copy.add(path, None, vfs.map(&place).map_err(failed("read", place.display()))?)?;
+                    let content = vfs.map(&place).map_err(failed("read", place.display()))?;
+                    if let Some(reason) = expected.get(&path).and_then(|file| file.fault(&content)) {
+                        copy.damage(&BackupError::Source { path: path.clone(), reason });
+                    }
+                    copy.add(path, None, content)?;
                 }
             }
         }
         let name = options.name.to_owned();
         let key = manifest_key(&name);
-        let manifest = Manifest { name, created_ms: options.created_ms, files: copy.files };
+        let source_damage = copy.report.source_damage.clone();
+        let manifest = Manifest { name, created_ms: options.created_ms, files: copy.files, source_damage };
         self.objects.put_new(&key, Bytes::from(manifest.encode())).map_err(failed("write manifest", &key))?;
         Ok(copy.report)
     }
@@ -279,10 +323,11 @@ impl<'a> Backups<'a> {
         faults
     }
 
-    /// Keeps the newest `keep` backups and removes the others, and the objects that no backup needs any more.
-    pub fn prune(&self, keep: usize) -> Result<PruneReport, BackupError> {
+    /// Keeps the newest `keep` backups and removes the others, the objects that no backup needs any more, and what
+    /// writes that were cut off left behind. Not while a backup is made at the place.
+    pub fn prune(&self, keep: NonZeroUsize) -> Result<PruneReport, BackupError> {
         let mut names = self.names()?;
-        let gone = names.len().saturating_sub(keep);
+        let gone = names.len().saturating_sub(keep.get());
         let kept = names.split_off(gone);
         // All that stay must be readable before anything goes.
         let mut needed = BTreeSet::new();
@@ -302,6 +347,7 @@ impl<'a> Backups<'a> {
                 report.bytes += info.len;
             }
         }
+        self.objects.remove_leftovers().map_err(failed("remove leftovers", self.objects.url()))?;
         Ok(report)
     }
 
@@ -344,14 +390,48 @@ struct Copy<'a> {
     objects: &'a dyn Objects,
     /// Keys and lengths of the objects at the place.
     there: BTreeMap<String, u64>,
+    /// Whether those are read before they are trusted.
+    recheck: bool,
+    /// Keys of those that were.
+    checked: BTreeSet<String>,
     report: BackupReport,
     files: Vec<FileEntry>,
 }
 
 impl Copy<'_> {
-    fn has(&self, file: &FileEntry) -> bool {
+    /// Whether the place has the content of a file, as far as is looked.
+    fn has(&mut self, file: &FileEntry) -> bool {
+        let key = file.key();
         // One of another length was cut while it was written, or damaged since.
-        self.there.get(&file.key()) == Some(&file.len)
+        if self.there.get(&key) != Some(&file.len) {
+            return false;
+        }
+        if !self.recheck || self.checked.contains(&key) {
+            return true;
+        }
+        let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
+        let read = for_each_chunk(self.objects, &key, file.len, &mut |chunk| {
+            hash.update(chunk);
+            Ok(())
+        });
+        if read.is_ok() && hex(hash.finish().as_ref()) == file.sha256 {
+            self.checked.insert(key);
+            return true;
+        }
+        tracing::warn!(object = key, place = self.objects.url(), "object of earlier backups is damaged");
+        self.there.remove(&key);
+        self.report.mended_objects += 1;
+        false
+    }
+
+    /// Notes damage of the source.
+    fn damage(&mut self, found: &BackupError) {
+        let damage = &mut self.report.source_damage;
+        match damage.len() {
+            0..SOURCE_DAMAGE_MAX => damage.push(trefoil_runtime::tasks::chain(found)),
+            SOURCE_DAMAGE_MAX => damage.push("and more".to_owned()),
+            _ => {}
+        }
     }
 
     fn note(&mut self, file: FileEntry) {
@@ -365,7 +445,8 @@ impl Copy<'_> {
         if !self.has(&file) {
             let key = file.key();
             self.objects.put(&key, content).map_err(failed("write object", &key))?;
-            self.there.insert(key, file.len);
+            self.there.insert(key.clone(), file.len);
+            self.checked.insert(key);
             self.report.new_objects += 1;
             self.report.new_bytes += file.len;
         }

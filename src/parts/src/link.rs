@@ -69,7 +69,9 @@ impl PartSet {
         above.iter().rev().try_for_each(|path| sync(path))?;
         let catalog_dir = dir.join("catalog");
         let catalog = LocalFolder::open(Arc::clone(vfs), catalog_dir.clone()).map_err(io("create", &catalog_dir))?;
-        let attributes = BTreeMap::clone(&state.attributes);
+        let mut attributes = BTreeMap::clone(&state.attributes);
+        // The place in the object store stays with the set that moves parts there: a server on the copy may read them.
+        attributes.remove(crate::remote::OWNER_ATTRIBUTE);
         let commit = CommitFile::whole(state.parts.iter(), state.journal, attributes, state.next_part);
         let name = commit_file::name(1);
         catalog.put_new(&name, &commit_file::encode(&commit)).map_err(|error| match error {

@@ -44,6 +44,16 @@ pub trait Objects: Send + Sync {
     /// The URL of the place, without a slash at the end.
     fn url(&self) -> &str;
 
+    /// Returns whether reading costs no more than reading a file of this machine.
+    fn is_local(&self) -> bool {
+        false
+    }
+
+    /// Removes what writes that were cut off left behind. Not while somebody writes.
+    fn remove_leftovers(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Reads a whole object.
     fn get(&self, key: &str) -> io::Result<Bytes> {
         let missing = || io::Error::new(io::ErrorKind::NotFound, format!("no object {key} in {}", self.url()));
@@ -87,27 +97,45 @@ pub fn open_url(url: &str, vfs: SharedVfs) -> io::Result<Arc<dyn Objects>> {
 }
 
 /// As [`open_url`], with the longest time of a request that reads from an object store.
-#[cfg_attr(not(feature = "s3"), expect(unused_variables, reason = "folders are not waited for"))]
 pub fn open_url_with(url: &str, vfs: SharedVfs, read_timeout: Duration) -> io::Result<Arc<dyn Objects>> {
+    open(url, vfs, true, read_timeout)
+}
+
+/// Opens a place as [`open_url`] does; a folder that is missing is not made but `NotFound`.
+pub fn open_existing(url: &str, vfs: SharedVfs) -> io::Result<Arc<dyn Objects>> {
+    open(url, vfs, false, READ_TIMEOUT)
+}
+
+/// Returns the folder of this machine that a URL names; `None` for anything else.
+pub fn folder_of(url: &str) -> Option<&Path> {
+    let url = url.trim_end_matches('/');
+    match url.strip_prefix("file://") {
+        Some(path) => path.starts_with('/').then(|| Path::new(path)),
+        None => (!url.is_empty() && !url.contains("://")).then(|| Path::new(url)),
+    }
+}
+
+#[cfg_attr(not(feature = "s3"), expect(unused_variables, reason = "folders are not waited for"))]
+fn open(url: &str, vfs: SharedVfs, create: bool, read_timeout: Duration) -> io::Result<Arc<dyn Objects>> {
     if url.starts_with("s3://") {
         #[cfg(feature = "s3")]
         return Ok(Arc::new(S3Objects::open(url, read_timeout)?));
         #[cfg(not(feature = "s3"))]
         return Err(io::Error::new(io::ErrorKind::Unsupported, "this build has no S3"));
     }
-    let url = url.trim_end_matches('/');
-    if let Some(path) = url.strip_prefix("file://") {
-        if !path.starts_with('/') {
-            let message = format!("{url:?} names a host; a folder of this machine is file:///dir");
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-        }
-        return Ok(Arc::new(FolderObjects::open(vfs, Path::new(path))?));
-    }
-    if url.is_empty() || url.contains("://") {
-        let message = format!("{url:?} is neither s3://bucket/prefix nor file:///dir nor a folder");
+    let Some(dir) = folder_of(url) else {
+        let message = if url.starts_with("file://") {
+            format!("{url:?} names a host; a folder of this machine is file:///dir")
+        } else {
+            format!("{url:?} is neither s3://bucket/prefix nor file:///dir nor a folder")
+        };
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    };
+    if !create && !vfs.exists(dir) {
+        return Err(io::Error::new(io::ErrorKind::NotFound, format!("there is no folder {}", dir.display())));
     }
-    Ok(Arc::new(FolderObjects::open(vfs, Path::new(url))?))
+    let folder = if create { FolderObjects::open(vfs, dir)? } else { FolderObjects::existing(vfs, dir) };
+    Ok(Arc::new(folder))
 }
 
 /// Refuses keys that are not plain, so that none leaves its place.

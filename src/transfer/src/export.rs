@@ -1,5 +1,7 @@
 //! What all exporters share: the series that a selector takes, in order of metric names, read day by day.
 
+use std::cell::Cell;
+
 use trefoil_model::time::DAY_MS;
 use trefoil_model::{
     Labels, Matcher, MetricMetadata, MetricReader, SampleBuffer, SelectRequest, TenantId, TimeRange, Unlimited,
@@ -27,6 +29,8 @@ pub struct ExportReport {
     pub samples: u64,
     /// Samples that the format cannot hold.
     pub left_out: u64,
+    /// Samples that the receiver of a replay refused.
+    pub refused: u64,
 }
 
 /// Takes labels, some of the samples, and whether these are the series' first.
@@ -38,6 +42,7 @@ pub struct Exporter<'a> {
     options: ExportOptions,
     /// UTC days that may have samples, ascending.
     days: Vec<i64>,
+    downsampled: Cell<(u64, u64)>,
 }
 
 impl<'a> Exporter<'a> {
@@ -46,7 +51,13 @@ impl<'a> Exporter<'a> {
         let range = options.range;
         let last_ms = |day: i64| day.saturating_add(1).saturating_mul(DAY_MS).saturating_sub(1);
         days.retain(|d| range.overlaps(d.saturating_mul(DAY_MS), last_ms(*d)));
-        Self { store, options, days }
+        Self { store, options, days, downsampled: Cell::default() }
+    }
+
+    /// How many of the series that were handed out had downsampled stretches, and how many stretches. No format holds
+    /// their counts and sums.
+    pub fn downsampled(&self) -> (u64, u64) {
+        self.downsampled.get()
     }
 
     /// What is known of a family.
@@ -70,17 +81,20 @@ impl<'a> Exporter<'a> {
         series.dedup_by(|a, b| a.labels == b.labels);
         let mut samples = SampleBuffer::default();
         for s in series {
-            let mut first = true;
+            let (mut first, mut stretches) = (true, 0);
             for day in self.days.iter().copied() {
                 let start = day.saturating_mul(DAY_MS).max(range.start_ms);
                 let end = day.saturating_add(1).saturating_mul(DAY_MS).min(range.end_ms);
                 samples.clear();
                 s.source.read(TimeRange::new(start, end), &mut samples)?;
+                stretches += samples.rollups.len() as u64;
                 if !samples.is_empty() {
                     each(&s.labels, &samples, first)?;
                     first = false;
                 }
             }
+            let (series, before) = self.downsampled.get();
+            self.downsampled.set((series + u64::from(stretches > 0), before + stretches));
         }
         Ok(())
     }

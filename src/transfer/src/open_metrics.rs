@@ -11,7 +11,7 @@ use std::io::{BufRead, Write};
 use std::path::Path;
 
 use trefoil_model::labels::{METRIC_NAME, is_legacy_label_name, is_legacy_metric_name};
-use trefoil_model::{Labels, MetricKind, MetricMetadata, SampleBuffer, is_stale_nan};
+use trefoil_model::{FloatHistogram, Labels, MetricKind, MetricMetadata, SampleBuffer, is_stale_nan};
 use trefoil_scrape::exposition::{label_set, series_labels};
 use trefoil_scrape::{Exposition, Line, TextFormat};
 
@@ -303,7 +303,8 @@ fn put_samples(
     Ok(())
 }
 
-/// Writes samples for people: series, value, Unix milliseconds; stale markers as `stale`, histograms as their sums.
+/// Writes samples for people: series, value, Unix milliseconds, and the start timestamp where there is one. Stale markers
+/// are `stale`, NaNs with other bits than the usual ones have them in brackets, histograms have all their fields.
 pub fn dump(exporter: &Exporter<'_>, out: &mut dyn Write) -> Result<ExportReport, TransferError> {
     let mut report = ExportReport::default();
     let mut head = Vec::new();
@@ -320,17 +321,51 @@ pub fn dump(exporter: &Exporter<'_>, out: &mut dyn Write) -> Result<ExportReport
             let histogram = histograms.next_if(|(at, _)| *at as usize == i);
             match histogram {
                 _ if is_stale_nan(*value) => write!(out, " stale")?,
-                Some((_, h)) => write!(out, " {{count:{} sum:{} schema:{}}}", h.count, h.sum, h.schema)?,
+                Some((_, h)) => write!(out, " {}", histogram_text(h))?,
+                None if value.is_nan() && value.to_bits() != NAN_BITS => {
+                    write!(out, " NaN({:#018x})", value.to_bits())?
+                }
                 None => {
                     let mut text = vec![b' '];
                     put_value(*value, &mut text);
                     out.write_all(&text)?;
                 }
             }
-            writeln!(out, " {t}")?;
+            match samples.starts.get(i) {
+                Some(start) if *start != 0 => writeln!(out, " {t} start:{start}")?,
+                _ => writeln!(out, " {t}")?,
+            }
         }
         Ok(())
     })?;
     out.flush()?;
     Ok(report)
+}
+
+/// The NaN that texts read as `NaN` become.
+const NAN_BITS: u64 = 0x7ff8_0000_0000_0001;
+
+/// All fields of a histogram; spans as `offset+length`.
+fn histogram_text(h: &FloatHistogram) -> String {
+    use std::fmt::Write as _;
+    let mut text = format!("{{count:{} sum:{} schema:{}", h.count, h.sum, h.schema);
+    let mut put = |part: std::fmt::Arguments<'_>| text.write_fmt(part).expect("a string takes all");
+    if h.zero_count != 0.0 || h.zero_threshold != 0.0 {
+        put(format_args!(" zero:{} up to {}", h.zero_count, h.zero_threshold));
+    }
+    let sides =
+        [("positive", &h.positive_spans, &h.positive_buckets), ("negative", &h.negative_spans, &h.negative_buckets)];
+    for (name, spans, buckets) in sides {
+        if !spans.is_empty() || !buckets.is_empty() {
+            let spans: Vec<String> = spans.iter().map(|s| format!("{}+{}", s.offset, s.length)).collect();
+            let buckets: Vec<String> = buckets.iter().map(f64::to_string).collect();
+            put(format_args!(" {name}:{}=[{}]", spans.join(","), buckets.join(",")));
+        }
+    }
+    if !h.custom_values.is_empty() {
+        let bounds: Vec<String> = h.custom_values.iter().map(f64::to_string).collect();
+        put(format_args!(" bounds:[{}]", bounds.join(",")));
+    }
+    put(format_args!(" hint:{:?} {}}}", h.counter_reset_hint, if h.integer { "integer" } else { "float" }));
+    text
 }

@@ -16,6 +16,8 @@ const REQUEST_SAMPLES: usize = 20_000;
 /// Attempts before a request is given up, with waits of 1, 2, 4 ... seconds, 30 at most.
 const ATTEMPTS: u32 = 8;
 const WAIT_MAX: Duration = Duration::from_secs(30);
+/// Attempts when nobody listens: 15 seconds in all, enough for a restart.
+const ATTEMPTS_UNREACHED: u32 = 5;
 
 #[derive(Clone, PartialEq, Message)]
 struct WriteRequest {
@@ -157,29 +159,64 @@ pub struct Sender {
     pub authorization: Option<String>,
     /// The runtime on which requests run; calls come from threads that may block.
     pub runtime: tokio::runtime::Handle,
+    /// Gets a line when something is tried again.
+    pub notice: fn(&str),
+}
+
+/// Samples of a request that the receiver did not take, while it took the others.
+struct Refused {
+    samples: u64,
+    reason: String,
+}
+
+impl Refused {
+    /// From the text of an answer 400. Receivers store what is good and refuse the rest; ours says how many that are, of
+    /// others all may be refused.
+    fn of(text: &str, samples: u64) -> Self {
+        let said = text.split_once(" items were rejected, all others are stored: ");
+        match said.and_then(|(count, reason)| Some((count.trim().parse::<u64>().ok()?, reason))) {
+            Some((count, reason)) => Self { samples: count.min(samples), reason: reason.trim().to_owned() },
+            None => Self { samples, reason: text.trim().to_owned() },
+        }
+    }
+}
+
+/// Why an attempt failed.
+struct Failed {
+    reason: String,
+    is_unreached: bool,
 }
 
 impl Sender {
-    fn send(&self, request: &WriteRequest) -> Result<(), TransferError> {
+    /// Sends a request; what the receiver refused of it.
+    fn send(&self, request: &WriteRequest) -> Result<Option<Refused>, TransferError> {
         let plain = request.encode_to_vec();
         let fail = |reason: String| TransferError::Http { url: self.url.clone(), reason };
         let body = snap::raw::Encoder::new().compress_vec(&plain).map_err(|e| fail(e.to_string()))?;
         let mut wait = Duration::from_secs(1);
         for attempt in 1.. {
-            let reason = match self.runtime.block_on(self.post(body.clone())) {
-                Ok((status, _)) if status.is_success() => return Ok(()),
+            let (reason, attempts) = match self.runtime.block_on(self.post(body.clone())) {
+                Ok((status, _)) if status.is_success() => return Ok(None),
+                Ok((StatusCode::BAD_REQUEST, text)) => {
+                    let samples =
+                        request.timeseries.iter().map(|s| s.samples.len() + s.histograms.len()).sum::<usize>();
+                    return Ok(Some(Refused::of(&text, samples as u64)));
+                }
                 Ok((status, text)) => {
                     let reason = format!("{status}: {}", text.trim());
                     // What the receiver will never take is not sent again.
                     if !status.is_server_error() && status != StatusCode::TOO_MANY_REQUESTS {
                         return Err(fail(reason));
                     }
-                    reason
+                    (reason, ATTEMPTS)
                 }
-                Err(reason) => reason,
+                Err(failed) => (failed.reason, if failed.is_unreached { ATTEMPTS_UNREACHED } else { ATTEMPTS }),
             };
-            if attempt >= ATTEMPTS {
+            if attempt >= attempts {
                 return Err(fail(format!("{reason} (after {attempt} attempts)")));
+            }
+            if attempt == 1 {
+                (self.notice)(&format!("{}: {reason}; trying again, {attempts} times in all", self.url));
             }
             self.runtime.block_on(tokio::time::sleep(wait));
             wait = (wait * 2).min(WAIT_MAX);
@@ -187,7 +224,7 @@ impl Sender {
         unreachable!("the loop ends by the number of attempts")
     }
 
-    async fn post(&self, body: Vec<u8>) -> Result<(StatusCode, String), String> {
+    async fn post(&self, body: Vec<u8>) -> Result<(StatusCode, String), Failed> {
         let mut request = self
             .client
             .post(&self.url)
@@ -206,7 +243,7 @@ impl Sender {
                 text = format!("{text}: {e}");
                 cause = e.source();
             }
-            text
+            Failed { reason: text, is_unreached: e.is_connect() }
         };
         let response = request.send().await.map_err(text)?;
         let status = response.status();
@@ -217,7 +254,7 @@ impl Sender {
 
 impl BatchSink for Sender {
     fn write(&mut self, batch: MetricBatch) -> Result<WriteReport, TransferError> {
-        let accepted = batch.sample_count() as u64;
+        let total = batch.sample_count() as u64;
         let mut series: Vec<TimeSeries> =
             batch.series.iter().map(|l| TimeSeries { labels: labels_of(l), ..TimeSeries::default() }).collect();
         for f in &batch.floats {
@@ -230,10 +267,12 @@ impl BatchSink for Sender {
             let labels = labels_of(&e.labels);
             series[e.series as usize].exemplars.push(ExemplarMessage { labels, value: e.value, timestamp: e.t_ms });
         }
-        let mut request = Requests { sender: self, request: WriteRequest::default(), samples: 0 };
+        let mut request = Requests::new(self);
         series.into_iter().try_for_each(|s| request.add(s))?;
         request.flush()?;
-        Ok(WriteReport { accepted, ..WriteReport::default() })
+        let mut report = request.refused;
+        report.accepted = total.saturating_sub(report.rejected);
+        Ok(report)
     }
 }
 
@@ -242,9 +281,14 @@ struct Requests<'a> {
     sender: &'a Sender,
     request: WriteRequest,
     samples: usize,
+    refused: WriteReport,
 }
 
-impl Requests<'_> {
+impl<'a> Requests<'a> {
+    fn new(sender: &'a Sender) -> Self {
+        Self { sender, request: WriteRequest::default(), samples: 0, refused: WriteReport::default() }
+    }
+
     fn add(&mut self, series: TimeSeries) -> Result<(), TransferError> {
         self.samples += series.samples.len() + series.histograms.len() + 1;
         self.request.timeseries.push(series);
@@ -254,14 +298,23 @@ impl Requests<'_> {
     fn flush(&mut self) -> Result<(), TransferError> {
         self.samples = 0;
         let request = std::mem::take(&mut self.request);
-        if request.timeseries.is_empty() { Ok(()) } else { self.sender.send(&request) }
+        if request.timeseries.is_empty() {
+            return Ok(());
+        }
+        if let Some(refused) = self.sender.send(&request)? {
+            self.refused.rejected += refused.samples;
+            if self.refused.reasons.len() < WriteReport::REASONS_MAX {
+                self.refused.reasons.push(refused.reason);
+            }
+        }
+        Ok(())
     }
 }
 
 /// Replays the series of an exporter to a receiver.
 pub fn export(exporter: &Exporter<'_>, sender: &Sender) -> Result<ExportReport, TransferError> {
     let mut report = ExportReport::default();
-    let mut requests = Requests { sender, request: WriteRequest::default(), samples: 0 };
+    let mut requests = Requests::new(sender);
     exporter.for_each(&mut |labels, samples, first| {
         report.series += u64::from(first);
         report.samples += samples.len() as u64;
@@ -271,6 +324,17 @@ pub fn export(exporter: &Exporter<'_>, sender: &Sender) -> Result<ExportReport, 
         Ok(())
     })?;
     requests.flush()?;
+    let refused = requests.refused;
+    if refused.rejected > 0 {
+        (sender.notice)(&format!(
+            "{} samples were refused by {}: {}",
+            refused.rejected,
+            sender.url,
+            refused.reasons.join("; ")
+        ));
+    }
+    report.refused = refused.rejected;
+    report.samples = report.samples.saturating_sub(refused.rejected);
     Ok(report)
 }
 
@@ -290,4 +354,21 @@ fn time_series(labels: &Labels, samples: &SampleBuffer, from: usize, to: usize) 
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_refused_is_counted() {
+        let check = |text: &str, samples: u64, reason: &str| {
+            let refused = Refused::of(text, 100);
+            assert_eq!((refused.samples, refused.reason.as_str()), (samples, reason));
+        };
+        check("1 items were rejected, all others are stored: too old\n", 1, "too old");
+        check("900 items were rejected, all others are stored: x", 100, "x");
+        check("out of order sample", 100, "out of order sample");
+        check("", 100, "");
+    }
 }

@@ -4,12 +4,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
-use trefoil_parts::objects::{Objects, open_url};
-use trefoil_parts::{BackupOptions, Backups};
-use trefoil_runtime::{Clock, DataDirLock, RealClock, RealVfs, Vfs};
+use trefoil_parts::backup::Manifest;
+use trefoil_parts::objects::{Objects, folder_of, open_existing, open_url};
+use trefoil_parts::{BackupError, BackupOptions, Backups};
+use trefoil_runtime::{Clock, DataDirLock, RealClock, RealVfs, Vfs, data_dir};
 
 use crate::cli::{BackupArgs, BackupCommand, Output, RestoreArgs, Target};
 use crate::snapshots;
+
+/// Ending of a snapshot that a backup of a running server works with. Its process holds the snapshot's lock.
+const SNAPSHOT_SUFFIX: &str = "-backup";
 
 /// Runs `backup`.
 pub(crate) async fn run(arguments: BackupArgs) -> anyhow::Result<()> {
@@ -22,9 +26,10 @@ pub(crate) async fn run(arguments: BackupArgs) -> anyhow::Result<()> {
 /// Runs `restore`.
 pub(crate) async fn restore(arguments: RestoreArgs) -> anyhow::Result<()> {
     blocking(move || {
-        let objects = place(&arguments.from)?;
+        let objects = place_with_backups(&arguments.from)?;
         let backups = Backups::at(&*objects);
         let manifest = backups.manifest(arguments.at.as_deref())?;
+        tell_source_damage(&manifest);
         backups.restore(&RealVfs, &manifest, &arguments.data_dir)?;
         let (name, dir) = (&manifest.name, arguments.data_dir.display());
         crate::print_line(&format!(
@@ -44,6 +49,41 @@ fn place(url: &str) -> anyhow::Result<Arc<dyn Objects>> {
     open_url(url, RealVfs::shared()).with_context(|| format!("open {url}"))
 }
 
+/// A place that is read; one that holds nothing is an error and is not made.
+fn place_with_backups(url: &str) -> anyhow::Result<Arc<dyn Objects>> {
+    let objects = open_existing(url, RealVfs::shared()).with_context(|| format!("no backups at {url}"))?;
+    let names = Backups::at(&*objects).names().with_context(|| format!("look for backups at {url}"))?;
+    if names.is_empty() {
+        bail!("no backups at {url}");
+    }
+    Ok(objects)
+}
+
+/// Refuses a place within a data directory: a backup would grow by the ones before, and go with what it is to save.
+fn check_outside(to: &str) -> anyhow::Result<()> {
+    let Some(dir) = folder_of(to) else { return Ok(()) };
+    let dir = std::path::absolute(dir).with_context(|| format!("place {to}"))?;
+    // What is not there yet lies below the first that is.
+    let there = dir.ancestors().find_map(|above| above.canonicalize().ok());
+    for above in there.iter().flat_map(|there| there.ancestors()) {
+        if above.join(data_dir::FORMAT_FILE).is_file() && above.join("metrics").is_dir() {
+            bail!("{to} lies within the data directory {}; a backup belongs elsewhere", above.display());
+        }
+    }
+    Ok(())
+}
+
+#[expect(clippy::print_stderr, reason = "what a person must know beside the result")]
+fn warn(text: &str) {
+    eprintln!("{text}");
+}
+
+fn tell_source_damage(manifest: &Manifest) {
+    for damage in &manifest.source_damage {
+        warn(&format!("damaged when it was backed up: {damage}"));
+    }
+}
+
 fn amount(files: u64, bytes: u64) -> String {
     format!("{files} files, {bytes} bytes")
 }
@@ -52,12 +92,15 @@ fn amount(files: u64, bytes: u64) -> String {
 async fn create(arguments: BackupArgs) -> anyhow::Result<()> {
     let to = arguments.to.clone().context("--to is missing")?;
     let now_ms = RealClock::new().now_ms();
-    let leaves_remote = arguments.leave_remote;
+    let how = How { leaves_remote: arguments.leave_remote, recheck: arguments.verify };
+    check_outside(&to)?;
     if arguments.server.is_some() {
         let snapshot = take_snapshot(&arguments).await?;
         return blocking(move || {
-            let made = copy(&snapshot, &to, now_ms, leaves_remote);
+            let (snapshot, lock) = take_over(&snapshot)?;
+            let made = copy(&snapshot, &to, now_ms, how);
             let removed = RealVfs.remove_dir_all(&snapshot);
+            drop(lock);
             made?;
             removed.with_context(|| format!("remove snapshot {}", snapshot.display()))
         })
@@ -65,7 +108,7 @@ async fn create(arguments: BackupArgs) -> anyhow::Result<()> {
     }
     blocking(move || {
         if let Some(snapshot) = &arguments.snapshot {
-            return copy(snapshot, &to, now_ms, leaves_remote);
+            return copy(snapshot, &to, now_ms, how);
         }
         let dir = arguments.data_dir.context("--data-dir is missing")?;
         if !dir.is_dir() {
@@ -73,21 +116,72 @@ async fn create(arguments: BackupArgs) -> anyhow::Result<()> {
         }
         let _lock = DataDirLock::acquire(&dir)
             .map_err(|error| anyhow!("{error}; to back up a running server, give its --server URL"))?;
-        copy(&dir, &to, now_ms, leaves_remote)
+        copy(&dir, &to, now_ms, how)
     })
     .await
 }
 
-fn copy(dir: &Path, to: &str, now_ms: i64, leaves_remote: bool) -> anyhow::Result<()> {
+/// How a backup is made.
+#[derive(Clone, Copy)]
+struct How {
+    leaves_remote: bool,
+    recheck: bool,
+}
+
+fn copy(dir: &Path, to: &str, now_ms: i64, how: How) -> anyhow::Result<()> {
     let objects = place(to)?;
     let name = snapshots::name_at(now_ms);
     let open_place = |url: &str| open_url(url, RealVfs::shared());
-    let options =
-        BackupOptions { name: &name, created_ms: now_ms, open_place: (!leaves_remote).then_some(&open_place) };
+    let options = BackupOptions {
+        name: &name,
+        created_ms: now_ms,
+        open_place: (!how.leaves_remote).then_some(&open_place),
+        recheck: how.recheck,
+    };
     let report = Backups::at(&*objects).create(&RealVfs::shared(), dir, &options)?;
     let (all, new) = (amount(report.files, report.bytes), (report.new_objects, report.new_bytes));
     crate::print_line(&format!("backup {name}: {all}, {} objects with {} bytes are new", new.0, new.1));
+    if report.mended_objects > 0 {
+        let count = report.mended_objects;
+        warn(&format!("{count} objects of earlier backups were damaged at the place and were written again"));
+    }
+    for damage in &report.source_damage {
+        warn(&format!("damaged: {damage}"));
+    }
+    if !report.source_damage.is_empty() {
+        let count = report.source_damage.len();
+        bail!("{count} files of the source are damaged or missing; the backup holds them as they are, and all others");
+    }
     Ok(())
+}
+
+/// Marks a snapshot as a backup's and locks it, and removes those of backups that ended before they could.
+fn take_over(snapshot: &Path) -> anyhow::Result<(PathBuf, DataDirLock)> {
+    let mut marked = snapshot.as_os_str().to_owned();
+    marked.push(SNAPSHOT_SUFFIX);
+    let marked = PathBuf::from(marked);
+    // Locked under its old name, so that it never stands there marked and free.
+    let lock = DataDirLock::acquire(snapshot)?;
+    RealVfs.rename(snapshot, &marked).with_context(|| format!("rename snapshot {}", snapshot.display()))?;
+    remove_stale(&marked);
+    Ok((marked, lock))
+}
+
+/// Removes marked snapshots beside this one that no process holds.
+fn remove_stale(ours: &Path) {
+    let Some(folder) = ours.parent() else { return };
+    for entry in RealVfs.read_dir(folder).unwrap_or_default() {
+        let path = folder.join(&entry.name);
+        if !entry.is_dir || path == ours || !entry.name.ends_with(SNAPSHOT_SUFFIX) {
+            continue;
+        }
+        if let Ok(_lock) = DataDirLock::acquire(&path) {
+            match RealVfs.remove_dir_all(&path) {
+                Ok(()) => warn(&format!("removed {}, the snapshot of a backup that was cut off", path.display())),
+                Err(error) => warn(&format!("{} could not be removed: {error}", path.display())),
+            }
+        }
+    }
 }
 
 /// Asks a server for a snapshot; returns its folder.
@@ -126,11 +220,18 @@ const SWITCHED_OFF: &str = "take a snapshot: the server must be started with --w
 fn look_after(command: BackupCommand) -> anyhow::Result<()> {
     match command {
         BackupCommand::List { from } => {
-            let objects = place(&from)?;
+            let objects = place_with_backups(&from)?;
             let backups = Backups::at(&*objects);
             for name in backups.names()? {
                 let line = match backups.manifest(Some(&name)) {
-                    Ok(manifest) => format!("{name}  {}", amount(manifest.files.len() as u64, manifest.bytes())),
+                    Ok(manifest) => {
+                        let all = amount(manifest.files.len() as u64, manifest.bytes());
+                        let damage = match manifest.source_damage.len() {
+                            0 => String::new(),
+                            count => format!(", {count} files were damaged in the source"),
+                        };
+                        format!("{name}  {all}{damage}")
+                    }
                     Err(error) => format!("{name}  {}", trefoil_runtime::tasks::chain(&error)),
                 };
                 crate::print_line(&line);
@@ -138,10 +239,14 @@ fn look_after(command: BackupCommand) -> anyhow::Result<()> {
             Ok(())
         }
         BackupCommand::Verify { from, at } => {
-            let objects = place(&from)?;
+            let objects = place_with_backups(&from)?;
             let backups = Backups::at(&*objects);
             let manifest = backups.manifest(at.as_deref())?;
-            let faults = backups.verify(&manifest);
+            let mut faults = backups.verify(&manifest);
+            let open_place = |url: &str| open_existing(url, RealVfs::shared());
+            let (left, left_count) = backups.verify_left_remote(&manifest, &open_place);
+            // Damaged commits were named above.
+            faults.extend(left.into_iter().filter(|fault| !matches!(fault, BackupError::Set { .. })));
             for fault in &faults {
                 crate::print_line(&trefoil_runtime::tasks::chain(fault));
             }
@@ -149,11 +254,22 @@ fn look_after(command: BackupCommand) -> anyhow::Result<()> {
                 bail!("backup {} is damaged: {} objects", manifest.name, faults.len());
             }
             let all = amount(manifest.files.len() as u64, manifest.bytes());
-            crate::print_line(&format!("backup {} is whole: {all}", manifest.name));
+            if !manifest.source_damage.is_empty() {
+                for damage in &manifest.source_damage {
+                    crate::print_line(&format!("damaged when it was backed up: {damage}"));
+                }
+                let (name, count) = (&manifest.name, manifest.source_damage.len());
+                bail!("backup {name} holds what was there, {all}, but {count} files were damaged or missing already");
+            }
+            let left = match left_count {
+                0 => String::new(),
+                count => format!("; {count} files that it left in an object store are there"),
+            };
+            crate::print_line(&format!("backup {} is whole: {all}{left}", manifest.name));
             Ok(())
         }
         BackupCommand::Prune { from, keep } => {
-            let objects = place(&from)?;
+            let objects = place_with_backups(&from)?;
             let report = Backups::at(&*objects).prune(keep)?;
             let (backups, objects, bytes) = (report.backups, report.objects, report.bytes);
             crate::print_line(&format!("removed {backups} backups and {objects} objects with {bytes} bytes"));

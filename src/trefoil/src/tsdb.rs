@@ -120,7 +120,7 @@ pub(crate) struct Store {
 pub(crate) struct Selection {
     /// Series selectors, for example '{job="api"}'; a series that any of them takes counts. None: all series.
     pub selectors: Vec<String>,
-    /// Start: RFC 3339, Unix seconds, or a duration before now such as `1h`.
+    /// Start: RFC 3339, Unix seconds, or a duration before now such as `1h`. Without: all there is.
     #[arg(long)]
     pub start: Option<String>,
     /// End, likewise, exclusive.
@@ -181,7 +181,8 @@ pub(crate) enum ExportFormat {
     /// OpenMetrics text, for `promtool tsdb create-blocks-from openmetrics`. Without stale markers and native
     /// histograms, which it cannot say.
     Openmetrics,
-    /// JSON lines, lossless; VictoriaMetrics' `/api/v1/import` takes them.
+    /// JSON lines; VictoriaMetrics' `/api/v1/import` takes them. Lossless from a data directory or a snapshot's folder.
+    /// From a server without start timestamps, stale markers, NaN payloads and native histograms, as all forms.
     Json,
     /// Remote write to the URL of `--to`.
     RemoteWrite,
@@ -279,7 +280,11 @@ impl Selection {
 fn range(start: Option<&str>, end: Option<&str>) -> anyhow::Result<TimeRange> {
     let now_ms = RealClock::new().now_ms();
     let time = |text: Option<&str>, otherwise| text.map_or(Ok(otherwise), |t| crate::query::time_ms(t, now_ms));
-    Ok(TimeRange::new(time(start, i64::MIN)?, time(end, i64::MAX)?))
+    let (start_ms, end_ms) = (time(start, i64::MIN)?, time(end, i64::MAX)?);
+    if start_ms >= end_ms {
+        bail!("--start is not before --end: there is nothing between them");
+    }
+    Ok(TimeRange::new(start_ms, end_ms))
 }
 
 /// Columns: the first left, all others to the right.

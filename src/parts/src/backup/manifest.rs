@@ -5,8 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::{BackupError, OBJECTS};
 
 /// Newest version of the format that this build writes and reads.
-pub(super) const VERSION: u32 = 2;
-/// Version of manifests without files that came from an object store. Builds that know nothing of these read it.
+pub(super) const VERSION: u32 = 3;
+/// Version of manifests with files that came from an object store.
+const ORIGIN_VERSION: u32 = 2;
+/// Version of manifests with neither these nor damage of the source. Builds that know nothing of both read it.
 const LOCAL_VERSION: u32 = 1;
 /// First word of a manifest.
 const MAGIC: &str = "trefoil-backup";
@@ -51,6 +53,9 @@ pub struct Manifest {
     pub created_ms: i64,
     /// Its files.
     pub files: Vec<FileEntry>,
+    /// What was damaged in the directory when the backup was made: one text a file. It is in the backup as it was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub source_damage: Vec<String>,
 }
 
 impl Manifest {
@@ -59,10 +64,19 @@ impl Manifest {
         self.files.iter().map(|file| file.len).fold(0, u64::saturating_add)
     }
 
+    /// The version that it is written as: the oldest that can say it.
+    fn version(&self) -> u32 {
+        let has_origins = self.files.iter().any(|file| file.origin.is_some());
+        match (self.source_damage.is_empty(), has_origins) {
+            (false, _) => VERSION,
+            (true, true) => ORIGIN_VERSION,
+            (true, false) => LOCAL_VERSION,
+        }
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
         let body = serde_json::to_vec(self).expect("plain data has a JSON form");
-        let has_origins = self.files.iter().any(|file| file.origin.is_some());
-        let version = if has_origins { VERSION } else { LOCAL_VERSION };
+        let version = self.version();
         let mut bytes = format!("{MAGIC} {version} {:08x} {}\n", crc32c::crc32c(&body), body.len()).into_bytes();
         bytes.extend_from_slice(&body);
         bytes
@@ -89,6 +103,9 @@ impl Manifest {
             return Err(damaged("checksum mismatch"));
         }
         let manifest: Self = serde_json::from_slice(body).map_err(|error| damaged(&error.to_string()))?;
+        if manifest.version() != version {
+            return Err(damaged("its version is not that of what it says"));
+        }
         if manifest.name != name {
             return Err(damaged("it is a copy of another manifest"));
         }
@@ -106,7 +123,7 @@ mod tests {
     fn manifest(path: &str) -> Manifest {
         let file = FileEntry { path: path.to_owned(), len: 3, sha256: "ab".repeat(32), origin: None };
         let remote = FileEntry { path: "x".to_owned(), origin: Some("s3://b/x".to_owned()), ..file.clone() };
-        Manifest { name: "one".to_owned(), created_ms: 7, files: vec![file, remote] }
+        Manifest { name: "one".to_owned(), created_ms: 7, files: vec![file, remote], source_damage: Vec::new() }
     }
 
     #[test]
@@ -122,6 +139,23 @@ mod tests {
         }
         for len in 0..bytes.len() {
             assert!(Manifest::decode("one", &bytes[..len]).is_err(), "cut at {len}");
+        }
+    }
+
+    #[test]
+    fn every_version_is_read() {
+        let file = r#"{"path":"FORMAT","len":3,"sha256":"HASH"}"#.replace("HASH", &"ab".repeat(32));
+        let bodies = [
+            format!(r#"{{"name":"one","created_ms":7,"files":[{file}]}}"#),
+            format!(r#"{{"name":"one","created_ms":7,"files":[{}]}}"#, file.replace("}", r#","origin":"s3://b/x"}"#)),
+            format!(r#"{{"name":"one","created_ms":7,"files":[{file}],"source_damage":["file FORMAT"]}}"#),
+        ];
+        for (version, body) in (1..).zip(&bodies) {
+            let crc = crc32c::crc32c(body.as_bytes());
+            let bytes = format!("trefoil-backup {version} {crc:08x} {}\n{body}", body.len());
+            let manifest = Manifest::decode("one", bytes.as_bytes()).unwrap();
+            assert_eq!((manifest.files.len(), manifest.source_damage.len()), (1, usize::from(version == 3)));
+            assert_eq!(manifest.encode(), bytes.as_bytes(), "version {version}");
         }
     }
 

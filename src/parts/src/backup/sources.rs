@@ -32,6 +32,33 @@ pub(super) enum Source {
     Remote(RemoteFile),
 }
 
+/// What to back up.
+#[derive(Default)]
+pub(super) struct Sources {
+    /// Where the files come from, by path.
+    pub(super) by_path: BTreeMap<String, Source>,
+    /// What commits say of the files of parts that lie here, by path.
+    pub(super) expected: BTreeMap<String, Expected>,
+    /// Sets whose commits cannot be read, and files that are missing.
+    pub(super) damage: Vec<BackupError>,
+}
+
+/// What a commit says of a file.
+pub(super) struct Expected {
+    len: u64,
+    crc32c: u32,
+}
+
+impl Expected {
+    /// Says what is wrong with the content, if anything is.
+    pub(super) fn fault(&self, content: &[u8]) -> Option<String> {
+        if content.len() as u64 != self.len {
+            return Some(format!("it has {} bytes instead of {}", content.len(), self.len));
+        }
+        (crc32c::crc32c(content) != self.crc32c).then(|| "it does not have the checksum of its commit".to_owned())
+    }
+}
+
 /// A file of a part in an object store.
 pub(super) struct RemoteFile {
     part: PartId,
@@ -54,21 +81,26 @@ impl RemoteFile {
     }
 }
 
-/// Lists what to back up, by path.
-pub(super) fn list(vfs: &SharedVfs, dir: &Path, with_remote: bool) -> Result<BTreeMap<String, Source>, BackupError> {
+/// Lists what to back up.
+pub(super) fn list(vfs: &SharedVfs, dir: &Path, with_remote: bool) -> Result<Sources, BackupError> {
     let mut paths = Vec::new();
     walk(vfs, dir, "", &mut paths)?;
-    let mut sources: BTreeMap<String, Source> = paths.into_iter().map(|path| (path, Source::File)).collect();
-    if with_remote {
-        for set in sets(sources.keys()) {
-            let state = at_rest::read_state(vfs, &dir.join(&set))
-                .map_err(|source| BackupError::Set { dir: dir.join(&set), source: Box::new(source) })?;
-            if state.parts.values().any(|meta| meta.is_remote()) {
-                add_remote(&set, &state, &mut sources);
+    let by_path = paths.into_iter().map(|path| (path, Source::File)).collect();
+    let mut sources = Sources { by_path, ..Sources::default() };
+    for set in sets(sources.by_path.keys()) {
+        let state = match at_rest::read_state(vfs, &dir.join(&set)) {
+            Ok(state) => state,
+            Err(source) => {
+                sources.damage.push(BackupError::Set { dir: dir.join(&set), source: Box::new(source) });
+                continue;
             }
+        };
+        expect_files(&set, &state, &mut sources);
+        if state.parts.values().any(|meta| meta.is_remote()) || state.attributes.contains_key(OWNER_ATTRIBUTE) {
+            add_remote(&set, &state, with_remote, &mut sources.by_path);
         }
     }
-    if sources.len() > FILES_MAX {
+    if sources.by_path.len() > FILES_MAX {
         return Err(BackupError::TooManyFiles(dir.to_owned()));
     }
     Ok(sources)
@@ -110,21 +142,40 @@ fn sets<'a>(paths: impl Iterator<Item = &'a String>) -> BTreeSet<String> {
     paths.filter_map(set).collect()
 }
 
-/// Puts in the files of remote parts, and a commit for which they lie here in the place of the set's own.
-fn add_remote(set: &str, state: &CatalogState, sources: &mut BTreeMap<String, Source>) {
+/// The path of a file of a part that lies here.
+fn local_path(set: &str, meta: &PartMeta, file: &FileMeta) -> String {
+    format!("{set}/parts/{}/{}/{:020}/{}", meta.tenant.0, meta.partition, meta.id.0, file.name)
+}
+
+/// Notes what the commits of a set say of the files that lie here.
+fn expect_files(set: &str, state: &CatalogState, sources: &mut Sources) {
+    for meta in state.parts.values().filter(|meta| !meta.is_remote()) {
+        for file in &meta.files {
+            let path = local_path(set, meta, file);
+            if sources.by_path.contains_key(&path) {
+                sources.expected.insert(path, Expected { len: file.len, crc32c: file.crc32c });
+            } else {
+                sources.damage.push(BackupError::Source { path, reason: "it is missing".to_owned() });
+            }
+        }
+    }
+}
+
+/// Puts in a commit without the mark of the owner in the place of the set's own; with `as_local`, one for which remote
+/// parts lie here, and their files.
+fn add_remote(set: &str, state: &CatalogState, as_local: bool, sources: &mut BTreeMap<String, Source>) {
     let (catalog, copies) = (format!("{set}/{CATALOG}/"), format!("{set}/{COPIES}/"));
     sources.retain(|path, _| !path.starts_with(&catalog) && !path.starts_with(&copies));
     let mut parts = Vec::with_capacity(state.parts.len());
     for meta in state.parts.values() {
-        let Some((url, folder)) = meta.place() else {
+        let Some((url, folder)) = meta.place().filter(|_| as_local) else {
             parts.push(Arc::clone(meta));
             continue;
         };
-        let (tenant, partition, id) = (meta.tenant.0, meta.partition, meta.id);
         for file in &meta.files {
-            let path = format!("{set}/parts/{tenant}/{partition}/{:020}/{}", id.0, file.name);
+            let path = local_path(set, meta, file);
             let place = (url.to_owned(), folder.to_owned());
-            let remote = RemoteFile { part: id, place, file: file.clone(), set: set.to_owned() };
+            let remote = RemoteFile { part: meta.id, place, file: file.clone(), set: set.to_owned() };
             sources.insert(path, Source::Remote(remote));
         }
         let mut local = PartMeta::clone(meta);
@@ -160,11 +211,12 @@ impl<'a> Fetcher<'a> {
         Ok(objects)
     }
 
-    /// Fetches an object, compares its checksum with the commit's, and hands out its bytes.
+    /// Fetches an object and hands out its bytes, and what is wrong with them when they do not have the checksum of the
+    /// commit.
     pub(super) fn with<T>(
         &mut self,
         remote: &RemoteFile,
-        work: impl FnOnce(Bytes) -> Result<T, BackupError>,
+        work: impl FnOnce(Bytes, Option<String>) -> Result<T, BackupError>,
     ) -> Result<T, BackupError> {
         let failed_part = |source| BackupError::Part { part: remote.part, place: remote.origin(), source };
         let objects = self.place(&remote.place.0).map_err(failed_part)?;
@@ -182,12 +234,11 @@ impl<'a> Fetcher<'a> {
         });
         drop(output);
         let worked = match fetched {
-            Ok(()) if found == remote.file.crc32c => {
-                self.vfs.map(&path).map_err(failed("read", path.display())).and_then(work)
-            }
             Ok(()) => {
-                let message = "the object does not have the checksum of its commit";
-                Err(failed_part(io::Error::new(io::ErrorKind::InvalidData, message)))
+                let fault =
+                    (found != remote.file.crc32c).then(|| "it does not have the checksum of its commit".to_owned());
+                let content = self.vfs.map(&path).map_err(failed("read", path.display()));
+                content.and_then(|content| work(content, fault))
             }
             Err(error) => Err(failed_part(error)),
         };

@@ -12,10 +12,11 @@ use trefoil_runtime::vfs::{create_dir_durable, parent_of};
 
 use super::{ObjectInfo, Objects, check_key};
 
-/// Ending of names that are not objects yet. Half-written ones stay and are replaced or listed by nobody.
+/// Ending of names that are not objects yet. Half-written ones are listed by nobody and stay until
+/// [`Objects::remove_leftovers`].
 const TEMPORARY_SUFFIX: &str = ".tmp";
 
-/// Objects as files below a folder. Several processes may read; one should write.
+/// Objects as files below a folder. Several processes may read and write.
 pub struct FolderObjects {
     vfs: SharedVfs,
     dir: PathBuf,
@@ -28,13 +29,30 @@ impl FolderObjects {
     /// Opens a folder, creating it when it is missing.
     pub fn open(vfs: SharedVfs, dir: &Path) -> io::Result<Self> {
         create_dir_durable(&*vfs, dir)?;
+        Ok(Self::existing(vfs, dir))
+    }
+
+    /// A folder that is there.
+    pub(super) fn existing(vfs: SharedVfs, dir: &Path) -> Self {
         let url = format!("file://{}", dir.display());
-        Ok(Self { vfs, dir: dir.to_owned(), url, made: Mutex::default() })
+        Self { vfs, dir: dir.to_owned(), url, made: Mutex::default() }
     }
 
     fn path(&self, key: &str) -> io::Result<PathBuf> {
         check_key(key)?;
         Ok(self.dir.join(key))
+    }
+
+    fn remove_temporary(&self, dir: &Path) -> io::Result<()> {
+        for entry in self.vfs.read_dir(dir)? {
+            let path = dir.join(&entry.name);
+            if entry.is_dir {
+                self.remove_temporary(&path)?;
+            } else if entry.name.ends_with(TEMPORARY_SUFFIX) {
+                self.vfs.remove_file(&path)?;
+            }
+        }
+        Ok(())
     }
 
     fn walk(&self, dir: &Path, key: &str, found: &mut Vec<ObjectInfo>) -> io::Result<()> {
@@ -50,6 +68,13 @@ impl FolderObjects {
     }
 }
 
+fn random() -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes)
+        .map_err(|_| io::Error::other("no random bytes"))?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
 impl Objects for FolderObjects {
     fn put(&self, key: &str, content: Bytes) -> io::Result<()> {
         let path = self.path(key)?;
@@ -58,7 +83,17 @@ impl Objects for FolderObjects {
             create_dir_durable(&*self.vfs, parent)?;
             self.made.lock().insert(parent.to_owned());
         }
-        trefoil_runtime::vfs::write_atomic(&*self.vfs, &path, &content)
+        // A name of its own: another process may write the same object now.
+        let temporary = parent.join(format!("{:016x}{TEMPORARY_SUFFIX}", random()?));
+        let mut file = self.vfs.create(&temporary)?;
+        let written = file.write_all(&content).and_then(|()| file.sync_all());
+        drop(file);
+        if let Err(error) = written.and_then(|()| self.vfs.rename(&temporary, &path)) {
+            // Nobody lists it; the first error is the one to tell.
+            drop(self.vfs.remove_file(&temporary));
+            return Err(error);
+        }
+        self.vfs.sync_dir(parent)
     }
 
     fn put_new(&self, key: &str, content: Bytes) -> io::Result<()> {
@@ -105,5 +140,13 @@ impl Objects for FolderObjects {
 
     fn url(&self) -> &str {
         &self.url
+    }
+
+    fn is_local(&self) -> bool {
+        true
+    }
+
+    fn remove_leftovers(&self) -> io::Result<()> {
+        self.remove_temporary(&self.dir)
     }
 }

@@ -49,7 +49,32 @@ fn to_io(error: object_store::Error) -> io::Error {
         }
         _ => io::ErrorKind::Other,
     };
-    io::Error::new(kind, error)
+    io::Error::new(kind, explain(&error))
+}
+
+/// Longest text of an error.
+const TEXT_CHARS_MAX: usize = 500;
+
+/// Says once what went wrong: each cause repeats the text of those below it.
+fn explain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        source = cause.source();
+    }
+    if text.contains("169.254.169.254") || text.contains("169.254.170.2") {
+        return "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_ENDPOINT_URL for a store that \
+                is not Amazon's); this machine's metadata service has none either"
+            .to_owned();
+    }
+    if text.contains("URL scheme is not allowed") {
+        return "AWS_ENDPOINT_URL is plain HTTP, which is refused; set AWS_ALLOW_HTTP=true to allow it".to_owned();
+    }
+    text.chars().take(TEXT_CHARS_MAX).collect()
 }
 
 impl S3Objects {
@@ -206,5 +231,32 @@ impl Objects for S3Objects {
 
     fn url(&self) -> &str {
         &self.url
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct Cause {
+        text: &'static str,
+        #[source]
+        source: Option<Box<Cause>>,
+    }
+
+    #[test]
+    fn causes_are_said_once() {
+        let check = |texts: &[&'static str], expected: &str| {
+            let link = |source, text: &&'static str| Some(Box::new(Cause { text, source }));
+            let error = texts.iter().rev().fold(None, link).unwrap();
+            let text = explain(&*error);
+            assert!(text.starts_with(expected), "{text}");
+        };
+        check(&["store: retry: no answer", "retry: no answer", "no answer"], "store: retry: no answer");
+        check(&["request", "refused"], "request: refused");
+        check(&["error", "PUT http://169.254.169.254/latest/api/token"], "no credentials: set AWS_ACCESS_KEY_ID");
+        check(&["builder error", "URL scheme is not allowed"], "AWS_ENDPOINT_URL is plain HTTP");
     }
 }

@@ -1,11 +1,12 @@
 //! Backups at a place: incremental, whole or not there, verified, restored.
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use trefoil_parts::backup::BackupReport;
-use trefoil_parts::objects::{FolderObjects, Objects, open_url};
+use trefoil_parts::backup::{BackupReport, PruneReport};
+use trefoil_parts::objects::{FolderObjects, Objects, open_existing, open_url};
 use trefoil_parts::{BackupError, BackupOptions, Backups};
 use trefoil_runtime::vfs::sim::{Fault, SimDisk};
 use trefoil_runtime::vfs::{create_dir_durable, write_atomic};
@@ -41,7 +42,7 @@ fn place(disk: &SimDisk) -> FolderObjects {
 
 fn create(disk: &SimDisk, objects: &dyn Objects, name: &str) -> Result<BackupReport, BackupError> {
     let vfs: SharedVfs = Arc::new(disk.clone());
-    let options = BackupOptions { name, created_ms: 5, open_place: None };
+    let options = BackupOptions { name, created_ms: 5, open_place: None, recheck: false };
     Backups::at(objects).create(&vfs, Path::new(DATA), &options)
 }
 
@@ -63,7 +64,10 @@ fn backups_are_incremental_and_restore_every_byte() {
     let report = create(&disk, &objects, "a").unwrap();
     // The format, an index, one content twice and an empty file.
     let bytes = 10 + 15 + 10_000;
-    assert_eq!(report, BackupReport { files: 5, bytes, new_objects: 4, new_bytes: bytes - 5000 });
+    assert_eq!(
+        report,
+        BackupReport { files: 5, bytes, new_objects: 4, new_bytes: bytes - 5000, ..BackupReport::default() }
+    );
     let first = contents(&disk, DATA);
     write(&disk, "metrics/parts/2/index", b"index of part 2");
     let report = create(&disk, &objects, "b").unwrap();
@@ -81,13 +85,16 @@ fn backups_are_incremental_and_restore_every_byte() {
         let again = backups.restore(&disk, &manifest, Path::new(&to));
         assert!(matches!(again, Err(BackupError::NotEmpty(_))));
     }
-    let report = backups.prune(1).unwrap();
+    let report = backups.prune(NonZeroUsize::MIN).unwrap();
     assert_eq!((report.backups, report.objects), (1, 0), "b needs all that a has");
     let b = backups.manifest(None).unwrap();
     assert!(backups.verify(&b).is_empty());
-    let report = backups.prune(0).unwrap();
-    assert_eq!((report.backups, report.objects), (1, 5));
-    assert_eq!(objects.list("").unwrap(), []);
+    // What a write left that was cut off goes as well; the objects stay.
+    write_atomic(&disk, &Path::new(PLACE).join("objects/left.tmp"), b"half").unwrap();
+    assert_eq!(objects.list("").unwrap().len(), 6);
+    assert_eq!(backups.prune(NonZeroUsize::MIN).unwrap(), PruneReport::default());
+    assert!(!disk.exists(&Path::new(PLACE).join("objects/left.tmp")));
+    assert_eq!(objects.list("").unwrap().len(), 6);
 }
 
 #[test]
@@ -114,11 +121,10 @@ fn damaged_objects_are_named_and_not_restored() {
         assert!(matches!(&faults[0], BackupError::Object { key: found, .. } if *found == key), "{faults:?}");
         backups.restore(&copy, &manifest, Path::new("/restored")).unwrap_err();
         assert!(!copy.exists(Path::new("/restored")) && !copy.exists(Path::new("/restored.restore")));
-        // The next backup brings a cut or missing one back.
-        if position % 3 != 0 {
-            create(&copy, &objects, "b").unwrap();
-            assert!(backups.verify(&manifest).is_empty());
-        }
+        // The next backup brings it back: at a folder, what is there is read before it is trusted.
+        let report = create(&copy, &objects, "b").unwrap();
+        assert_eq!((report.new_objects, report.mended_objects), (1, u64::from(position % 3 == 0)));
+        assert!(backups.verify(&manifest).is_empty());
     }
 }
 
@@ -188,5 +194,34 @@ fn a_folder_is_a_place_by_url_and_by_path() {
         assert_eq!((objects.len("a/b").unwrap(), objects.len("a/c").unwrap()), (Some(5), None));
         assert!(objects.put("../b", Bytes::new()).is_err());
         objects.delete("a/c").unwrap();
+    }
+}
+
+#[test]
+fn a_place_that_is_read_is_not_made() {
+    let disk = SimDisk::new();
+    let vfs: SharedVfs = Arc::new(disk.clone());
+    let error = open_existing("file:///typo", Arc::clone(&vfs)).err().unwrap();
+    assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+    assert!(!disk.exists(Path::new("/typo")));
+    open_url("/there", Arc::clone(&vfs)).unwrap();
+    open_existing("/there", vfs).unwrap();
+}
+
+#[test]
+fn backups_at_once_do_not_meet() {
+    let disk = prepared();
+    let run = |name: &'static str| {
+        let disk = disk.clone();
+        std::thread::spawn(move || create(&disk, &place(&disk), name).unwrap())
+    };
+    let threads: Vec<_> = ["a", "b", "c", "d"].map(run).into();
+    for thread in threads {
+        assert_eq!(thread.join().unwrap().files, 5);
+    }
+    let objects = place(&disk);
+    let backups = Backups::at(&objects);
+    for name in ["a", "b", "c", "d"] {
+        assert!(backups.verify(&backups.manifest(Some(name)).unwrap()).is_empty());
     }
 }

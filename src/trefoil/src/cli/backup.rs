@@ -1,5 +1,6 @@
 //! Arguments of `backup` and `restore`.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -37,6 +38,10 @@ pub(crate) struct BackupArgs {
     /// from it needs that store, and the server that it came from must not run any more.
     #[arg(long)]
     pub leave_remote: bool,
+    /// Reads what the place has already before trusting it, and writes it again when it is damaged. A folder is always
+    /// read.
+    #[arg(long)]
+    pub verify: bool,
 }
 
 /// What can be done with backups.
@@ -48,7 +53,8 @@ pub(crate) enum BackupCommand {
         #[arg(long, value_name = "PLACE")]
         from: String,
     },
-    /// Reads every object of a backup and compares checksums; names what is damaged.
+    /// Reads every object of a backup and compares checksums; names what is damaged, and what was damaged when it was
+    /// backed up. Of parts that the backup left in an object store, the lengths of the objects are compared.
     Verify {
         /// Where it is.
         #[arg(long, value_name = "PLACE")]
@@ -62,9 +68,9 @@ pub(crate) enum BackupCommand {
         /// Where they are.
         #[arg(long, value_name = "PLACE")]
         from: String,
-        /// How many stay.
+        /// How many stay, at least 1.
         #[arg(long, value_name = "N")]
-        keep: usize,
+        keep: NonZeroUsize,
     },
 }
 

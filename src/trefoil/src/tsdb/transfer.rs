@@ -57,7 +57,7 @@ fn target(store: &Store, server: &str) -> Target {
 
 fn sender(store: &Store, url: String) -> anyhow::Result<Sender> {
     let client = crate::query::client(&target(store, ""))?;
-    Ok(Sender { client, url, authorization: store.authorization.clone(), runtime: Handle::current() })
+    Ok(Sender { client, url, authorization: store.authorization.clone(), runtime: Handle::current(), notice: say })
 }
 
 #[expect(clippy::print_stderr, reason = "progress of a command that may take hours")]
@@ -165,6 +165,11 @@ fn tell(report: &ImportReport, as_json: bool) -> anyhow::Result<()> {
     }
     match (report.damage_count, report.rejected) {
         (0, 0) => Ok(()),
+        (0, rejected) if report.samples > 0 => {
+            say(&format!("warning: {rejected} samples were refused; the rest is imported"));
+            Ok(())
+        }
+        (0, rejected) => bail!("all {rejected} samples were refused"),
         (damage, rejected) => bail!("{damage} places were broken and {rejected} samples refused; the rest is imported"),
     }
 }
@@ -179,6 +184,9 @@ pub(super) fn export(arguments: &ExportArgs) -> anyhow::Result<()> {
             if reader.left_out() > 0 {
                 say(&format!("{} native histogram samples left out: the query API rounds them", reader.left_out()));
             }
+            say(
+                "warning: a server's query API has no stale markers, NaN payloads and start timestamps; export a snapshot with --data to lose nothing",
+            );
             report
         }
         None => {
@@ -190,12 +198,15 @@ pub(super) fn export(arguments: &ExportArgs) -> anyhow::Result<()> {
             report
         }
     };
-    let ExportReport { series, samples, left_out } = report;
+    let ExportReport { series, samples, left_out, refused } = report;
     say(&format!("{samples} samples of {series} series exported"));
     if left_out > 0 {
         say(&format!(
             "{left_out} samples left out (stale markers, native histograms, no metric name): OpenMetrics cannot say them"
         ));
+    }
+    if refused > 0 {
+        bail!("{refused} samples were refused by the receiver; the rest is there");
     }
     damage
 }
@@ -212,7 +223,9 @@ fn exporter<'a>(selection: &Selection, store: &'a dyn MetricReader, days: Vec<i6
 fn export_from(arguments: &ExportArgs, store: &dyn MetricReader, days: Vec<i64>) -> anyhow::Result<ExportReport> {
     let exporter = exporter(&arguments.selection, store, days)?;
     if let (ExportFormat::RemoteWrite, Some(url)) = (arguments.format, &arguments.to) {
-        return Ok(remote_write::export(&exporter, &sender(&arguments.store, url.clone())?)?);
+        let report = remote_write::export(&exporter, &sender(&arguments.store, url.clone())?)?;
+        tell_downsampled(&exporter);
+        return Ok(report);
     }
     let mut out: Box<dyn Write> = match &arguments.output {
         Some(path) => {
@@ -221,10 +234,23 @@ fn export_from(arguments: &ExportArgs, store: &dyn MetricReader, days: Vec<i64>)
         }
         None => Box::new(BufWriter::with_capacity(1 << 16, std::io::stdout().lock())),
     };
-    Ok(match arguments.format {
+    let report = match arguments.format {
         ExportFormat::Json => json_lines::export(&exporter, &mut out)?,
         _ => open_metrics::export(&exporter, &mut out)?,
-    })
+    };
+    tell_downsampled(&exporter);
+    Ok(report)
+}
+
+/// Says that samples are not as they were written, when they are not.
+fn tell_downsampled(exporter: &Exporter<'_>) {
+    let (series, stretches) = exporter.downsampled();
+    if stretches > 0 {
+        say(&format!(
+            "warning: {series} series are downsampled in {stretches} stretches: their kept samples are exported, the counts \
+             and sums of what was dropped are not; a backup keeps them"
+        ));
+    }
 }
 
 /// Prints samples.
@@ -240,6 +266,7 @@ pub(super) fn dump(selection: &Selection, place: &Place) -> anyhow::Result<()> {
         open_metrics::dump(&exporter, &mut out)?;
     }
     out.flush().context("write the samples")?;
+    tell_downsampled(&exporter);
     tell_left_out(&salvage, &opened.store)
 }
 
