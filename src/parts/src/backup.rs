@@ -347,7 +347,7 @@ impl<'a> Backups<'a> {
                 report.bytes += info.len;
             }
         }
-        self.objects.remove_leftovers().map_err(failed("remove leftovers", self.objects.url()))?;
+        self.objects.remove_leftovers("").map_err(failed("remove leftovers", self.objects.url()))?;
         Ok(report)
     }
 

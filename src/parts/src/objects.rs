@@ -49,8 +49,9 @@ pub trait Objects: Send + Sync {
         false
     }
 
-    /// Removes what writes that were cut off left behind. Not while somebody writes.
-    fn remove_leftovers(&self) -> io::Result<()> {
+    /// Removes what writes that were cut off left behind below a prefix (a whole folder name, or empty for all). Not
+    /// while somebody writes there.
+    fn remove_leftovers(&self, _prefix: &str) -> io::Result<()> {
         Ok(())
     }
 

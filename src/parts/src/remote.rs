@@ -218,6 +218,8 @@ impl PartSet {
             Some(_) => return Err(PartsError::NotOwner { url: objects.url().to_owned() }),
             None => objects.put_new(&key, Bytes::from(ours)).map_err(io)?,
         }
+        // Nobody else writes here, and this process has not begun to.
+        objects.remove_leftovers(self.name()).map_err(io)?;
         cache.set_owned();
         Ok(())
     }

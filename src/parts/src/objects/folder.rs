@@ -146,7 +146,8 @@ impl Objects for FolderObjects {
         true
     }
 
-    fn remove_leftovers(&self) -> io::Result<()> {
-        self.remove_temporary(&self.dir)
+    fn remove_leftovers(&self, prefix: &str) -> io::Result<()> {
+        let dir = if prefix.is_empty() { self.dir.clone() } else { self.path(prefix)? };
+        if self.vfs.exists(&dir) { self.remove_temporary(&dir) } else { Ok(()) }
     }
 }
