@@ -235,10 +235,8 @@ impl JournalStore for FileJournal {
             let unproven = segments[index + 1..].iter().filter_map(|next| next.unproven_sequence).min();
             let path = segment::path(&shared.dir, info.number);
             let action = format!("read segment {}", info.number);
-            // Only the newest segment may still grow or be cut.
-            let is_newest = index + 1 == segments.len();
-            let bytes = if is_newest { shared.vfs.read(&path) } else { shared.vfs.map(&path) };
-            let bytes = bytes.map_err(shared.io(action))?;
+            // The newest segment may still grow or be cut, but never before `end`, behind which nothing is looked at.
+            let bytes = shared.vfs.map(&path).map_err(shared.io(action))?;
             let len = if info.number == end.segment { bytes.len().min(end.offset as usize) } else { bytes.len() };
             let scan = Scan::new(&bytes[..len], expected).map_err(|found| JournalError::Version {
                 journal: shared.name,

@@ -40,7 +40,7 @@ pub trait Vfs: Send + Sync + 'static {
     fn open_append(&self, path: &Path) -> io::Result<Box<dyn VfsFile>>;
     /// Reads a whole file into memory.
     fn read(&self, path: &Path) -> io::Result<Bytes>;
-    /// Maps a whole file into memory. Only for files that nobody changes or truncates any more.
+    /// Maps a whole file into memory. Only for files of which nobody changes or cuts any more what is looked at.
     fn map(&self, path: &Path) -> io::Result<Bytes>;
     /// Renames a file or directory, replacing a file of the new name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
