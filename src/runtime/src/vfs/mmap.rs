@@ -13,7 +13,7 @@ pub(super) fn map(path: &Path) -> io::Result<Bytes> {
     if file.metadata()?.len() == 0 {
         return Ok(Bytes::new()); // An empty mapping is an error on Linux.
     }
-    // SAFETY: callers map only files, or look only at beginnings of files, that are never written or cut again (the contract of
+    // SAFETY: callers look only at files, or beginnings of files, that are never written or cut again (the contract of
     // `Vfs::map`); removing the name keeps the mapping valid. The data directory is locked against other processes
     // of ours, and a foreign process that changes files in it could corrupt them by any other way as well.
     let mapping = unsafe { memmap2::Mmap::map(&file)? };
