@@ -21,3 +21,7 @@ mod store;
 mod support;
 mod tier;
 mod tier_access;
+
+/// The server's own, so that what the long runs print of memory is what a server would hold.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
