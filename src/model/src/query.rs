@@ -32,8 +32,11 @@ pub trait QueryBudget: Send + Sync {
     fn release_samples(&self, n: u64);
     /// Takes `n` series from the budget.
     fn charge_series(&self, n: u64) -> Result<(), BudgetError>;
-    /// Takes `n` bytes of memory from the budget for the rest of the query.
+    /// Takes `n` bytes of memory from the budget: before they are allocated, until [`QueryBudget::release_bytes`] or the
+    /// end of the query.
     fn charge_bytes(&self, n: u64) -> Result<(), BudgetError>;
+    /// Gives back bytes that were taken. A budget that only counts need not do anything.
+    fn release_bytes(&self, _n: u64) {}
 }
 
 /// A budget without bounds, for tests and internal work.

@@ -6,7 +6,8 @@
 //! Map: [`prepare`] (durations, `@ start()`, what is the same at every step), [`eval`] (the dispatch),
 //! [`select`] (reading), [`window`] and [`range_function`] (range vectors, [`rate`], [`extended`],
 //! [`fast_path`], [`rolled`] for downsampled samples),
-//! [`instant_function`], [`classic`] (histogram functions), [`info`], [`profile`] (where the time goes).
+//! [`instant_function`], [`classic`] (histogram functions), [`info`], [`meter`] (the memory that is held), [`profile`]
+//! (where the time goes).
 
 mod classic;
 mod eval;
@@ -14,6 +15,7 @@ mod extended;
 mod fast_path;
 mod info;
 mod instant_function;
+mod meter;
 mod metrics;
 mod prepare;
 mod profile;
@@ -27,15 +29,17 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use trefoil_model::{BudgetError, MetricReader, QueryBudget, StoreError, TenantId};
+use trefoil_model::{BudgetError, Labels, MetricReader, QueryBudget, StoreError, TenantId};
 
-use crate::algebra::{AlgebraError, Notes, Point, Series, cleanup_names};
+use crate::algebra::series::{HISTOGRAM_BYTES, MERGE_BYTES};
+use crate::algebra::{AlgebraError, Notes, Point, Room, Series, cleanup_names};
 use crate::annotations::{Annotations, NoteKind};
 use crate::ast::{Expr, PositionRange, ValueType};
 use crate::parser::{ParseError, ParserOptions};
 use crate::value::{QueryResult, QueryStats, ResultSeries, Sample, SampleValue, Value};
 
 use eval::{Evaluated, Evaluator};
+use meter::Meter;
 pub use profile::ProfileNode;
 use profile::Profiler;
 
@@ -66,8 +70,11 @@ impl From<StoreError> for EngineError {
 }
 
 impl From<AlgebraError> for EngineError {
-    fn from(AlgebraError::Execution(text): AlgebraError) -> Self {
-        Self::Execution(text)
+    fn from(error: AlgebraError) -> Self {
+        match error {
+            AlgebraError::Execution(text) => Self::Execution(text),
+            AlgebraError::Budget(error) => Self::Budget(error),
+        }
     }
 }
 
@@ -141,7 +148,9 @@ pub(crate) struct Context<'a> {
     pub(crate) options: EngineOptions,
     pub(crate) reader: &'a dyn MetricReader,
     pub(crate) tenant: TenantId,
+    /// The budget by way of the meter.
     pub(crate) budget: &'a dyn QueryBudget,
+    pub(crate) meter: &'a Meter<'a>,
     annotations: Mutex<Annotations>,
     series: AtomicU64,
     samples_read: AtomicU64,
@@ -174,6 +183,11 @@ impl Context<'_> {
     pub(crate) fn release(&self, samples: u64) {
         self.held.fetch_sub(samples, Ordering::Relaxed);
         self.budget.release_samples(samples);
+    }
+
+    /// The query's memory, for the algebra.
+    pub(crate) fn room(&self) -> Room<'_> {
+        Room::of(self.budget)
     }
 
     /// Evaluates a node, noting what it took when that is wanted. `series`: the series of its value, when known.
@@ -295,11 +309,13 @@ impl Engine {
         if let Some(lookback) = options.lookback_ms {
             settings.lookback_ms = lookback.clamp(0, TIME_MS_MAX);
         }
+        let meter = Meter::new(budget);
         let context = Context {
             options: settings,
             reader,
             tenant,
-            budget,
+            budget: &meter,
+            meter: &meter,
             annotations: Mutex::default(),
             series: AtomicU64::new(0),
             samples_read: AtomicU64::new(0),
@@ -316,8 +332,11 @@ impl Engine {
         let value = if until_ms.is_none() {
             instant_value(&evaluator, &prepared)
         } else {
-            evaluator.eval(&prepared).and_then(|v| matrix_value(v, grid))
+            evaluator.eval(&prepared).and_then(|v| matrix_value(v, grid, &meter))
         };
+        // The value is held until the query is over.
+        let held = meter.finish(value.as_ref().map_or(0, value_bytes));
+        let value = value.and_then(|v| held.map(|()| v).map_err(EngineError::from));
         metrics::SAMPLES_READ.inc_by(context.samples_read.load(Ordering::Relaxed));
         metrics::QUERIES.with_label_values(&[if value.is_ok() { "ok" } else { "error" }]).inc();
         metrics::QUERY_SECONDS.observe(began.elapsed().as_secs_f64());
@@ -344,10 +363,12 @@ fn instant_value(evaluator: &Evaluator<'_>, expr: &Expr) -> Result<Value, Engine
     if expr.value_type() == ValueType::Matrix {
         return Ok(Value::Matrix(evaluator.raw_matrix(expr)?));
     }
+    let meter = evaluator.context.meter;
     Ok(match evaluator.eval(expr)? {
         Evaluated::Scalar(column) => Value::Scalar(t_ms, column[0]),
         Evaluated::Text(text) => Value::String(t_ms, text),
         Evaluated::Series(series) => {
+            meter.take(series.len() as u64 * (MERGE_BYTES + size_of::<Sample>()) as u64)?;
             let series = cleanup_names(series)?;
             let samples = series.into_iter().filter_map(|s| {
                 let value = sample_value(s.points.get(0)?);
@@ -358,23 +379,66 @@ fn instant_value(evaluator: &Evaluator<'_>, expr: &Expr) -> Result<Value, Engine
     })
 }
 
-fn matrix_value(value: Evaluated, grid: Grid) -> Result<Value, EngineError> {
+fn matrix_value(value: Evaluated, grid: Grid, meter: &Meter<'_>) -> Result<Value, EngineError> {
     let series = match value {
         Evaluated::Scalar(column) => {
             vec![Series::new(trefoil_model::Labels::empty(), crate::algebra::Points::from_floats(column))]
         }
         Evaluated::Text(_) => Vec::new(),
-        Evaluated::Series(series) => cleanup_names(series)?,
+        Evaluated::Series(series) => {
+            meter.take(series.len() as u64 * MERGE_BYTES as u64)?;
+            cleanup_names(series)?
+        }
     };
-    let mut out: Vec<ResultSeries> = series
-        .into_iter()
-        .map(|s| ResultSeries {
-            samples: s.points.iter().map(|(i, p)| (grid.time(i), sample_value(p))).collect(),
-            labels: s.labels,
-        })
-        .collect();
+    let mut out = Vec::with_capacity(series.len());
+    for s in series {
+        out.push(result_series(s, grid, meter)?);
+    }
     out.sort_by(|a, b| a.labels.cmp(&b.labels));
     Ok(Value::Matrix(out))
+}
+
+/// The samples of a series, which it gives up for them.
+fn result_series(series: Series, grid: Grid, meter: &Meter<'_>) -> Result<ResultSeries, EngineError> {
+    let count = (0..series.points.len()).filter(|i| series.points.is_present(*i)).count();
+    let bytes = rows_bytes(&series.labels, count) + series.points.histogram_bytes() as u64;
+    meter.take(bytes)?;
+    let mut samples = Vec::with_capacity(count);
+    samples.extend(series.points.iter().map(|(i, p)| (grid.time(i), sample_value(p))));
+    // What is left is counted when all is done; what goes now makes room for the next.
+    meter.give((series.points.heap_bytes() as u64).min(meter.used().saturating_sub(bytes)));
+    Ok(ResultSeries { labels: series.labels, samples })
+}
+
+/// Bytes of a series of a result with so many samples, histograms apart.
+fn rows_bytes(labels: &Labels, samples: usize) -> u64 {
+    (labels.heap_bytes() + size_of::<ResultSeries>() + samples * size_of::<(i64, SampleValue)>()) as u64
+}
+
+/// Bytes that a value takes.
+fn value_bytes(value: &Value) -> u64 {
+    let one = |v: &SampleValue| match v {
+        SampleValue::Float(_) => 0,
+        SampleValue::Histogram(h) => (HISTOGRAM_BYTES + h.heap_bytes()) as u64,
+    };
+    match value {
+        Value::Scalar(..) => 0,
+        Value::String(_, text) => text.len() as u64,
+        Value::Vector(samples) => {
+            samples.iter().map(|s| (s.labels.heap_bytes() + size_of::<Sample>()) as u64 + one(&s.value)).sum()
+        }
+        Value::Matrix(series) => series
+            .iter()
+            .map(|s| {
+                let mut last = None;
+                let histograms = s.samples.iter().map(|(_, v)| match v {
+                    SampleValue::Histogram(h) if last.replace(Arc::as_ptr(h)) == Some(Arc::as_ptr(h)) => 0,
+                    v => one(v),
+                });
+                rows_bytes(&s.labels, s.samples.len()) + histograms.sum::<u64>()
+            })
+            .sum(),
+    }
 }
 
 pub(crate) fn sample_value(point: Point) -> SampleValue {

@@ -130,6 +130,13 @@ impl QueryBudget for QueryContext {
         }
         Ok(())
     }
+
+    fn release_bytes(&self, n: u64) {
+        let before = self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| Some(used.saturating_sub(n)));
+        let given = before.map_or(0, |used| used.min(n));
+        debug_assert_eq!(given, n, "more bytes released than charged");
+        self.accountant.give(Pool::Query, given);
+    }
 }
 
 /// Cancels its query when dropped.
@@ -197,6 +204,9 @@ mod tests {
         assert_eq!(context.charge_bytes(61), Err(BudgetError::Bytes(60)));
         assert_eq!(context.charge_bytes(60), Ok(()));
         assert_eq!(accountant.used(Pool::Query), 60);
+        context.release_bytes(20);
+        assert_eq!((context.bytes(), accountant.used(Pool::Query)), (40, 40));
+        assert_eq!(context.charge_bytes(20), Ok(()));
         drop(context);
         assert_eq!(accountant.used(Pool::Query), 0);
     }

@@ -151,19 +151,19 @@ limits! {
     query_depth_max: usize = 64;
     /// Time of a query; a client may ask for less. Default 60 s; excess: 504.
     query_timeout: Duration = Duration::from_secs(60);
-    /// Queries at once. Default twice the cores; excess: they wait.
-    query_concurrency: usize = 2 * cores();
+    /// Queries at once. Default twice the cores, at least 8; excess: they wait.
+    query_concurrency: usize = (2 * cores()).max(8);
     /// Queries that wait. Default 100; excess: 503.
     query_queue_max: usize = 100;
-    /// How long a query waits. Default 10 s; excess: 503.
-    query_queue_wait: Duration = Duration::from_secs(10);
+    /// How long a query waits. Default 60 s, as `query_timeout`; excess: 503.
+    query_queue_wait: Duration = Duration::from_secs(60);
     /// Samples that a query holds at once. Default 50,000,000; excess: 422.
     query_samples_max: u64 = 50_000_000;
     /// Series that a query selects. Default 200,000; excess: 422.
     query_series_max: u64 = 200_000;
     /// Points per series of a range query. Default 11,000; excess: 400.
     query_points_per_series_max: u64 = 11_000;
-    /// Bytes that a query holds. Default 256 MiB; excess: 422.
+    /// Bytes that a query holds: series, samples, intermediate results and its answer. Default 256 MiB; excess: 422.
     query_memory_bytes_max: u64 = 256 * MIB;
     /// Bytes of kept results of range queries. Default 32 MiB; excess: what was asked longest ago goes.
     query_cache_bytes_max: u64 = 32 * MIB;

@@ -214,6 +214,9 @@ type LookAtIndex<'a> = dyn FnMut(&dyn LabelIndex, Option<&Rows<'_>>) -> Result<(
 /// A series and where its samples are.
 type Found = (Labels, Vec<Piece>);
 
+/// What a selected series takes besides its labels: its places in list and table, and where its samples are.
+const SERIES_BYTES: usize = 192;
+
 #[derive(Default)]
 struct Selection {
     by_id: FxHashMap<u64, usize>,
@@ -229,14 +232,19 @@ impl Selection {
         labels: impl FnOnce() -> Labels,
     ) -> Result<(), StoreError> {
         match self.by_id.get(&id) {
-            Some(at) => self.series[*at].1.push(piece),
+            Some(at) => {
+                budget.charge_bytes(size_of::<Piece>() as u64)?;
+                self.series[*at].1.push(piece);
+            }
             None => {
                 budget.charge_series(1)?;
                 if self.series.len().is_multiple_of(SERIES_PER_CHECK) {
                     budget.check()?;
                 }
+                let labels = labels();
+                budget.charge_bytes((SERIES_BYTES + labels.heap_bytes()) as u64)?;
                 self.by_id.insert(id, self.series.len());
-                self.series.push((labels(), vec![piece]));
+                self.series.push((labels, vec![piece]));
             }
         }
         Ok(())
@@ -254,7 +262,10 @@ impl Selection {
         let mut unknown = RoaringBitmap::new();
         for row in rows {
             match self.by_id.get(&reader.id(row)?.0) {
-                Some(at) => self.series[*at].1.push(Piece::Part(Arc::clone(part), row, hidden(row))),
+                Some(at) => {
+                    budget.charge_bytes(size_of::<Piece>() as u64)?;
+                    self.series[*at].1.push(Piece::Part(Arc::clone(part), row, hidden(row)));
+                }
                 None => {
                     unknown.insert(row);
                 }

@@ -86,6 +86,8 @@ pub struct Writer {
 
 /// The text grows by so much before it is charged again.
 const CHARGE_STEP: u64 = 64 << 10;
+/// Most items are shorter.
+const ITEM_BYTES: u64 = 256 << 10;
 
 impl Writer {
     /// Begins an answer: what follows is `data`.
@@ -104,6 +106,14 @@ impl Writer {
             budget.charge_bytes(more)?;
             budget.check()?;
             self.charged += more;
+        }
+        // Room is taken in small steps, lest the text be doubled when it grows.
+        let spare = self.out.capacity() as u64 - length;
+        if length > CHARGE_STEP && spare < ITEM_BYTES {
+            let ahead = length / 4 + ITEM_BYTES;
+            budget.charge_bytes(ahead)?;
+            self.charged += ahead;
+            self.out.reserve_exact(ahead as usize);
         }
         Ok(())
     }

@@ -6,9 +6,10 @@ use trefoil_model::{FloatHistogram, Labels};
 
 use super::group::Grouper;
 use super::kahan::{Mean, Sum};
-use super::ranking::rank;
+use super::ranking::{rank, selected};
 use super::scalar::quantile;
-use super::{AlgebraError, Notes, Points, Series};
+use super::series::{HISTOGRAM_BYTES, SERIES_BYTES};
+use super::{AlgebraError, Notes, Points, Room, Series};
 use crate::annotations::NoteKind;
 use crate::format::{format_decimal, quote};
 use crate::histogram::{self, HistogramMean, HistogramSum, IncompatibleSchema};
@@ -146,14 +147,22 @@ pub fn aggregate(
     let steps = first.points.len();
     let mut aggregator = Aggregator::new(op, grouping.clone(), param.clone(), steps)?;
     for s in series {
-        aggregator.push(s);
+        aggregator.push(s)?;
     }
     aggregator.finish(notes)
 }
 
-/// Takes series one by one and holds no more than its groups (topk and friends hold their input).
+/// Takes series one by one and holds no more than its groups; topk and friends hold those series that may be in the
+/// result. Memory is taken from its [`Room`].
 #[derive(Debug)]
-pub struct Aggregator {
+pub struct Aggregator<'a> {
+    room: Room<'a>,
+    /// Bytes taken from the room.
+    taken: usize,
+    /// So many kept series are looked at, whether they can be forgotten.
+    forget_at: usize,
+    /// Weight of the samples of forgotten series.
+    forgotten: u64,
     op: AggregateOp,
     param: Param,
     steps: usize,
@@ -212,7 +221,18 @@ struct Spread {
     squares: f64,
 }
 
-impl Aggregator {
+/// How many points of series are kept before the first look at what can be forgotten.
+const FORGET_POINTS: usize = 1 << 19;
+
+/// As many series.
+fn forget_min(steps: usize) -> usize {
+    (FORGET_POINTS / steps.max(1)).clamp(64, 2048)
+}
+
+/// What a value takes in a group that holds all values, the growth of its list included.
+const VALUE_BYTES: usize = 2 * size_of::<f64>();
+
+impl<'a> Aggregator<'a> {
     /// Errors when the parameter is not a valid label name (`count_values`).
     pub fn new(op: AggregateOp, grouping: Grouping, param: Param, steps: usize) -> Result<Self, AlgebraError> {
         if let Param::Label(name) = &param
@@ -227,33 +247,91 @@ impl Aggregator {
             names.push(name.clone());
         }
         let grouper = Grouper::new(!grouping.without, &names);
-        Ok(Self { op, param, steps, grouper, groups: Vec::new(), kept: Vec::new(), notes: Notes::new() })
+        Ok(Self {
+            room: Room::default(),
+            taken: 0,
+            forget_at: forget_min(steps),
+            forgotten: 0,
+            op,
+            param,
+            steps,
+            grouper,
+            groups: Vec::new(),
+            kept: Vec::new(),
+            notes: Notes::new(),
+        })
     }
 
-    /// Takes a series into its group.
-    pub fn push(&mut self, series: Series) {
+    /// The same, holding no more than there is room for.
+    pub fn within(self, room: Room<'a>) -> Self {
+        Self { room, ..self }
+    }
+
+    fn take(&mut self, bytes: usize) -> Result<(), AlgebraError> {
+        self.room.take(bytes)?;
+        self.taken += bytes;
+        Ok(())
+    }
+
+    /// Takes a series into its group. Errors when there is no room.
+    pub fn push(&mut self, series: Series) -> Result<(), AlgebraError> {
         if self.op == AggregateOp::CountValues {
-            self.push_values(&series);
-            return;
+            return self.push_values(&series);
         }
         if series.points.is_void() {
-            return;
+            return Ok(());
         }
         let number = self.grouper.of(&series.labels);
         if self.op.keeps_input() {
             self.note_ignored(&series.points, matches!(self.op, AggregateOp::TopK | AggregateOp::BottomK));
+            let group = if self.grouper.len() > self.groups.len() { Grouper::bytes_of(&series.labels) } else { 0 };
+            if group > 0 {
+                self.groups.push(Group { drop_name: false, cells: Cells::Unused });
+            }
+            self.take(group + series.bytes())?;
             self.kept.push((series, number));
-            return;
+            if self.kept.len() >= self.forget_at {
+                self.forget();
+            }
+            return Ok(());
         }
         let floats_only =
             !matches!(self.op, AggregateOp::Sum | AggregateOp::Avg | AggregateOp::Count | AggregateOp::Group);
         self.note_ignored(&series.points, floats_only);
         if number == self.groups.len() {
+            self.take(Grouper::bytes_of(self.grouper.key(number)) + Cells::bytes_of(self.op, self.steps))?;
             self.groups.push(Group { drop_name: false, cells: Cells::new(self.op, self.steps) });
         }
+        let growth = self.groups[number].cells.growth(&series.points);
+        self.take(growth)?;
         let group = &mut self.groups[number];
         group.drop_name |= series.drop_name;
         group.cells.add(self.op, &series, &mut self.notes);
+        Ok(())
+    }
+
+    /// Lets go of kept series that cannot be in the result.
+    fn forget(&mut self) {
+        let params: Vec<f64> = (0..self.steps).map(|i| self.param.at(i)).collect();
+        let (series, groups): (Vec<Series>, Vec<usize>) = std::mem::take(&mut self.kept).into_iter().unzip();
+        let wanted = selected(self.op, &params, &series, &groups, self.grouper.len());
+        let mut freed = 0;
+        for ((s, group), wanted) in series.into_iter().zip(groups).zip(wanted) {
+            if wanted {
+                self.kept.push((s, group));
+            } else {
+                freed += s.bytes();
+                self.forgotten += s.points.sample_weight();
+            }
+        }
+        self.room.give(freed);
+        self.taken -= freed;
+        self.forget_at = forget_min(self.steps).max(self.kept.len() * 2);
+    }
+
+    /// Weight of the samples that were let go of since the last call.
+    pub fn take_forgotten(&mut self) -> u64 {
+        std::mem::take(&mut self.forgotten)
     }
 
     /// True for operators whose partial results over parts of the input can be [merged](Self::merge).
@@ -263,6 +341,8 @@ impl Aggregator {
 
     /// Takes up what `other`, with the same operator, grouping and steps, has aggregated of later series.
     pub fn merge(&mut self, mut other: Self) {
+        // What both have is there once from now on.
+        self.taken += other.taken;
         for kind in other.notes.drain(..) {
             note(&mut self.notes, kind);
         }
@@ -273,6 +353,9 @@ impl Aggregator {
                 self.groups.push(group);
                 continue;
             }
+            let twice = Grouper::bytes_of(key) + Cells::bytes_of(self.op, self.steps);
+            self.room.give(twice);
+            self.taken -= twice;
             let into = &mut self.groups[target];
             into.drop_name |= group.drop_name;
             into.cells.merge(group.cells, self.op, key, &mut self.notes);
@@ -286,20 +369,30 @@ impl Aggregator {
     }
 
     /// Counts a series' values in the groups that have the value as a label.
-    fn push_values(&mut self, series: &Series) {
-        let Param::Label(label) = &self.param else { return };
+    fn push_values(&mut self, series: &Series) -> Result<(), AlgebraError> {
+        let Param::Label(label) = self.param.clone() else { return Ok(()) };
+        let before = self.taken;
         let mut texts: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for (step, point) in series.points.iter() {
             let text = match point {
                 super::Point::Float(v) => format_decimal(v),
                 super::Point::Histogram(h) => histogram::text(&h),
             };
-            texts.entry(text).or_default().push(step);
+            match texts.get_mut(&text) {
+                Some(steps) => steps.push(step),
+                None => {
+                    self.take(TEXT_BYTES + text.len())?;
+                    texts.insert(text, vec![step]);
+                }
+            }
         }
+        let passing = self.taken - before + series.points.len() * VALUE_BYTES;
+        self.take(series.points.len() * VALUE_BYTES)?;
         for (text, steps) in texts {
-            let labels = super::labels::with_label(&series.labels, label, &text);
+            let labels = super::labels::with_label(&series.labels, &label, &text);
             let number = self.grouper.of(&labels);
             if number == self.groups.len() {
+                self.take(Grouper::bytes_of(self.grouper.key(number)) + Cells::bytes_of(self.op, self.steps))?;
                 let cells = Cells::Count(vec![0; self.steps]);
                 self.groups.push(Group { drop_name: false, cells });
             }
@@ -309,6 +402,9 @@ impl Aggregator {
                 }
             }
         }
+        self.room.give(passing);
+        self.taken -= passing;
+        Ok(())
     }
 
     /// The groups in order of appearance, or what was kept.
@@ -317,7 +413,7 @@ impl Aggregator {
             let params: Vec<f64> = (0..self.steps).map(|i| self.param.at(i)).collect();
             let (series, groups): (Vec<Series>, Vec<usize>) = self.kept.into_iter().unzip();
             notes.append(&mut self.notes);
-            return Ok(rank(self.op, &params, series, &groups, self.grouper.len()));
+            return rank(self.op, &params, series, &groups, self.grouper.len(), self.room);
         }
         let mut out = Vec::with_capacity(self.groups.len());
         for (number, group) in self.groups.into_iter().enumerate() {
@@ -331,6 +427,9 @@ impl Aggregator {
         Ok(out)
     }
 }
+
+/// What a text and the steps that have it take, besides the text.
+const TEXT_BYTES: usize = 160;
 
 /// Adds a note once.
 pub(crate) fn note(notes: &mut Notes, kind: NoteKind) {
@@ -349,6 +448,41 @@ impl Cells {
             AggregateOp::Stddev | AggregateOp::Stdvar => Self::Spread(vec![Spread::default(); steps]),
             AggregateOp::Quantile => Self::Values(vec![Vec::new(); steps]),
             AggregateOp::TopK | AggregateOp::BottomK | AggregateOp::LimitK | AggregateOp::LimitRatio => Self::Unused,
+        }
+    }
+
+    /// Bytes that the state of a group takes, its result included.
+    fn bytes_of(op: AggregateOp, steps: usize) -> usize {
+        let cell = match op {
+            AggregateOp::Sum => size_of::<SumCell>(),
+            AggregateOp::Avg => size_of::<MeanCell>(),
+            AggregateOp::Min | AggregateOp::Max => size_of::<Option<f64>>(),
+            AggregateOp::Count | AggregateOp::Group | AggregateOp::CountValues => size_of::<u64>(),
+            AggregateOp::Stddev | AggregateOp::Stdvar => size_of::<Spread>(),
+            // The list, and the least that it takes.
+            AggregateOp::Quantile => size_of::<Vec<f64>>() + 4 * size_of::<f64>(),
+            AggregateOp::TopK | AggregateOp::BottomK | AggregateOp::LimitK | AggregateOp::LimitRatio => 0,
+        };
+        SERIES_BYTES + cell.saturating_mul(steps)
+    }
+
+    /// Bytes by which the state grows with a series.
+    fn growth(&self, points: &Points) -> usize {
+        let histogram = |step: usize, is_empty: bool| match points.histogram(step) {
+            Some(h) if is_empty => 2 * (HISTOGRAM_BYTES + h.heap_bytes()),
+            _ => 0,
+        };
+        match self {
+            Self::Values(_) => points.len() * VALUE_BYTES,
+            Self::Sum(cells) if points.has_histograms() => {
+                let growth = |(step, cell): (usize, &SumCell)| histogram(step, matches!(cell, SumCell::Empty));
+                cells.iter().enumerate().map(growth).sum()
+            }
+            Self::Mean(cells) if points.has_histograms() => {
+                let growth = |(step, cell): (usize, &MeanCell)| histogram(step, matches!(cell, MeanCell::Empty));
+                cells.iter().enumerate().map(growth).sum()
+            }
+            _ => 0,
         }
     }
 

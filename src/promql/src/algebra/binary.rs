@@ -9,7 +9,7 @@ use super::aggregate::note;
 use super::group::Grouper;
 use super::scalar::scalar_op;
 use super::series::without_metadata;
-use super::{ABSENT, AlgebraError, AlgebraOptions, Notes, Point, Points, Series};
+use super::{ABSENT, AlgebraError, AlgebraOptions, Notes, Point, Points, Room, Series};
 use crate::annotations::NoteKind;
 use crate::histogram;
 
@@ -143,11 +143,12 @@ pub fn binary(
     lhs: Vec<Series>,
     rhs: Vec<Series>,
     steps: usize,
-    options: AlgebraOptions,
+    options: AlgebraOptions<'_>,
     notes: &mut Notes,
 ) -> Result<Vec<Series>, AlgebraError> {
+    options.room.take((lhs.len() + rhs.len()) * MATCH_BYTES)?;
     if op.is_set() {
-        return Ok(set_op(op, matching, lhs, rhs, steps));
+        return set_op(op, matching, lhs, rhs, steps, options.room);
     }
     let unfilled = matching.fill_left.is_none() && matching.fill_right.is_none();
     if (lhs.is_empty() && rhs.is_empty()) || (unfilled && (lhs.is_empty() || rhs.is_empty())) {
@@ -171,6 +172,7 @@ pub fn binary(
         notes,
         out: Vec::new(),
         by_labels: FxHashMap::default(),
+        over: None,
         seen: FxHashMap::default(),
         seen_one: vec![Vec::new(); grouper.len()],
     };
@@ -179,7 +181,9 @@ pub fn binary(
     // Per match group and step, the index of the present series of the "one" side plus one.
     let present = join.index_one_side(&many, &one, &one_groups, &plain, &grouper)?;
     let mut filler: FxHashMap<usize, Series> = FxHashMap::default();
+    join.within_room()?;
     for (series, group) in many.into_iter().zip(many_groups) {
+        join.within_room()?;
         match plain[group] {
             Some(partner) => join.pair_plain(series, &one[partner]),
             None => join.pair_many(&series, group, &present[group], &one, fill_one, &mut filler, &grouper)?,
@@ -187,9 +191,11 @@ pub fn binary(
     }
     if let Some(fill) = fill_many {
         for (series, group) in one.iter().zip(&one_groups) {
+            join.within_room()?;
             join.pair_unmatched(series, *group, fill, &grouper)?;
         }
     }
+    join.within_room()?;
     Ok(join.out.into_iter().filter(|s| !s.points.is_void()).collect())
 }
 
@@ -198,11 +204,13 @@ struct Join<'a> {
     matching: &'a Matching,
     return_bool: bool,
     swapped: bool,
-    options: AlgebraOptions,
+    options: AlgebraOptions<'a>,
     steps: usize,
     notes: &'a mut Notes,
     out: Vec<Series>,
     by_labels: FxHashMap<(Labels, bool), usize>,
+    /// What there was no room for; the result is of no use then.
+    over: Option<AlgebraError>,
     /// For many-to-one: the steps at which a result of these labels was made in this match group, even one that a
     /// comparison filtered out.
     seen: FxHashMap<(usize, Labels), Vec<bool>>,
@@ -211,6 +219,18 @@ struct Join<'a> {
 }
 
 impl Join<'_> {
+    /// Takes memory; false, and an error to come, when there is no room.
+    fn take(&mut self, bytes: usize) -> bool {
+        if self.over.is_none() {
+            self.over = self.options.room.take(bytes).err();
+        }
+        self.over.is_none()
+    }
+
+    fn within_room(&self) -> Result<(), AlgebraError> {
+        self.over.clone().map_or(Ok(()), Err)
+    }
+
     /// For each match group with one float series on both sides the index of that on the "one" side.
     fn plain_pairs(
         &self,
@@ -240,6 +260,7 @@ impl Join<'_> {
     /// Computes all steps of two float series that match nothing else.
     fn pair_plain(&mut self, many: Series, one: &Series) {
         let labels = self.result_labels(&many.labels, &one.labels);
+        self.take(labels.heap_bytes());
         let mut points = many.points;
         for (v, other) in points.floats_mut().iter_mut().zip(one.points.floats()) {
             if trefoil_model::is_stale_nan(*v) || trefoil_model::is_stale_nan(*other) {
@@ -272,6 +293,7 @@ impl Join<'_> {
             }
             let slots = &mut present[*group];
             if slots.is_empty() {
+                self.options.room.take(self.steps * size_of::<u32>())?;
                 slots.resize(self.steps, 0);
             }
             for (step, slot) in slots.iter_mut().enumerate() {
@@ -403,8 +425,12 @@ impl Join<'_> {
     }
 
     fn check_unique(&mut self, group: usize, step: usize, target: usize) -> Result<(), AlgebraError> {
+        let is_new = self.seen_one[group].is_empty();
+        if is_new && !self.take(self.steps) {
+            return Ok(());
+        }
         let matched = &mut self.seen_one[group];
-        if matched.is_empty() {
+        if is_new {
             matched.resize(self.steps, false);
         }
         if self.matching.cardinality == Cardinality::OneToOne {
@@ -417,7 +443,11 @@ impl Join<'_> {
         }
         matched[step] = true;
         let steps = self.steps;
-        let seen = self.seen.entry((group, self.out[target].labels.clone())).or_insert_with(|| vec![false; steps]);
+        let key = (group, self.out[target].labels.clone());
+        if !self.seen.contains_key(&key) && !self.take(steps + MATCH_BYTES) {
+            return Ok(());
+        }
+        let seen = self.seen.entry(key).or_insert_with(|| vec![false; steps]);
         if std::mem::replace(&mut seen[step], true) {
             return Err(AlgebraError::new("multiple matches for labels: grouping labels must ensure unique matches"));
         }
@@ -428,9 +458,14 @@ impl Join<'_> {
     fn target(&mut self, many: &Series, one: &Labels) -> usize {
         let drop_name = self.return_bool && self.options.delayed_name_removal;
         let labels = self.result_labels(&many.labels, one);
-        let out = &mut self.out;
+        let key = (labels, drop_name);
         let steps = self.steps;
-        *self.by_labels.entry((labels, drop_name)).or_insert_with_key(|(labels, _)| {
+        let is_room = self.by_labels.contains_key(&key) || self.take(Series::bytes_of(&key.0, steps) + MATCH_BYTES);
+        if !is_room && !self.out.is_empty() {
+            return 0;
+        }
+        let out = &mut self.out;
+        *self.by_labels.entry(key).or_insert_with_key(|(labels, _)| {
             out.push(Series { labels: labels.clone(), points: Points::absent(steps), drop_name });
             out.len() - 1
         })
@@ -456,7 +491,17 @@ impl Join<'_> {
     }
 }
 
-fn set_op(op: BinaryOp, matching: &Matching, lhs: Vec<Series>, rhs: Vec<Series>, steps: usize) -> Vec<Series> {
+/// What matching takes for each series: its groups and places in tables.
+const MATCH_BYTES: usize = 320;
+
+fn set_op(
+    op: BinaryOp,
+    matching: &Matching,
+    lhs: Vec<Series>,
+    rhs: Vec<Series>,
+    steps: usize,
+    room: Room<'_>,
+) -> Result<Vec<Series>, AlgebraError> {
     let mut grouper = Grouper::new(matching.on, &matching.labels);
     let (base, other) = if op == BinaryOp::Or { (&rhs, &lhs) } else { (&lhs, &rhs) };
     let other_groups: Vec<usize> = other.iter().map(|s| grouper.of(&s.labels)).collect();
@@ -464,6 +509,9 @@ fn set_op(op: BinaryOp, matching: &Matching, lhs: Vec<Series>, rhs: Vec<Series>,
     let mut present: Vec<Vec<bool>> = vec![Vec::new(); grouper.len()];
     for (s, g) in other.iter().zip(&other_groups) {
         let slots = &mut present[*g];
+        if slots.is_empty() {
+            room.take(steps)?;
+        }
         slots.resize(steps, false);
         for (step, slot) in slots.iter_mut().enumerate() {
             *slot |= s.points.is_present(step);
@@ -479,7 +527,7 @@ fn set_op(op: BinaryOp, matching: &Matching, lhs: Vec<Series>, rhs: Vec<Series>,
         (!s.points.is_void()).then_some(s)
     };
     if op != BinaryOp::Or {
-        return lhs.into_iter().zip(base_groups).filter_map(|(s, g)| filter(s, g)).collect();
+        return Ok(lhs.into_iter().zip(base_groups).filter_map(|(s, g)| filter(s, g)).collect());
     }
     // What the left side lacks is taken from the right; equal label sets become one series.
     let mut index: FxHashMap<(Labels, bool), usize> =
@@ -500,7 +548,7 @@ fn set_op(op: BinaryOp, matching: &Matching, lhs: Vec<Series>, rhs: Vec<Series>,
             }
         }
     }
-    out
+    Ok(out)
 }
 
 /// Applies `op` between each series and a scalar a step; series that are left empty are removed.
@@ -510,17 +558,19 @@ pub fn binary_scalar(
     series: Vec<Series>,
     scalar: &[f64],
     scalar_on_left: bool,
-    options: AlgebraOptions,
+    options: AlgebraOptions<'_>,
     notes: &mut Notes,
 ) -> Result<Vec<Series>, AlgebraError> {
     let mut out = Vec::with_capacity(series.len());
     for mut s in series {
         if s.points.has_histograms() {
+            options.room.take(s.points.histogram_bytes())?;
             histogram_scalar(op, return_bool, &mut s.points, scalar, scalar_on_left, notes);
         } else {
             float_scalar(op, return_bool, s.points.floats_mut(), scalar, scalar_on_left, notes);
         }
         if op.changes_meaning() || return_bool {
+            options.room.take(s.labels.heap_bytes())?;
             s.remove_name(options.delayed_name_removal);
         }
         if !s.points.is_void() {
@@ -528,6 +578,7 @@ pub fn binary_scalar(
         }
     }
     if !options.delayed_name_removal && (op.changes_meaning() || return_bool) {
+        options.room.take(out.len() * super::series::MERGE_BYTES)?;
         return super::series::merge_equal(out);
     }
     Ok(out)

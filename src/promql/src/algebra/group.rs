@@ -5,6 +5,9 @@ use std::hash::{Hash, Hasher};
 use rustc_hash::{FxHashMap, FxHasher};
 use trefoil_model::Labels;
 
+/// What a group takes besides its labels: its place in lists and the table.
+const GROUP_BYTES: usize = 224;
+
 /// Gives a dense number to each distinct subset of labels.
 ///
 /// Two series are in one group when they agree on all labels listed (`on`), or on all not listed.
@@ -56,6 +59,11 @@ impl Grouper {
         self.by_hash.entry(hash).or_default().push(number);
         self.keys.push(key);
         number
+    }
+
+    /// Bytes that a group of these labels takes here.
+    pub(crate) fn bytes_of(labels: &Labels) -> usize {
+        GROUP_BYTES + labels.heap_bytes()
     }
 
     /// The labels that the group's members share.

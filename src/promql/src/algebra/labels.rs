@@ -3,8 +3,8 @@
 use regex::Regex;
 use trefoil_model::Labels;
 
-use super::series::merge_equal;
-use super::{AlgebraError, Series};
+use super::series::{MERGE_BYTES, merge_equal};
+use super::{AlgebraError, Room, Series};
 use crate::format::quote;
 
 /// Where the value of `source` matches the (anchored) pattern, sets `destination` to `replacement` with `$1`,
@@ -16,6 +16,18 @@ pub fn label_replace(
     source: &str,
     pattern: &str,
 ) -> Result<Vec<Series>, AlgebraError> {
+    label_replace_within(series, destination, replacement, source, pattern, Room::default())
+}
+
+/// As [`label_replace`], with the memory for the new labels taken from `room`.
+pub fn label_replace_within(
+    series: Vec<Series>,
+    destination: &str,
+    replacement: &str,
+    source: &str,
+    pattern: &str,
+    room: Room<'_>,
+) -> Result<Vec<Series>, AlgebraError> {
     let regex: Regex = trefoil_model::matcher::anchored(pattern)
         .map_err(|_| AlgebraError::new(format!("invalid regular expression in label_replace(): {pattern}")))?;
     check_name(destination, "label_replace")?;
@@ -23,6 +35,10 @@ pub fn label_replace(
     for s in &mut out {
         let replaced = {
             let value = s.labels.get(source).unwrap_or("");
+            // The longest that can come of it.
+            let most = replacement.len().saturating_add((replacement.len() / 2).saturating_mul(value.len()));
+            room.take(most)?;
+            room.give(most);
             regex.captures(value).map(|captures| {
                 let mut text = String::new();
                 captures.expand(&go_template(replacement), &mut text);
@@ -30,9 +46,10 @@ pub fn label_replace(
             })
         };
         if let Some(text) = replaced {
-            set(s, destination, text);
+            set(s, destination, text, room)?;
         }
     }
+    room.take(out.len() * MERGE_BYTES)?;
     merge_equal(out)
 }
 
@@ -43,23 +60,40 @@ pub fn label_join(
     separator: &str,
     sources: &[String],
 ) -> Result<Vec<Series>, AlgebraError> {
+    label_join_within(series, destination, separator, sources, Room::default())
+}
+
+/// As [`label_join`], with the memory for the new labels taken from `room`.
+pub fn label_join_within(
+    series: Vec<Series>,
+    destination: &str,
+    separator: &str,
+    sources: &[String],
+    room: Room<'_>,
+) -> Result<Vec<Series>, AlgebraError> {
     check_name(destination, "label_join")?;
     let mut out = series;
     for s in &mut out {
         let parts: Vec<&str> = sources.iter().map(|n| s.labels.get(n).unwrap_or("")).collect();
+        let most = parts.iter().map(|p| p.len() + separator.len()).sum();
+        room.take(most)?;
+        room.give(most);
         let text = parts.join(separator);
-        set(s, destination, text);
+        set(s, destination, text, room)?;
     }
+    room.take(out.len() * MERGE_BYTES)?;
     merge_equal(out)
 }
 
-fn set(series: &mut Series, name: &str, value: String) {
+fn set(series: &mut Series, name: &str, value: String, room: Room<'_>) -> Result<(), AlgebraError> {
+    room.take(series.labels.heap_bytes() + name.len() + value.len())?;
     if name == trefoil_model::labels::METRIC_NAME {
         series.drop_name = false;
     }
     let mut builder = series.labels.to_builder();
     builder.set(name, value);
     series.labels = builder.build();
+    Ok(())
 }
 
 fn check_name(name: &str, function: &str) -> Result<(), AlgebraError> {

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use super::scalar::nan_first;
 use trefoil_model::Labels;
 
-use super::{AggregateOp, Points, Series};
+use super::{AggregateOp, AlgebraError, Points, Room, Series};
 
 /// Keeps per step and group what `op` selects. `params` is one value a step; `groups[i]` is the group of
 /// `input[i]`. A one-step grid comes back in order of rank, group by group.
@@ -15,7 +15,9 @@ pub(crate) fn rank(
     input: Vec<Series>,
     groups: &[usize],
     group_count: usize,
-) -> Vec<Series> {
+    room: Room<'_>,
+) -> Result<Vec<Series>, AlgebraError> {
+    room.take(input.len() * RANK_BYTES)?;
     let mut members: Vec<Vec<usize>> = vec![Vec::new(); group_count];
     for (i, g) in groups.iter().enumerate() {
         members[*g].push(i);
@@ -32,6 +34,7 @@ pub(crate) fn rank(
             let chosen = choose(op, *param, step, group, &input, &offsets);
             for &i in &chosen {
                 if kept[i].is_empty() {
+                    room.take(steps * size_of::<f64>())?;
                     kept[i] = Points::absent(steps);
                     order.push(i);
                 }
@@ -40,15 +43,44 @@ pub(crate) fn rank(
         }
     }
     let mut slots: Vec<Option<Series>> = input.into_iter().map(Some).collect();
-    order
-        .into_iter()
-        .filter_map(|i| {
-            let mut series = slots[i].take()?;
-            series.points = std::mem::take(&mut kept[i]);
-            Some(series)
-        })
-        .collect()
+    let chosen = order.into_iter().filter_map(|i| {
+        let mut series = slots[i].take()?;
+        series.points = std::mem::take(&mut kept[i]);
+        Some(series)
+    });
+    Ok(chosen.collect())
 }
+
+/// Which of `input` are selected at some step. What else is there may be forgotten: it will not be selected when more
+/// series come, later in order.
+pub(crate) fn selected(
+    op: AggregateOp,
+    params: &[f64],
+    input: &[Series],
+    groups: &[usize],
+    group_count: usize,
+) -> Vec<bool> {
+    let mut members: Vec<Vec<usize>> = vec![Vec::new(); group_count];
+    for (i, g) in groups.iter().enumerate() {
+        members[*g].push(i);
+    }
+    let offsets: Vec<f64> = match op {
+        AggregateOp::LimitRatio => input.iter().map(|s| sample_offset(reference_hash(&s.labels))).collect(),
+        _ => Vec::new(),
+    };
+    let mut out = vec![false; input.len()];
+    for (step, param) in params.iter().enumerate() {
+        for group in &members {
+            for i in choose(op, *param, step, group, input, &offsets) {
+                out[i] = true;
+            }
+        }
+    }
+    out
+}
+
+/// What ranking takes for each series.
+const RANK_BYTES: usize = 192;
 
 fn choose(op: AggregateOp, param: f64, step: usize, group: &[usize], input: &[Series], offsets: &[f64]) -> Vec<usize> {
     let k = if param >= 1.0 { param.min(group.len() as f64) as usize } else { 0 };

@@ -11,6 +11,11 @@ use super::AlgebraError;
 /// a signalling NaN, and operations on it give a quiet one.
 pub const ABSENT: f64 = STALE_NAN;
 
+/// What a series takes besides its labels and values: its place in lists and tables.
+pub(crate) const SERIES_BYTES: usize = 160;
+/// What a histogram takes besides its buckets.
+pub(crate) const HISTOGRAM_BYTES: usize = size_of::<FloatHistogram>() + 16;
+
 /// A value at one step.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Point {
@@ -139,6 +144,24 @@ impl Points {
         floats + histograms
     }
 
+    /// Bytes on the heap. A histogram that stands at neighbouring steps counts once.
+    pub fn heap_bytes(&self) -> usize {
+        self.floats.capacity() * size_of::<f64>() + self.histogram_bytes()
+    }
+
+    /// Bytes on the heap that histograms take.
+    pub fn histogram_bytes(&self) -> usize {
+        let mut last: Option<&Arc<FloatHistogram>> = None;
+        let mut bytes = self.histograms.capacity() * size_of::<usize>();
+        for h in self.histograms.iter().flatten() {
+            if !last.is_some_and(|l| Arc::ptr_eq(l, h)) {
+                bytes += HISTOGRAM_BYTES + h.heap_bytes();
+            }
+            last = Some(h);
+        }
+        bytes
+    }
+
     /// The values with their steps.
     pub fn iter(&self) -> impl Iterator<Item = (usize, Point)> + '_ {
         (0..self.len()).filter_map(|i| self.get(i).map(|p| (i, p)))
@@ -179,6 +202,16 @@ impl Series {
     /// A series that keeps its name.
     pub fn new(labels: Labels, points: Points) -> Self {
         Self { labels, points, drop_name: false }
+    }
+
+    /// Bytes that a series of these labels takes with a float at each of `steps` steps.
+    pub fn bytes_of(labels: &Labels, steps: usize) -> usize {
+        SERIES_BYTES + labels.heap_bytes() + steps * size_of::<f64>()
+    }
+
+    /// Bytes that the series takes.
+    pub fn bytes(&self) -> usize {
+        SERIES_BYTES + self.labels.heap_bytes() + self.points.heap_bytes()
     }
 
     /// Removes the name now, or marks it for later.
@@ -222,6 +255,9 @@ pub fn cleanup_names(series: Vec<Series>) -> Result<Vec<Series>, AlgebraError> {
     }
     merge_equal(out)
 }
+
+/// What [`merge_equal`] takes for each series, to be taken by who calls it.
+pub(crate) const MERGE_BYTES: usize = 128;
 
 /// Merges series with equal labels; errors when two have a value at the same step.
 pub fn merge_equal(series: Vec<Series>) -> Result<Vec<Series>, AlgebraError> {

@@ -76,11 +76,15 @@ impl Measure for Fraction<'_> {
     }
 }
 
+/// What a bucket's series takes in its group.
+const GROUPED_BYTES: usize = 320;
+
 impl Evaluator<'_> {
     pub(super) fn histogram_quantile(&self, args: &[Expr]) -> Result<Vec<Series>, EngineError> {
         let q = self.quantile_param(&args[0])?;
         let input = self.series(&args[1])?;
         let delayed = self.context.options.delayed_name_removal;
+        self.context.meter.take((input.len() * GROUPED_BYTES) as u64)?;
         let grouped = self.group_buckets(&input, args[1].position);
         self.measure(&input, &grouped, &Quantile(&q, delayed), args[1].position, None)
     }
@@ -89,6 +93,7 @@ impl Evaluator<'_> {
         let input = self.series(&args[0])?;
         let label = self.text(&args[1])?;
         let delayed = self.context.options.delayed_name_removal;
+        self.context.meter.take((input.len() * GROUPED_BYTES) as u64)?;
         let grouped = self.group_buckets(&input, args[0].position);
         let mut out = Vec::new();
         for arg in &args[2..] {
@@ -122,6 +127,7 @@ impl Evaluator<'_> {
     pub(super) fn histogram_fraction(&self, args: &[Expr]) -> Result<Vec<Series>, EngineError> {
         let (lower, upper) = (self.scalar(&args[0])?, self.scalar(&args[1])?);
         let input = self.series(&args[2])?;
+        self.context.meter.take((input.len() * GROUPED_BYTES) as u64)?;
         let grouped = self.group_buckets(&input, args[2].position);
         self.measure(&input, &grouped, &Fraction(&lower, &upper), args[2].position, None)
     }
@@ -184,6 +190,7 @@ impl Evaluator<'_> {
         let mut buckets: Vec<ClassicBucket> = Vec::new();
         for g in grouped {
             self.context.budget.check()?;
+            self.context.meter.take(Series::bytes_of(&g.labels, self.grid.count) as u64)?;
             let mut points = Points::absent(self.grid.count);
             let mut notes = Notes::new();
             let name = if delayed { g.labels.metric_name() } else { "" };

@@ -3,9 +3,10 @@
 use trefoil_model::SelectedSeries;
 
 use super::range_function::{RangeCall, RangeFunction};
-use super::select::{STREAM_SERIES, SeriesFn, read_range};
+use super::select::{STREAM_SERIES, SeriesFn, read_range, stream_series};
 use super::window::{Cursor, Samples};
-use super::{Context, EngineError, Grid, STEPS_MAX, sample_value};
+use super::{Context, EngineError, Grid, STEPS_MAX, result_series, rows_bytes};
+use crate::algebra::series::{HISTOGRAM_BYTES, MERGE_BYTES};
 use crate::algebra::{
     AggregateOp, Aggregator, AlgebraOptions, Notes, Param, Points, Series, binary, binary_scalar, scalar_op,
 };
@@ -22,6 +23,16 @@ pub(super) enum Evaluated {
     Text(String),
     /// Series on the grid. Names may be marked for removal.
     Series(Vec<Series>),
+}
+
+impl Evaluated {
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Scalar(column) => (column.capacity() * size_of::<f64>()) as u64,
+            Self::Text(text) => text.len() as u64,
+            Self::Series(series) => series.iter().map(|s| s.bytes() as u64).sum(),
+        }
+    }
 }
 
 /// Evaluates expressions on one grid.
@@ -52,8 +63,8 @@ impl<'a> Evaluator<'a> {
         Self { context, grid, spans: end_ms != grid.start_ms }
     }
 
-    pub(super) fn algebra_options(&self) -> AlgebraOptions {
-        AlgebraOptions { delayed_name_removal: self.context.options.delayed_name_removal }
+    pub(super) fn algebra_options(&self) -> AlgebraOptions<'_> {
+        AlgebraOptions { delayed_name_removal: self.context.options.delayed_name_removal, room: self.context.room() }
     }
 
     pub(super) fn eval(&self, expr: &Expr) -> Result<Evaluated, EngineError> {
@@ -61,7 +72,19 @@ impl<'a> Evaluator<'a> {
             Evaluated::Series(series) => Some(series.len() as u64),
             Evaluated::Scalar(_) | Evaluated::Text(_) => None,
         };
-        self.context.profiled(expr.position, || self.dispatch(expr), made)
+        self.context.profiled(expr.position, || self.metered(expr), made)
+    }
+
+    /// Evaluates, and gives back the memory that was for operands and on the way.
+    fn metered(&self, expr: &Expr) -> Result<Evaluated, EngineError> {
+        let meter = self.context.meter;
+        let mark = meter.used();
+        if expr.value_type() == ValueType::Scalar {
+            meter.take(self.grid.count as u64 * size_of::<f64>() as u64)?;
+        }
+        let value = self.dispatch(expr)?;
+        meter.settle(mark, value.bytes())?;
+        Ok(value)
     }
 
     fn dispatch(&self, expr: &Expr) -> Result<Evaluated, EngineError> {
@@ -79,7 +102,7 @@ impl<'a> Evaluator<'a> {
             }
             ExprKind::Vector(v) => {
                 let (selected, f) = self.vector_plan(v)?;
-                Ok(Evaluated::Series(self.context.map_series(&selected, &*f)?))
+                Ok(Evaluated::Series(self.context.map_series(&selected, self.grid.count, &*f)?))
             }
             ExprKind::Matrix(_) | ExprKind::Subquery(_) => {
                 Err(EngineError::Execution("a range vector has no value at a step".to_owned()))
@@ -124,6 +147,8 @@ impl<'a> Evaluator<'a> {
             Evaluated::Series(series) => {
                 let weight: u64 = series.iter().map(|s| s.points.sample_weight()).sum();
                 self.context.charge(weight.saturating_mul(steps as u64 - 1))?;
+                let slots: usize = series.iter().map(|s| if s.points.has_histograms() { 16 } else { 8 }).sum();
+                self.context.meter.take((slots as u64).saturating_mul(steps as u64))?;
                 Evaluated::Series(
                     series.into_iter().map(|s| Series { points: s.points.broadcast(steps), ..s }).collect(),
                 )
@@ -141,6 +166,7 @@ impl<'a> Evaluator<'a> {
             Evaluated::Text(text) => Evaluated::Text(text),
             Evaluated::Series(mut series) => {
                 for s in &mut series {
+                    self.context.meter.take((s.labels.heap_bytes() + s.points.histogram_bytes()) as u64)?;
                     for step in 0..s.points.len() {
                         match s.points.get(step) {
                             Some(crate::algebra::Point::Float(v)) => s.points.set_float(step, -v),
@@ -162,6 +188,7 @@ impl<'a> Evaluator<'a> {
         if self.context.options.delayed_name_removal {
             return Ok(series);
         }
+        self.context.meter.take(series.len() as u64 * MERGE_BYTES as u64)?;
         Ok(crate::algebra::series::merge_equal(series)?)
     }
 
@@ -207,27 +234,38 @@ impl<'a> Evaluator<'a> {
             remark();
             return Ok(Vec::new());
         };
-        let mut aggregator = Aggregator::new(a.op, a.grouping.clone(), param.clone(), self.grid.count)?;
-        let parts = || Aggregator::new(a.op, a.grouping.clone(), param.clone(), self.grid.count);
+        let steps = self.grid.count;
+        let room = self.context.room();
+        let parts = || Ok(Aggregator::new(a.op, a.grouping.clone(), param.clone(), steps)?.within(room));
+        let mut aggregator = parts()?;
         // These hold on to their input until the end.
         let keeps = a.op.keeps_input() || a.op == AggregateOp::Quantile;
         let mergeable = Aggregator::is_mergeable(a.op);
         self.stream(&a.expr, &mut |made| match made {
             Made::Series(series) => {
-                series.into_iter().for_each(|s| aggregator.push(s));
+                for s in series {
+                    let bytes = s.bytes() as u64;
+                    aggregator.push(s)?;
+                    self.context.meter.give(bytes);
+                }
                 Ok(())
             }
             Made::Plan(selected, f) if mergeable && selected.len() > STREAM_SERIES => {
-                self.context.aggregate_parts(selected, f, &parts, &mut aggregator)
+                self.context.aggregate_parts(selected, steps, f, &parts, &mut aggregator)
             }
             Made::Plan(selected, f) => {
-                for part in selected.chunks(STREAM_SERIES) {
-                    let series = self.context.map_series(part, f)?;
-                    if !keeps {
-                        // They were charged when made, and are gone once aggregated.
-                        self.context.release(series.iter().map(|s| s.points.sample_weight()).sum());
+                for part in selected.chunks(stream_series(steps)) {
+                    let mark = self.context.meter.used();
+                    let series = self.context.map_series(part, steps, f)?;
+                    // They were charged when made, and are gone once aggregated.
+                    let made = self.context.meter.used().saturating_sub(mark);
+                    let weight: u64 = series.iter().map(|s| s.points.sample_weight()).sum();
+                    for s in series {
+                        self.context.budget.check()?;
+                        aggregator.push(s)?;
                     }
-                    series.into_iter().for_each(|s| aggregator.push(s));
+                    self.context.release(if keeps { aggregator.take_forgotten() } else { weight });
+                    self.context.meter.give(made);
                 }
                 Ok(())
             }
@@ -328,7 +366,7 @@ impl<'a> Evaluator<'a> {
                     if self.stays_unique(&call, &selected) {
                         return take(Made::Plan(&selected, &*f));
                     }
-                    let series = self.context.map_series(&selected, &*f)?;
+                    let series = self.context.map_series(&selected, self.grid.count, &*f)?;
                     take(Made::Series(self.unique(series)?))
                 }
                 Some((call, source)) => take(Made::Series(self.range_series(&call, source, &args[call.argument])?)),
@@ -426,6 +464,7 @@ impl<'a> Evaluator<'a> {
                 return Ok(None);
             }
             self.context.charge(read)?;
+            let _held = self.context.hold_samples(&scratch.buffer)?;
             scratch.samples.take_from(&mut scratch.buffer);
             if m.selector.stats_only {
                 scratch.samples.keep_stats();
@@ -457,13 +496,17 @@ impl<'a> Evaluator<'a> {
         let series = match source {
             RangeSource::Selector(m) => {
                 let (selected, f) = self.range_plan(call, m)?;
-                self.context.map_series(&selected, &*f)?
+                self.context.map_series(&selected, self.grid.count, &*f)?
             }
             RangeSource::Subquery(series, grid) => {
+                let meter = self.context.meter;
                 let mut samples = Samples::default();
                 let mut out = Vec::with_capacity(series.len());
                 for s in series {
                     self.context.budget.check()?;
+                    // Its samples with their times, and what is made of them.
+                    let _held = meter.hold(2 * (grid.count * size_of::<f64>()) as u64)?;
+                    meter.take(Series::bytes_of(&s.labels, self.grid.count) as u64)?;
                     samples.take_points(&s.points, grid);
                     let mut notes = Notes::new();
                     let (points, total) =
@@ -476,6 +519,7 @@ impl<'a> Evaluator<'a> {
                     }
                     if !result.points.is_void() {
                         self.context.charge(result.points.sample_weight())?;
+                        meter.take(result.points.histogram_bytes() as u64)?;
                         out.push(result);
                     }
                 }
@@ -517,13 +561,9 @@ impl<'a> Evaluator<'a> {
             ExprKind::Matrix(m) => self.raw_selector(m)?,
             ExprKind::Subquery(s) => {
                 let (series, grid) = self.subquery(s)?;
-                crate::algebra::cleanup_names(series)?
-                    .into_iter()
-                    .map(|s| ResultSeries {
-                        samples: s.points.iter().map(|(i, p)| (grid.time(i), sample_value(p))).collect(),
-                        labels: s.labels,
-                    })
-                    .collect()
+                self.context.meter.take(series.len() as u64 * MERGE_BYTES as u64)?;
+                let series = crate::algebra::cleanup_names(series)?;
+                series.into_iter().map(|s| result_series(s, grid, self.context.meter)).collect::<Result<Vec<_>, _>>()?
             }
             _ => return Err(EngineError::Execution("expected a range vector".to_owned())),
         };
@@ -552,10 +592,15 @@ impl<'a> Evaluator<'a> {
             scratch.buffer.clear();
             series.source.read(range, &mut scratch.buffer)?;
             self.context.charge(scratch.buffer.len() as u64)?;
+            let held = self.context.hold_samples(&scratch.buffer)?;
+            self.context.meter.take(rows_bytes(&series.labels, scratch.buffer.len()))?;
             self.context.count_read(scratch.buffer.len() as u64, scratch.buffer.len() as u64);
             scratch.samples.take_from(&mut scratch.buffer);
             let window = scratch.samples.window(&mut Cursor::default(), i64::MIN, i64::MAX);
             let samples = super::extended::raw_samples(&window, after, until, m.selector.mode);
+            let histograms = window.histograms.iter().map(|h| (HISTOGRAM_BYTES + h.heap_bytes()) as u64);
+            self.context.meter.take(histograms.sum())?;
+            drop(held);
             if !samples.is_empty() {
                 out.push(ResultSeries { labels: series.labels, samples });
             }

@@ -6,7 +6,7 @@ use trefoil_model::{Labels, LabelsBuilder, MatchOp, Matcher};
 
 use super::EngineError;
 use super::eval::Evaluator;
-use crate::algebra::{Points, Series};
+use crate::algebra::{Points, Room, Series};
 use crate::ast::{At, Duration, Expr, ExprKind, RangeMode, VectorSelector};
 
 /// The labels by which an info series belongs to others.
@@ -89,7 +89,9 @@ impl Evaluator<'_> {
             by_key.entry(Key { name: name.to_owned(), identity: identity(&s.labels) }).or_default().push(i);
         }
         let needs_info = !data.iter().all(|m| m.matches_empty());
-        let mut out = Output { series: Vec::new(), index: FxHashMap::default(), steps: self.grid.count };
+        let room = self.context.room();
+        room.take((base.len() + infos.len()) * INFO_BYTES)?;
+        let mut out = Output { series: Vec::new(), index: FxHashMap::default(), steps: self.grid.count, room };
         for s in &base {
             if is_info(s) {
                 for (step, point) in s.points.iter() {
@@ -209,13 +211,17 @@ fn enriched(base: &Labels, chosen: &[usize], infos: &[Series], data: &[&Matcher]
     Ok(out.build())
 }
 
-struct Output {
+/// What a series takes in the tables.
+const INFO_BYTES: usize = 320;
+
+struct Output<'a> {
     series: Vec<Series>,
     index: FxHashMap<Labels, usize>,
     steps: usize,
+    room: Room<'a>,
 }
 
-impl Output {
+impl Output<'_> {
     fn set(
         &mut self,
         from: &Series,
@@ -224,6 +230,9 @@ impl Output {
         point: crate::algebra::Point,
     ) -> Result<(), EngineError> {
         let (series, steps) = (&mut self.series, self.steps);
+        if !self.index.contains_key(&labels) {
+            self.room.take(Series::bytes_of(&labels, steps))?;
+        }
         let i = *self.index.entry(labels).or_insert_with_key(|labels| {
             series.push(Series { labels: labels.clone(), points: Points::absent(steps), drop_name: from.drop_name });
             series.len() - 1

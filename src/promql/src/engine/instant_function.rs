@@ -4,7 +4,7 @@ use trefoil_model::{Labels, LabelsBuilder, MatchOp, Matcher};
 
 use super::EngineError;
 use super::eval::{Evaluated, Evaluator};
-use crate::algebra::{Points, Series, label_join, label_replace, sort, sort_by_label};
+use crate::algebra::{Points, Series, label_join_within, label_replace_within, sort, sort_by_label};
 use crate::annotations::NoteKind;
 use crate::ast::{Expr, ExprKind};
 use crate::histogram;
@@ -28,12 +28,13 @@ impl Evaluator<'_> {
             "label_replace" => {
                 let text = |i: usize| self.text(&args[i]);
                 let (dst, replacement, src, pattern) = (text(1)?, text(2)?, text(3)?, text(4)?);
-                label_replace(self.series(&args[0])?, &dst, &replacement, &src, &pattern)?
+                let series = self.series(&args[0])?;
+                label_replace_within(series, &dst, &replacement, &src, &pattern, self.context.room())?
             }
             "label_join" => {
                 let (dst, separator) = (self.text(&args[1])?, self.text(&args[2])?);
                 let sources = args[3..].iter().map(|a| self.text(a)).collect::<Result<Vec<_>, _>>()?;
-                label_join(self.series(&args[0])?, &dst, &separator, &sources)?
+                label_join_within(self.series(&args[0])?, &dst, &separator, &sources, self.context.room())?
             }
             "sort" | "sort_desc" | "sort_by_label" | "sort_by_label_desc" => self.sort_call(name, args, expr)?,
             "info" => self.info(args)?,
@@ -100,6 +101,8 @@ impl Evaluator<'_> {
     fn map_series_floats(&self, input: Vec<Series>, f: impl Fn(usize, f64) -> f64) -> Result<Vec<Series>, EngineError> {
         let mut out = Vec::with_capacity(input.len());
         for mut s in input {
+            // A result stands where the operand was; its labels may be new.
+            self.context.meter.take(s.labels.heap_bytes() as u64)?;
             let mut points = Points::absent(s.points.len());
             for step in 0..s.points.len() {
                 if let Some(v) = s.points.float(step) {
@@ -240,6 +243,7 @@ impl Evaluator<'_> {
     fn histogram_call(&self, name: &str, arg: &Expr) -> Result<Vec<Series>, EngineError> {
         let mut out = Vec::new();
         for mut s in self.series(arg)? {
+            self.context.meter.take(s.labels.heap_bytes() as u64)?;
             let mut points = Points::absent(s.points.len());
             for step in 0..s.points.len() {
                 if let Some(h) = s.points.histogram(step) {

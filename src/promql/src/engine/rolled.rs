@@ -110,6 +110,7 @@ impl Evaluator<'_> {
         }
         let read = scratch.buffer.len() as u64;
         self.context.charge(read)?;
+        let _held = self.context.hold_samples(&scratch.buffer)?;
         let rolled = Rolled::new(&scratch.buffer);
         scratch.samples.take_from(&mut scratch.buffer);
         if stats_only {

@@ -1,5 +1,6 @@
 //! Reading series: selection, the instant selector, and work over many series on all cores.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -7,8 +8,10 @@ use rayon::prelude::*;
 use trefoil_model::{SampleBuffer, SelectRequest, SelectedSeries, TimeRange, is_stale_nan};
 
 use super::eval::Evaluator;
+use super::meter::Held;
 use super::window::Samples;
 use super::{Context, EngineError, rolled};
+use crate::algebra::series::HISTOGRAM_BYTES;
 use crate::algebra::{Aggregator, AlgebraError, Points, Series};
 use crate::annotations::Annotations;
 use crate::ast::{At, VectorSelector};
@@ -30,6 +33,19 @@ pub(super) struct Scratch {
     pub(super) annotations: Annotations,
 }
 
+/// What a selected series takes besides its labels: where its samples are.
+const SELECTED_BYTES: u64 = 256;
+/// Points of series that are made before an aggregation takes them up.
+const STREAM_POINTS: usize = 1 << 19;
+
+/// How many series are evaluated before an aggregation takes them up.
+pub(super) fn stream_series(steps: usize) -> usize {
+    (STREAM_POINTS / steps.max(1)).clamp(PARALLEL_SERIES_MIN, STREAM_SERIES)
+}
+
+/// Makes an empty aggregation.
+pub(super) type AggregatorFn<'f> = dyn Fn() -> Result<Aggregator<'f>, AlgebraError> + Sync + 'f;
+
 /// Evaluates one series; `None` leaves it out.
 pub(super) type SeriesFn<'f> = dyn Fn(&SelectedSeries, &mut Scratch) -> Result<Option<Series>, EngineError> + Sync + 'f;
 
@@ -43,21 +59,63 @@ impl Context<'_> {
         let began = Instant::now();
         self.budget.check()?;
         let request = SelectRequest { tenant: self.tenant, matchers: selector.matchers.clone(), range };
+        let mark = self.meter.used();
         let selected = self.reader.select(&request, self.budget)?;
+        // Stores that know better have taken more as they went.
+        let least: u64 = selected.iter().map(|s| s.labels.heap_bytes() as u64 + SELECTED_BYTES).sum();
+        let taken = self.meter.used().saturating_sub(mark);
+        self.meter.take(least.saturating_sub(taken))?;
         self.series.fetch_add(selected.len() as u64, Ordering::Relaxed);
         let nanos = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.select_nanos.fetch_add(nanos, Ordering::Relaxed);
         Ok(selected)
     }
 
+    /// What a series takes when it is made of float samples only.
+    pub(super) fn ahead(&self, series: &SelectedSeries, steps: usize) -> u64 {
+        Series::bytes_of(&series.labels, steps) as u64
+    }
+
+    /// Holds the memory of samples that were read.
+    pub(super) fn hold_samples(&self, buffer: &SampleBuffer) -> Result<Held<'_>, EngineError> {
+        let columns = (buffer.times.capacity() + buffer.values.capacity() + buffer.starts.capacity()) * 8;
+        let mut last = None;
+        let histograms = buffer.histograms.iter().map(|(_, h)| {
+            let known = last.replace(Arc::as_ptr(h)) == Some(Arc::as_ptr(h));
+            if known { 0 } else { HISTOGRAM_BYTES + h.heap_bytes() }
+        });
+        let bytes = columns + histograms.sum::<usize>() + buffer.histograms.capacity() * 16;
+        Ok(self.meter.hold(bytes as u64)?)
+    }
+
+    /// Takes what a series needs beyond `ahead`, which was taken before it was made.
+    fn take_rest(&self, series: Option<&Series>, ahead: u64) -> Result<u64, EngineError> {
+        let bytes = series.map_or(0, |s| s.bytes() as u64);
+        if bytes > ahead {
+            self.meter.take(bytes - ahead)?;
+        } else {
+            self.meter.give(ahead - bytes);
+        }
+        Ok(bytes)
+    }
+
     /// Applies `f` to each series, in order, on as many cores as pay. What comes out is charged to the budget.
-    pub(super) fn map_series(&self, selected: &[SelectedSeries], f: &SeriesFn<'_>) -> Result<Vec<Series>, EngineError> {
+    pub(super) fn map_series(
+        &self,
+        selected: &[SelectedSeries],
+        steps: usize,
+        f: &SeriesFn<'_>,
+    ) -> Result<Vec<Series>, EngineError> {
         let run = |part: &[SelectedSeries]| -> Result<Vec<Series>, EngineError> {
             let mut scratch = Scratch::default();
             let mut out = Vec::with_capacity(part.len());
             for series in part {
                 self.budget.check()?;
-                if let Some(s) = f(series, &mut scratch)? {
+                let ahead = self.ahead(series, steps);
+                self.meter.take(ahead)?;
+                let made = f(series, &mut scratch)?;
+                self.take_rest(made.as_ref(), ahead)?;
+                if let Some(s) = made {
                     self.charge(s.points.sample_weight())?;
                     out.push(s);
                 }
@@ -77,15 +135,21 @@ impl Context<'_> {
     fn each_series(
         &self,
         part: &[SelectedSeries],
+        steps: usize,
         f: &SeriesFn<'_>,
         mut take: impl FnMut(Series) -> Result<(), EngineError>,
     ) -> Result<(), EngineError> {
         let mut scratch = Scratch::default();
         for series in part {
             self.budget.check()?;
-            if let Some(s) = f(series, &mut scratch)? {
+            let ahead = self.ahead(series, steps);
+            self.meter.take(ahead)?;
+            let made = f(series, &mut scratch)?;
+            let bytes = self.take_rest(made.as_ref(), ahead)?;
+            if let Some(s) = made {
                 take(s)?;
             }
+            self.meter.give(bytes);
         }
         if !scratch.annotations.is_empty() {
             self.annotations.lock().expect("no thread panics while it adds a remark").extend(scratch.annotations);
@@ -98,24 +162,25 @@ impl Context<'_> {
     pub(super) fn aggregate_parts(
         &self,
         selected: &[SelectedSeries],
+        steps: usize,
         f: &SeriesFn<'_>,
-        aggregator: &(dyn Fn() -> Result<Aggregator, AlgebraError> + Sync),
-        into: &mut Aggregator,
+        aggregator: &AggregatorFn<'_>,
+        into: &mut Aggregator<'_>,
     ) -> Result<(), EngineError> {
         let length = selected.len().div_ceil(AGGREGATE_PARTS);
-        let parts: Vec<Aggregator> = selected
-            .par_chunks(length)
-            .map(|part| {
-                let mut own = aggregator()?;
-                self.each_series(part, f, |s| {
-                    own.push(s);
-                    Ok(())
-                })?;
-                Ok(own)
-            })
-            .collect::<Result<_, EngineError>>()?;
-        for part in parts {
-            into.merge(part);
+        // No more parts at once than there are threads: each may have all groups.
+        for wave in selected.chunks(length.saturating_mul(rayon::current_num_threads().max(1))) {
+            let parts: Vec<Aggregator<'_>> = wave
+                .par_chunks(length)
+                .map(|part| {
+                    let mut own = aggregator()?;
+                    self.each_series(part, steps, f, |s| Ok(own.push(s)?))?;
+                    Ok(own)
+                })
+                .collect::<Result<_, EngineError>>()?;
+            for part in parts {
+                into.merge(part);
+            }
         }
         Ok(())
     }
@@ -153,6 +218,7 @@ impl Evaluator<'_> {
                 return Ok(None);
             }
             self.context.charge(buffer.len() as u64)?;
+            let _held = self.context.hold_samples(buffer)?;
             let points = if v.at.is_some() {
                 self.instant_points(buffer, first, 1, lookback).broadcast(self.grid.count)
             } else {
@@ -189,6 +255,7 @@ impl Evaluator<'_> {
             scratch.buffer.clear();
             series.source.read(range, &mut scratch.buffer)?;
             let buffer = &scratch.buffer;
+            let _held = self.context.hold_samples(buffer)?;
             let count = if v.at.is_some() { 1 } else { self.grid.count };
             let mut points = Points::absent(count);
             each_instant(buffer, first, self.grid.step_ms, count, lookback, |step, at, _| {
@@ -198,7 +265,7 @@ impl Evaluator<'_> {
             let points = if v.at.is_some() { points.broadcast(self.grid.count) } else { points };
             Ok((!points.is_void()).then(|| Series::new(series.labels.clone(), points)))
         };
-        self.context.map_series(&selected, &f)
+        self.context.map_series(&selected, self.grid.count, &f)
     }
 }
 
