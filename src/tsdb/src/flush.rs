@@ -174,7 +174,7 @@ impl Inner {
                 .read(row, range, &mut samples)
                 .map_err(|e| StoreError::Corrupt(format!("memtable: series {labels}: {e}")))?;
             let id = memtable.with_row(row, |r| r.series.id);
-            writer.add(id, labels, &samples)?;
+            writer.add(id, &labels, &samples)?;
         }
         report.series += writer.builder.rows() as u64;
         report.samples += writer.builder.samples();
@@ -210,7 +210,7 @@ impl<'a> DayWriter<'a> {
     pub(crate) fn add(
         &mut self,
         id: trefoil_model::SeriesId,
-        labels: Labels,
+        labels: &Labels,
         samples: &SampleBuffer,
     ) -> Result<(), TsdbError> {
         self.builder.add(id, labels, samples, &mut self.blocks);
