@@ -63,7 +63,7 @@ def everything(out, url, pid, start, end, runs):
         times.append(took)
         cpus.append(cpu_ms(pid) - busy)
         if before is not None:
-            peaks.append(memory(pid, "VmHWM") - before)
+            peaks.append(max(memory(pid, "VmHWM") - before, 0))
     with open(out, "w") as file:
         median = lambda values: statistics.median(values) if values else None
         figures = {"ms": median(times), "cpu_ms": median(cpus), "peak_bytes": median(peaks), "answer_bytes": len(text)}
@@ -73,11 +73,14 @@ def everything(out, url, pid, start, end, runs):
 def one(out, url, at, seconds):
     """The latency of an instant query over one series while others write."""
     server = Server(url)
-    query = 'node_load1{instance="host-0202:9100"}'
-    names = json.loads(server.ask("/api/v1/label/instance/values")[1])["data"]
-    hosts = sorted(name for name in names if name.startswith("host-"))
-    if hosts:
-        query = f'node_load1{{instance="{hosts[len(hosts) // 2]}"}}'
+    hosts, deadline = [], time.monotonic() + 60
+    while not hosts:
+        if time.monotonic() > deadline:
+            raise SystemExit(f"{url} has no series after a minute")
+        _, text = server.ask("/api/v1/query", query="node_load1", time=at)
+        hosts = sorted(s["metric"]["instance"] for s in json.loads(text)["data"]["result"])
+        time.sleep(0.1)
+    query = f'node_load1{{instance="{hosts[len(hosts) // 2]}"}}'
     times, found, end = [], 0, time.monotonic() + float(seconds)
     while time.monotonic() < end:
         took, text = server.ask("/api/v1/query", query=query, time=at)
