@@ -26,7 +26,7 @@ pub mod testing;
 pub mod value;
 
 pub use ast::{Expr, ValueType};
-pub use cache::{RangeQuery, ResultCache};
+pub use cache::{InstantQuery, RangeQuery, ResultCache};
 pub use duration::{format_duration, parse_duration};
 pub use engine::{Engine, EngineError, EngineOptions, ProfileNode, QueryOptions};
 pub use format::format_value;

@@ -8,7 +8,7 @@ use http::Method;
 use serde_json::json;
 use trefoil_model::QueryBudget;
 use trefoil_promql::engine::EngineError;
-use trefoil_promql::{Expr, QueryOptions, QueryResult, QueryStats, RangeQuery, Value};
+use trefoil_promql::{Expr, InstantQuery, QueryOptions, QueryResult, QueryStats, RangeQuery, Value};
 use trefoil_runtime::QueryContext;
 
 use super::answer::{
@@ -122,16 +122,27 @@ impl From<EngineError> for ApiError {
     }
 }
 
-/// `GET`, `POST /api/v1/query`
+/// Whether everything is to be evaluated anew: statistics tell of the whole evaluation.
+fn is_anew(common: &Common, params: &Params) -> bool {
+    common.stats || matches!(params.get("nocache"), "1" | "true")
+}
+
+/// `GET`, `POST /api/v1/query`. `nocache=1` evaluates everything anew.
 pub(super) async fn instant(State(state): State<AppState>, request: Request) -> PromResult {
     let asker = Asker::of(&request);
     let params = Params::read(&state, request).await?;
     let t_ms = params.time("time")?.unwrap_or_else(|| state.clock.now_ms());
     let common = Common::read(&state, &params)?;
+    let anew = is_anew(&common, &params);
     let (app, timeout, query) = (state.clone(), common.timeout, common.query.clone());
     let work = move |budget: &QueryContext| {
-        let result =
-            app.engine.instant(&common.expr, t_ms, &common.options, app.metrics.as_ref(), app.tenant, budget)?;
+        let (options, reader, tenant) = (common.options, app.metrics.as_ref(), app.tenant);
+        let result = if anew {
+            app.engine.instant(&common.expr, t_ms, &options, reader, tenant, budget)?
+        } else {
+            let expr = &common.expr;
+            app.results.instant(&app.engine, &InstantQuery { expr, t_ms, options, reader, tenant, budget })?
+        };
         render(&app, &common, result, budget)
     };
     let steps = Steps { start_ms: t_ms, end_ms: t_ms, step_ms: 0 };
@@ -180,8 +191,7 @@ pub(super) async fn range(State(state): State<AppState>, request: Request) -> Pr
     let steps = read_steps(&state, &params)?;
     let common = Common::read(&state, &params)?;
     check_range_type(&common.expr)?;
-    // Statistics tell of the whole evaluation.
-    let anew = common.stats || matches!(params.get("nocache"), "1" | "true");
+    let anew = is_anew(&common, &params);
     let (app, timeout, query) = (state.clone(), common.timeout, common.query.clone());
     let work = move |budget: &QueryContext| {
         let Steps { start_ms, end_ms, step_ms } = steps;
