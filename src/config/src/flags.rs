@@ -17,6 +17,9 @@ pub struct FlagOverrides {
     pub storage_tsdb_retention_time: Option<String>,
     /// `--storage.tsdb.retention.size`: how many bytes of metrics are kept, over `storage.tsdb.retention.size`.
     pub storage_tsdb_retention_size: Option<String>,
+    /// `--storage.tsdb.retention.percentage`: how many percent of the disk metrics may take, over
+    /// `storage.tsdb.retention.percentage`.
+    pub storage_tsdb_retention_percentage: Option<String>,
     /// `--web.listen-address`, each time it was given: `trefoil.listeners.http.address` and `more_addresses`.
     pub web_listen_address: Vec<String>,
     /// `--web.external-url`: `trefoil.external_url`.
@@ -67,6 +70,15 @@ impl FlagOverrides {
                     trefoil.retention.metrics_bytes = limit;
                 }
                 Err(message) => fault("storage.tsdb.retention.size", message),
+            }
+        }
+        if let Some(text) = &self.storage_tsdb_retention_percentage {
+            match text.parse::<f64>() {
+                Ok(percentage) if (0.0..=100.0).contains(&percentage) => {
+                    config.storage.tsdb.retention.percentage = percentage;
+                }
+                Ok(_) => fault("storage.tsdb.retention.percentage", format!("{text} is not in the range [0, 100]")),
+                Err(_) => fault("storage.tsdb.retention.percentage", format!("{text:?} is not a number")),
             }
         }
         for (i, text) in self.web_listen_address.iter().enumerate() {
@@ -123,5 +135,28 @@ impl FlagOverrides {
             }
         }
         if faults.is_empty() { Ok(()) } else { Err(ConfigError::Invalid(faults)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentage_is_a_number_of_a_hundred() {
+        let apply = |text: &str| {
+            let mut config = Config::default();
+            config.storage.tsdb.retention.percentage = 3.0;
+            let flags =
+                FlagOverrides { storage_tsdb_retention_percentage: Some(text.to_owned()), ..FlagOverrides::default() };
+            flags.apply(&mut config).map(|()| config.metrics_retention_share()).map_err(|error| error.to_string())
+        };
+        assert_eq!(apply("80"), Ok(Some(0.8)));
+        assert_eq!(apply("12.5"), Ok(Some(0.125)));
+        assert_eq!(apply("0"), Ok(None));
+        for bad in ["-1", "100.1", "NaN", "80%", ""] {
+            let error = apply(bad).unwrap_err();
+            assert!(error.contains("--storage.tsdb.retention.percentage"), "{bad}: {error}");
+        }
     }
 }

@@ -9,6 +9,19 @@ use crate::file_journal::{FileJournal, JournalOptions};
 use crate::store::{JournalStore, Position};
 use crate::{JournalError, segment};
 
+/// Returns the number of the oldest segment in a directory; `None` without any. Changes nothing.
+pub fn first_segment(vfs: &SharedVfs, dir: &Path) -> Result<Option<u64>, JournalError> {
+    if !vfs.exists(dir) {
+        return Ok(None);
+    }
+    let entries = vfs.read_dir(dir).map_err(|source| JournalError::Io {
+        journal: "journal",
+        action: format!("list {}", dir.display()),
+        source,
+    })?;
+    Ok(entries.iter().filter_map(|entry| segment::parse_name(&entry.name)).min())
+}
+
 /// Checks every record of the journal in a directory and returns what is wrong, each with segment and range. Bytes at
 /// the very end that are no whole record are told too: of a write that was cut off, or of damage. None when there is no
 /// journal. Reads all segments.

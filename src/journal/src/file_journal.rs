@@ -325,6 +325,10 @@ impl JournalStore for FileJournal {
         shared.vfs.sync_dir(dir).map_err(shared.io(format!("sync {}", dir.display())))
     }
 
+    fn first_segment(&self) -> Option<u64> {
+        self.shared.segments.lock().first().map(|info| info.number)
+    }
+
     fn is_read_only(&self) -> bool {
         self.shared.read_only.load(Ordering::Acquire)
     }

@@ -22,7 +22,7 @@ pub mod scan;
 pub mod segment;
 pub mod store;
 
-pub use check::check;
+pub use check::{check, first_segment};
 pub use error::JournalError;
 pub use file_journal::{FileJournal, JournalOptions};
 pub use store::{Appended, Damage, JournalStore, Position, ReplayReport, ReplayStop};

@@ -112,6 +112,9 @@ pub trait JournalStore: Send + Sync {
     /// missing, durably. Segments that are truncated meanwhile are left out. Blocks on the disk.
     fn link_segments(&self, through: Position, dir: &Path) -> Result<(), JournalError>;
 
+    /// Returns the number of the oldest segment; `None` without any. It grows only by [`Self::truncate_before`].
+    fn first_segment(&self) -> Option<u64>;
+
     /// Returns whether appends are refused until a restart.
     fn is_read_only(&self) -> bool;
 

@@ -16,6 +16,7 @@ pub mod matcher;
 pub mod metric;
 pub mod metric_admin;
 pub mod metric_store;
+mod only_series;
 pub mod query;
 pub mod time;
 pub mod trace;
@@ -30,7 +31,7 @@ pub use matcher::{MatchOp, Matcher, MatcherError, anchored};
 pub use metric::{
     Exemplar, FloatPoint, HistogramPoint, MetricBatch, MetricKind, MetricMetadata, STALE_NAN, is_stale_nan,
 };
-pub use metric_admin::{Cardinality, Counted, MetricAdmin, Offender, SnapshotTaker, StoredBlock};
+pub use metric_admin::{Cardinality, Counted, MetricAdmin, ObjectStoreState, Offender, SnapshotTaker, StoredBlock};
 pub use metric_store::{MetricReader, MetricWriter, Rollup, SampleBuffer, SelectRequest, SelectedSeries, SeriesSource};
 pub use query::{BudgetError, QueryBudget, StoreError, Unlimited, WriteError, WriteReport};
 pub use time::{NanoRange, TimeRange};

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 use trefoil_parts::backup::Manifest;
-use trefoil_parts::objects::{Objects, folder_of, open_existing, open_url};
+use trefoil_parts::objects::{Objects, folder_of, open_existing, open_url_with};
 use trefoil_parts::{BackupError, BackupOptions, Backups};
 use trefoil_runtime::{Clock, DataDirLock, RealClock, RealVfs, Vfs, data_dir};
 
-use crate::cli::{BackupArgs, BackupCommand, Output, RestoreArgs, Target};
+use crate::cli::{BackupArgs, BackupCommand, Output, Patience, RestoreArgs, Target};
 use crate::snapshots;
 
 /// Ending of a snapshot that a backup of a running server works with. Its process holds the snapshot's lock.
@@ -26,7 +26,7 @@ pub(crate) async fn run(arguments: BackupArgs) -> anyhow::Result<()> {
 /// Runs `restore`.
 pub(crate) async fn restore(arguments: RestoreArgs) -> anyhow::Result<()> {
     blocking(move || {
-        let objects = place_with_backups(&arguments.from)?;
+        let objects = place_with_backups(&arguments.from, arguments.patience)?;
         let backups = Backups::at(&*objects);
         let manifest = backups.manifest(arguments.at.as_deref())?;
         tell_source_damage(&manifest);
@@ -45,13 +45,14 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> anyhow::Result<T> + 
     tokio::task::spawn_blocking(work).await.context("background thread")?
 }
 
-fn place(url: &str) -> anyhow::Result<Arc<dyn Objects>> {
-    open_url(url, RealVfs::shared()).with_context(|| format!("open {url}"))
+fn place(url: &str, patience: Patience) -> anyhow::Result<Arc<dyn Objects>> {
+    open_url_with(url, RealVfs::shared(), patience.timeout()).with_context(|| format!("open {url}"))
 }
 
 /// A place that is read; one that holds nothing is an error and is not made.
-fn place_with_backups(url: &str) -> anyhow::Result<Arc<dyn Objects>> {
-    let objects = open_existing(url, RealVfs::shared()).with_context(|| format!("no backups at {url}"))?;
+fn place_with_backups(url: &str, patience: Patience) -> anyhow::Result<Arc<dyn Objects>> {
+    let objects =
+        open_existing(url, RealVfs::shared(), patience.timeout()).with_context(|| format!("no backups at {url}"))?;
     let names = Backups::at(&*objects).names().with_context(|| format!("look for backups at {url}"))?;
     if names.is_empty() {
         bail!("no backups at {url}");
@@ -92,7 +93,7 @@ fn amount(files: u64, bytes: u64) -> String {
 async fn create(arguments: BackupArgs) -> anyhow::Result<()> {
     let to = arguments.to.clone().context("--to is missing")?;
     let now_ms = RealClock::new().now_ms();
-    let how = How { leaves_remote: arguments.leave_remote, recheck: arguments.verify };
+    let how = How { leaves_remote: arguments.leave_remote, recheck: arguments.verify, patience: arguments.patience };
     check_outside(&to)?;
     if arguments.server.is_some() {
         let snapshot = take_snapshot(&arguments).await?;
@@ -126,12 +127,13 @@ async fn create(arguments: BackupArgs) -> anyhow::Result<()> {
 struct How {
     leaves_remote: bool,
     recheck: bool,
+    patience: Patience,
 }
 
 fn copy(dir: &Path, to: &str, now_ms: i64, how: How) -> anyhow::Result<()> {
-    let objects = place(to)?;
+    let objects = place(to, how.patience)?;
     let name = snapshots::name_at(now_ms);
-    let open_place = |url: &str| open_url(url, RealVfs::shared());
+    let open_place = |url: &str| open_url_with(url, RealVfs::shared(), how.patience.timeout());
     let options = BackupOptions {
         name: &name,
         created_ms: now_ms,
@@ -219,8 +221,8 @@ const SWITCHED_OFF: &str = "take a snapshot: the server must be started with --w
 
 fn look_after(command: BackupCommand) -> anyhow::Result<()> {
     match command {
-        BackupCommand::List { from } => {
-            let objects = place_with_backups(&from)?;
+        BackupCommand::List { from, patience } => {
+            let objects = place_with_backups(&from, patience)?;
             let backups = Backups::at(&*objects);
             for name in backups.names()? {
                 let line = match backups.manifest(Some(&name)) {
@@ -238,12 +240,18 @@ fn look_after(command: BackupCommand) -> anyhow::Result<()> {
             }
             Ok(())
         }
-        BackupCommand::Verify { from, at } => {
-            let objects = place_with_backups(&from)?;
+        BackupCommand::Verify { from, at, patience } => {
+            let objects = place_with_backups(&from, patience)?;
             let backups = Backups::at(&*objects);
             let manifest = backups.manifest(at.as_deref())?;
             let mut faults = backups.verify(&manifest);
-            let open_place = |url: &str| open_existing(url, RealVfs::shared());
+            if let Some(BackupError::Io { .. }) = faults.last()
+                && !objects.is_local()
+            {
+                faults.iter().for_each(|fault| crate::print_line(&trefoil_runtime::tasks::chain(fault)));
+                bail!("backup {} could not be checked to its end: {} does not answer", manifest.name, objects.url());
+            }
+            let open_place = |url: &str| open_existing(url, RealVfs::shared(), patience.timeout());
             let (left, left_count) = backups.verify_left_remote(&manifest, &open_place);
             // Damaged commits were named above.
             faults.extend(left.into_iter().filter(|fault| !matches!(fault, BackupError::Set { .. })));
@@ -268,8 +276,8 @@ fn look_after(command: BackupCommand) -> anyhow::Result<()> {
             crate::print_line(&format!("backup {} is whole: {all}{left}", manifest.name));
             Ok(())
         }
-        BackupCommand::Prune { from, keep } => {
-            let objects = place_with_backups(&from)?;
+        BackupCommand::Prune { from, keep, patience } => {
+            let objects = place_with_backups(&from, patience)?;
             let report = Backups::at(&*objects).prune(keep)?;
             let (backups, objects, bytes) = (report.backups, report.objects, report.bytes);
             crate::print_line(&format!("removed {backups} backups and {objects} objects with {bytes} bytes"));

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use trefoil_config::FlagOverrides;
 
-pub(crate) use self::backup::{BackupArgs, BackupCommand, RestoreArgs};
+pub(crate) use self::backup::{BackupArgs, BackupCommand, Patience, RestoreArgs};
 
 /// One server for metrics, logs and traces: scrapes, receives, stores, queries, alerts and shows them.
 #[derive(Debug, Parser)]
@@ -70,6 +70,9 @@ pub(crate) struct ServeArgs {
     /// How many bytes of metrics are kept, for example 50GB.
     #[arg(long = "storage.tsdb.retention.size", value_name = "SIZE")]
     pub retention_size: Option<String>,
+    /// How many percent of the disk metrics may take, instead of a number of bytes; 0: no limit.
+    #[arg(long = "storage.tsdb.retention.percentage", value_name = "PERCENT")]
+    pub retention_percentage: Option<String>,
     /// Address of the HTTP listener; may be given several times. Default 127.0.0.1:9090.
     #[arg(long = "web.listen-address", value_name = "HOST:PORT")]
     pub listen_address: Vec<String>,
@@ -117,7 +120,6 @@ pub(crate) const IGNORED_FLAGS: &[(&str, bool)] = &[
     ("--rules.alert.resend-delay", true),
     ("--storage.remote.flush-deadline", true),
     ("--storage.tsdb.no-lockfile", false),
-    ("--storage.tsdb.retention.percentage", true),
     ("--storage.tsdb.wal-compression", false),
     ("--storage.tsdb.min-block-duration", true),
     ("--storage.tsdb.max-block-duration", true),
@@ -138,6 +140,7 @@ impl ServeArgs {
             storage_tsdb_path: self.storage_path.clone(),
             storage_tsdb_retention_time: self.retention_time.clone(),
             storage_tsdb_retention_size: self.retention_size.clone(),
+            storage_tsdb_retention_percentage: self.retention_percentage.clone(),
             web_listen_address: self.listen_address.clone(),
             web_external_url: self.external_url.clone(),
             web_enable_lifecycle: self.enable_lifecycle,
@@ -363,8 +366,8 @@ mod tests {
         );
         check(
             "trefoil --web.enable-admin-api --web.cors.origin=.* --storage.tsdb.retention.percentage 80",
-            "trefoil serve --web.enable-admin-api --web.cors.origin=.*",
-            &["--storage.tsdb.retention.percentage"],
+            "trefoil serve --web.enable-admin-api --web.cors.origin=.* --storage.tsdb.retention.percentage 80",
+            &[],
         );
         check("trefoil serve --no-such-flag", "trefoil serve --no-such-flag", &[]);
         check("trefoil serve --no-config.file", "trefoil serve --no-config.file", &[]);

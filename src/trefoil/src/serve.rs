@@ -558,6 +558,7 @@ fn flag_values(flags: &FlagOverrides, data: &Path) -> BTreeMap<String, String> {
         ("storage.tsdb.path", Some(std::path::absolute(data).unwrap_or_else(|_| data.into()).display().to_string())),
         ("storage.tsdb.retention.time", flags.storage_tsdb_retention_time.clone()),
         ("storage.tsdb.retention.size", flags.storage_tsdb_retention_size.clone()),
+        ("storage.tsdb.retention.percentage", flags.storage_tsdb_retention_percentage.clone()),
         ("web.listen-address", Some(flags.web_listen_address.join(",")).filter(|a| !a.is_empty())),
         ("web.external-url", flags.web_external_url.clone()),
         ("web.enable-lifecycle", Some(flags.web_enable_lifecycle.to_string())),

@@ -66,6 +66,9 @@ pub(crate) enum TsdbCommand {
         /// Only tells what would be done.
         #[arg(long)]
         dry_run: bool,
+        /// Takes in also the parts in `lost/leftover-...`, which a start took for what a crash left before its commit.
+        #[arg(long)]
+        leftovers: bool,
     },
     /// Prints samples as text: series, value, Unix milliseconds. What is damaged is named and left out; then the exit code
     /// is 1.
@@ -215,7 +218,7 @@ pub(crate) async fn run(command: TsdbCommand) -> anyhow::Result<()> {
         TsdbCommand::List { place } => list::run(&place),
         TsdbCommand::Analyze { place, tenant, limit } => analyze::run(&place, TenantId(tenant), limit),
         TsdbCommand::Verify { place } => verify::run(&place),
-        TsdbCommand::Repair { place, dry_run } => repair::run(&place, dry_run),
+        TsdbCommand::Repair { place, dry_run, leftovers } => repair::run(&place, dry_run, leftovers),
         TsdbCommand::Dump { selection, place } => transfer::dump(&selection, &place),
         TsdbCommand::Import(arguments) => transfer::import(&arguments),
         TsdbCommand::Export(arguments) => transfer::export(&arguments),

@@ -145,6 +145,7 @@ impl Inner {
             add,
             remove: Vec::new(),
             journal: position.map(|p| (p.segment, p.offset)),
+            journal_start: self.journal.first_segment().into(),
             attributes: attributes.into_iter().map(|(name, n)| (name.to_owned(), n.to_string())).collect(),
         })?;
         let seconds = timer.stop_and_record();

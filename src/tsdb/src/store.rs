@@ -285,15 +285,16 @@ impl Tsdb {
     /// what the journal holds is in memory.
     pub fn open(mut options: TsdbOptions) -> Result<Self, TsdbError> {
         metrics::register();
-        let parts = PartSet::open_with(
+        let journal_dir = options.dir.join("journal");
+        let parts = PartSet::open_beside(
             Arc::clone(&options.vfs),
             &options.dir.join("parts"),
             "metrics",
             options.object_store.as_ref().map(|tier| tier.remote.clone()),
+            trefoil_journal::first_segment(&options.vfs, &journal_dir)?.into(),
         )?;
         let committed = parts.journal_position();
         options.journal.segment_min = options.journal.segment_min.max(committed.map_or(1, |(segment, _)| segment + 1));
-        let journal_dir = options.dir.join("journal");
         let journal = FileJournal::open(Arc::clone(&options.vfs), &journal_dir, options.journal.clone())?;
         let disk = DiskGuard::new(Arc::clone(&options.vfs), &options.dir, options.limits.disk_free_floor_bytes);
         let next_id = attribute(&parts, NEXT_SERIES_ID)?.unwrap_or(1);

@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use trefoil_model::{Exemplar, Labels, MetricMetadata, SelectRequest, SelectedSeries, StoreError, Unlimited};
+use trefoil_model::{Labels, SelectRequest, SelectedSeries, StoreError, Unlimited};
 
 use super::*;
 use crate::parser::ParserOptions;
@@ -35,36 +35,7 @@ impl MetricReader for Telling {
     ) -> Result<(Vec<Labels>, bool), StoreError> {
         self.store.series(requests, limit, budget)
     }
-    fn label_names(
-        &self,
-        _: TenantId,
-        _: TimeRange,
-        _: &[SelectRequest],
-        _: usize,
-        _: &dyn QueryBudget,
-    ) -> Result<(Vec<String>, bool), StoreError> {
-        Ok((Vec::new(), false))
-    }
-    fn label_values(
-        &self,
-        _: TenantId,
-        _: &str,
-        _: TimeRange,
-        _: &[SelectRequest],
-        _: usize,
-        _: &dyn QueryBudget,
-    ) -> Result<(Vec<String>, bool), StoreError> {
-        Ok((Vec::new(), false))
-    }
-    fn exemplars(&self, _: &[SelectRequest], _: &dyn QueryBudget) -> Result<Vec<(Labels, Vec<Exemplar>)>, StoreError> {
-        Ok(Vec::new())
-    }
-    fn metadata(&self, _: TenantId, _: Option<&str>, _: usize) -> Vec<MetricMetadata> {
-        Vec::new()
-    }
-    fn active_series(&self) -> u64 {
-        0
-    }
+    trefoil_model::only_series!();
     fn change_mark(&self) -> Option<u64> {
         Some(self.changes.len() as u64)
     }

@@ -7,6 +7,7 @@ mod damage;
 mod endurance;
 mod exemplars;
 mod fixture;
+mod fixture_commits;
 mod fixture_downsampled;
 mod fixture_remote;
 mod functions;
