@@ -53,7 +53,7 @@ test: ui/dist/index.html tools ## Installs what tests need and runs them all.
 
 test-peers: build tools ## Runs the tests against peers that need Go: Prometheus 3.14 (TREFOIL_FUZZ=count compares random queries too).
 	tests/install-peers
-	$(CARGO) test $(PROFILE) --locked --workspace --test it -- promql_fuzz
+	$(CARGO) test $(PROFILE) --locked --workspace --test it -- promql_fuzz prometheus::api
 
 check: ui/dist/index.html ## Formats, lints and audits; warnings fail.
 	$(CARGO) fmt --all --check

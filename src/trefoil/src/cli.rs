@@ -98,7 +98,8 @@ pub(crate) struct ServeArgs {
     #[arg(long = "otlp.http-address", value_name = "HOST:PORT")]
     pub otlp_http_address: Option<String>,
     /// Language features that are off by default, separated by commas: promql-experimental-functions,
-    /// promql-extended-range-selectors, promql-binop-fill-modifiers, promql-delayed-name-removal, use-start-timestamps.
+    /// promql-extended-range-selectors, promql-binop-fill-modifiers, promql-delayed-name-removal, promql-per-step-stats,
+    /// use-start-timestamps.
     #[arg(long = "enable-feature", value_name = "NAMES", value_delimiter = ',')]
     pub enable_feature: Vec<String>,
     /// Least severity that is logged: debug, info, warn, error.

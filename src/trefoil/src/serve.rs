@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tracing::{info, warn};
 use trefoil_alertmanager::{AlertmanagerOptions, Dispatcher, FanOut, RemoteAlertmanagers};
+use trefoil_api::queries::QueryBooks;
 use trefoil_api::server::Kind;
 use trefoil_api::{App, AppState, BuildInfo, PromqlEvaluate, Servers, Setup};
 use trefoil_config::{Config, FlagOverrides, LoadedConfig, RuleFile, TrefoilConfig};
@@ -279,13 +280,15 @@ impl Server {
         let dispatcher = Arc::new(Dispatcher::new(Arc::clone(&clock)));
         let remote = Arc::new(RemoteAlertmanagers::default());
         let receiver: Arc<dyn AlertReceiver> = Arc::new(FanOut(vec![dispatcher.clone(), remote.clone()]));
-        let evaluate = Arc::new(PromqlEvaluate::new(
+        let books = QueryBooks::default();
+        let evaluate = PromqlEvaluate::new(
             engine.clone(),
             Arc::clone(&reader),
             limits.clone(),
             accountant.clone(),
             Arc::clone(&clock),
-        ));
+        );
+        let evaluate = Arc::new(evaluate.noted_in(books.clone()));
         let rules =
             Arc::new(RuleManager::new(evaluate, Arc::clone(&writer), receiver, Arc::clone(&clock), tasks.clone()));
         let external_url = match config.trefoil.external_url.trim_end_matches('/') {
@@ -316,6 +319,8 @@ impl Server {
             scrape,
             rules,
             engine,
+            per_step_stats: features.per_step_stats,
+            books,
             loaded: Arc::clone(&loaded),
             accountant,
             clock: Arc::clone(&clock),
@@ -500,6 +505,8 @@ struct AppParts {
     scrape: Arc<ScrapeManager>,
     rules: Arc<RuleManager>,
     engine: Engine,
+    per_step_stats: bool,
+    books: QueryBooks,
     loaded: Arc<LoadedConfig>,
     accountant: Accountant,
     clock: SharedClock,
@@ -526,6 +533,8 @@ fn make_app(parts: AppParts) -> anyhow::Result<AppState> {
         scrape: Some(parts.scrape),
         rules: Some(parts.rules),
         engine: parts.engine,
+        per_step_stats: parts.per_step_stats,
+        books: parts.books,
         config: parts.loaded,
         accountant: parts.accountant,
         clock: parts.clock,

@@ -23,8 +23,9 @@ fn limit(params: &Params, default: usize, most: usize) -> Result<usize, ApiError
     match params.get("limit") {
         "" => Ok(default),
         text => match text.parse::<usize>() {
-            Ok(n) if (1..=most).contains(&n) => Ok(n),
-            _ => Err(ApiError::parameter("limit", format!("limit must be a number from 1 to {most}"))),
+            Ok(n) if n > most => Err(ApiError::bad_data(format!("limit must not exceed {most}"))),
+            Ok(n) if n > 0 => Ok(n),
+            _ => Err(ApiError::bad_data("limit must be a positive number")),
         },
     }
 }

@@ -241,6 +241,8 @@ impl Server {
             scrape: None,
             rules: None,
             engine: trefoil_promql::Engine::default(),
+            per_step_stats: false,
+            books: trefoil_api::queries::QueryBooks::default(),
             config,
             accountant,
             clock,

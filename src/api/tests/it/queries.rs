@@ -314,3 +314,42 @@ async fn answers_are_compressed_as_asked() {
     assert_eq!(options.status(), 204);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn rules_and_log_queries_are_listed_and_logged() {
+    let server = TestServer::start("").await;
+    let (to, mut lines) = tokio::sync::mpsc::channel(1000);
+    server.state.query_log.set(Some(to));
+    let file = "groups:\n- name: g\n  interval: 1s\n  rules: [{record: fresh:sum, expr: 'sum(fresh) + 0.5'}]\n";
+    let file = trefoil_config::RuleFile::parse(file, None).expect("rules");
+    let options = trefoil_rules::RuleOptions {
+        interval_ms: 1000,
+        query_offset_ms: 0,
+        external_labels: Vec::new(),
+        external_url: "http://host".into(),
+        resend_ms: 60_000,
+    };
+    server.rules.apply(&[("rules.yml".into(), file)], &options);
+    let line = parsed(&lines.recv().await.expect("a line"));
+    assert_eq!(line["params"]["query"], "sum(fresh) + 0.5", "{line}");
+    assert_eq!(line["ruleGroup"], json!({"file": "rules.yml", "name": "g"}), "{line}");
+    let listed = |d: &Value| {
+        let top = d["topByCount"].as_array().expect("a list");
+        top.iter().any(|q| q["path"] == "rules" && q["query"] == "sum(fresh) + 0.5")
+    };
+    server.data_when("/api/v1/status/top_queries", listed).await;
+    let (status, body) = server.get("/loki/api/v1/query_range?query=%7Bjob%3D%22none%22%7D&limit=5").await;
+    assert_eq!(status, 200, "{body}");
+    let line = loop {
+        let line = parsed(&lines.recv().await.expect("a line"));
+        if line["msg"] == "logql query logged" {
+            break line;
+        }
+    };
+    assert_eq!(line["params"]["query"], "{job=\"none\"}", "{line}");
+    let request = json!({"clientIP": "127.0.0.1", "method": "GET", "path": "/loki/api/v1/query_range"});
+    assert_eq!(line["httpRequest"], request, "{line}");
+    let listed = |d: &Value| d["topByTotal"].as_array().expect("a list").iter().any(|q| q["query"] == "{job=\"none\"}");
+    server.data_when("/api/v1/status/top_queries", listed).await;
+    server.stop().await;
+}
