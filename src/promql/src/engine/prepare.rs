@@ -124,14 +124,13 @@ impl Preparation {
             }
             ExprKind::Aggregate(a) => {
                 let e = self.expr(&mut a.expr)?;
-                // As in the reference the parameter does not count: that of the first step holds for all.
-                if let Some(param) = &mut a.param
-                    && self.expr(param)?
-                    && !e
-                {
-                    wrap(param);
+                match &mut a.param {
+                    None => Ok(e),
+                    Some(param) => {
+                        let p = self.expr(param)?;
+                        Ok(wrap_some(&mut [(&mut a.expr, e), (param, p)]))
+                    }
                 }
-                Ok(e)
             }
             ExprKind::Call { function, args } => {
                 let dependent = TIME_DEPENDENT.contains(&function.name);
