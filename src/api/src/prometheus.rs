@@ -27,6 +27,8 @@ mod targets;
 pub(crate) use self::query::client_of;
 use crate::routes::{Access, Route};
 
+pub use remote_read::check_request as check_read_request;
+
 /// Routes of listeners that serve no page and no API.
 pub(crate) fn health_routes() -> Vec<Route> {
     vec![

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use trefoil_model::{SampleBuffer, SelectRequest, SelectedSeries, TimeRange, is_stale_nan};
 
 use super::eval::Evaluator;
-use super::window::Samples;
+use super::window::{Samples, mark_resets};
 use super::{Context, EngineError, rolled};
 use crate::algebra::{Aggregator, AlgebraError, Points, Series};
 use crate::annotations::Annotations;
@@ -126,6 +126,27 @@ pub(super) fn read_range(after: i64, until: i64) -> TimeRange {
     TimeRange::new(after.saturating_add(1), until.saturating_add(1))
 }
 
+/// The time before a range in which a first histogram's predecessor is looked for.
+pub(super) fn time_before(range: TimeRange, lookback: i64) -> TimeRange {
+    TimeRange::new(range.start_ms.saturating_sub(lookback), range.start_ms)
+}
+
+/// [`mark_resets`] with the sample that the series has last in `before`.
+pub(super) fn mark_first_reset(
+    series: &SelectedSeries,
+    before: TimeRange,
+    buffer: &mut SampleBuffer,
+) -> Result<(), EngineError> {
+    let Some((first, _)) = buffer.histograms.first() else { return Ok(()) };
+    let mut earlier = SampleBuffer::default();
+    if *first == 0 {
+        series.source.read(before, &mut earlier)?;
+    }
+    let last = earlier.histograms.last().filter(|(at, _)| *at as usize + 1 == earlier.times.len());
+    mark_resets(buffer, last.map(|(_, h)| &**h));
+    Ok(())
+}
+
 impl Evaluator<'_> {
     /// First and last time at which a selector is evaluated, `@` and offset applied.
     pub(super) fn selector_times(&self, at: Option<At>, offset_ms: i64) -> (i64, i64) {
@@ -143,10 +164,14 @@ impl Evaluator<'_> {
         let lookback = self.context.options.lookback_ms;
         let (first, last) = self.selector_times(v.at, v.offset.ms());
         let range = self.context.instant_range(read_range(first.saturating_sub(lookback), last));
-        let selected = self.context.select(v, range)?;
+        let before = v.stats_only.then(|| time_before(range, lookback));
+        let selected = self.context.select(v, before.map_or(range, |b| TimeRange::new(b.start_ms, range.end_ms)))?;
         let f = move |series: &SelectedSeries, scratch: &mut Scratch| {
             scratch.buffer.clear();
             series.source.read(range, &mut scratch.buffer)?;
+            if let Some(before) = before {
+                mark_first_reset(series, before, &mut scratch.buffer)?;
+            }
             let buffer = &scratch.buffer;
             self.context.count_read(buffer.len() as u64, 0);
             if buffer.is_empty() {
