@@ -140,7 +140,8 @@ fn copy(dir: &Path, to: &str, now_ms: i64, how: How) -> anyhow::Result<()> {
         open_place: (!how.leaves_remote).then_some(&open_place),
         recheck: how.recheck,
     };
-    let report = Backups::at(&*objects).create(&RealVfs::shared(), dir, &options)?;
+    let report =
+        Backups::at(&*objects).create(&RealVfs::shared(), dir, &options).with_context(|| format!("backup to {to}"))?;
     let (all, new) = (amount(report.files, report.bytes), (report.new_objects, report.new_bytes));
     crate::print_line(&format!("backup {name}: {all}, {} objects with {} bytes are new", new.0, new.1));
     if report.mended_objects > 0 {

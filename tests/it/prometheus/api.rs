@@ -80,12 +80,10 @@ GET /api/v1/labels ~ match[]={job=""}
 GET /api/v1/labels ~ match[]=odd ~ match[]=http_requests_total
 GET /api/v1/labels ~ match[]=1
 GET /api/v1/labels ~ match[]=a[5m]
-GET /api/v1/labels ~ start=$900 ~ end=$0
 POST /api/v1/labels ~ match[]=odd
 GET /api/v1/label/job/values
 GET /api/v1/label/job/values ~ match[]={
 GET /api/v1/label/job/values ~ match[]=odd
-GET /api/v1/label/job/values ~ start=$900 ~ end=$0
 GET /api/v1/label/nope/values
 GET /api/v1/series
 GET /api/v1/series ~ match[]=http_requests_total{job="api"}
@@ -106,7 +104,6 @@ GET /api/v1/metadata ~ metric=nope
 GET /api/v1/targets/metadata
 GET /api/v1/targets/metadata ~ limit=x
 GET /api/v1/targets/metadata ~ match_target={
-GET /api/v1/scrape_pools
 GET /api/v1/alertmanagers
 GET /api/v1/alerts
 GET /api/v1/rules ~ type=x
@@ -126,6 +123,9 @@ GET /federate ~ match[]={
 
 /// Requests that 3.14 answers otherwise than 2.42, or that 2.42 does not know.
 const NOW: &str = r#"
+GET /api/v1/labels ~ start=$900 ~ end=$0
+GET /api/v1/label/job/values ~ start=$900 ~ end=$0
+GET /api/v1/scrape_pools
 GET /api/v1/query ~ query={"my.metric"} ~ time=$605
 GET /api/v1/query ~ query= ~ time=$605
 GET /api/v1/query
@@ -418,7 +418,7 @@ fn grafanas_calls_are_answered() {
     let server = Server::start("grafana", ServerOptions::default());
     let now = wire::now_ms();
     let labels = [("__name__", "queue_length"), ("queue", "a")];
-    let body = wire::remote_write(vec![wire::series(&labels, &[(now, 4.0)])]);
+    let body = wire::remote_write(vec![wire::series(&labels, &[(now - 60_000, 4.0), (now, 4.0)])]);
     let answer = server.http.post("/api/v1/write", wire::REMOTE_WRITE, body).unwrap();
     assert!(matches!(answer.status, 200 | 204), "{}", answer.text());
     let (start, end) = ((now / 1000 - 300).to_string(), (now / 1000 + 1).to_string());

@@ -394,7 +394,7 @@ mod tests {
     #[test]
     fn yaml_is_in_blocks() {
         let mut out = String::new();
-        yaml(&mut out, &json!({ "a": [{ "b": 1 }, "x: y"], "200": {}, "c": { "d": [] } }), 0);
+        yaml(&mut out, &json!({ "200": {}, "a": [{ "b": 1 }, "x: y"], "c": { "d": [] } }), 0);
         assert_eq!(out, "\"200\": {}\na:\n  -\n    b: 1\n  - \"x: y\"\nc:\n  d: []\n");
     }
 }

@@ -163,7 +163,7 @@ async fn pools_rules_and_own_metrics_can_be_inspected() {
     assert_eq!((&steps["steps"][1]["keep"], &steps["steps"][1]["output"]), (&json!(false), &json!({})));
     for (path, message) in [
         ("scrape_pools/config", "no scrapePool parameter provided"),
-        ("scrape_pools/config?scrapePool=x", "error retrieving scrape config: unknown scrape pool \"x\""),
+        ("scrape_pools/config?scrapePool=x", "error retrieving scrape config: scrape pool \"x\" not found"),
         ("targets/relabel_steps?scrapePool=node", "no labels parameter provided"),
     ] {
         let (status, body) = server.get(&format!("/api/v1/{path}")).await;

@@ -22,6 +22,9 @@ pub(super) enum Escaping {
     Values,
 }
 
+/// What a client accepts: its `q`, the kind of body and what is said of it.
+type Clause<'a> = (f64, &'a str, Vec<(&'a str, &'a str)>);
+
 /// What a client gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Format {
@@ -34,7 +37,7 @@ impl Format {
     /// nothing of names gets them with underscores. The two protobuf forms for people are not offered.
     pub(super) fn negotiate(headers: &HeaderMap) -> Self {
         let header = headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
-        let mut clauses: Vec<(f64, &str, Vec<(&str, &str)>)> = header
+        let mut clauses: Vec<Clause<'_>> = header
             .split(',')
             .map(|clause| {
                 let mut parts = clause.split(';').map(str::trim);
