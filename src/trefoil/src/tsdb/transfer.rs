@@ -288,6 +288,8 @@ fn tell_left_out(salvage: &Salvage<'_>, store: &Tsdb) -> anyhow::Result<()> {
         say(&format!("part {part} of {day}: {what}; {series}"));
     }
     journal.iter().for_each(|finding| say(finding));
+    // Nothing tells a write that was cut off from damage, so this alone is no failure.
+    store.journal_torn().iter().for_each(|torn| say(torn));
     let places = left_out.len() as u64 + more + journal.len() as u64;
     if places > 0 {
         bail!("{places} places are damaged and their samples left out; `trefoil tsdb verify` names all of them");

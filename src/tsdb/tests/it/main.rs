@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod changes;
+mod copies;
 mod crash;
 mod damage;
 mod endurance;
