@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use trefoil_parts::backup::Manifest;
 use trefoil_parts::objects::{Objects, folder_of, open_existing, open_url_with};
 use trefoil_parts::{BackupError, BackupOptions, Backups};
@@ -30,6 +30,11 @@ pub(crate) async fn restore(arguments: RestoreArgs) -> anyhow::Result<()> {
         let backups = Backups::at(&*objects);
         let manifest = backups.manifest(arguments.at.as_deref())?;
         tell_source_damage(&manifest);
+        let dir = std::path::absolute(&arguments.data_dir).context("--data-dir")?;
+        if let Some(above) = dir.parent().and_then(data_dir_above) {
+            let (dir, above) = (dir.display(), above.display());
+            bail!("{dir} lies within the data directory {above}; what is restored belongs elsewhere");
+        }
         backups.restore(&RealVfs, &manifest, &arguments.data_dir)?;
         let (name, dir) = (&manifest.name, arguments.data_dir.display());
         crate::print_line(&format!(
@@ -63,15 +68,18 @@ fn place_with_backups(url: &str, patience: Patience) -> anyhow::Result<Arc<dyn O
 /// Refuses a place within a data directory: a backup would grow by the ones before, and go with what it is to save.
 fn check_outside(to: &str) -> anyhow::Result<()> {
     let Some(dir) = folder_of(to) else { return Ok(()) };
-    let dir = std::path::absolute(dir).with_context(|| format!("place {to}"))?;
-    // What is not there yet lies below the first that is.
-    let there = dir.ancestors().find_map(|above| above.canonicalize().ok());
-    for above in there.iter().flat_map(|there| there.ancestors()) {
-        if above.join(data_dir::FORMAT_FILE).is_file() && above.join("metrics").is_dir() {
-            bail!("{to} lies within the data directory {}; a backup belongs elsewhere", above.display());
-        }
+    match data_dir_above(&std::path::absolute(dir).with_context(|| format!("place {to}"))?) {
+        Some(above) => bail!("{to} lies within the data directory {}; a backup belongs elsewhere", above.display()),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// The data directory that is, or holds, an absolute path.
+fn data_dir_above(path: &Path) -> Option<PathBuf> {
+    // What is not there yet lies below the first that is.
+    let there = path.ancestors().find_map(|above| above.canonicalize().ok())?;
+    let is_data_dir = |dir: &&Path| dir.join(data_dir::FORMAT_FILE).is_file() && dir.join("metrics").is_dir();
+    there.ancestors().find(is_data_dir).map(Path::to_path_buf)
 }
 
 #[expect(clippy::print_stderr, reason = "what a person must know beside the result")]
@@ -115,8 +123,7 @@ async fn create(arguments: BackupArgs) -> anyhow::Result<()> {
         if !dir.is_dir() {
             bail!("{} is not a directory", dir.display());
         }
-        let _lock = DataDirLock::acquire(&dir)
-            .map_err(|error| anyhow!("{error}; to back up a running server, give its --server URL"))?;
+        let _lock = crate::tsdb::lock(&dir, false)?;
         copy(&dir, &to, now_ms, how)
     })
     .await

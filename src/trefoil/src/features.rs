@@ -2,6 +2,8 @@
 
 use trefoil_promql::{EngineOptions, ParserOptions};
 
+use crate::flag_values::Given;
+
 /// What was switched on.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Features {
@@ -13,6 +15,8 @@ pub(crate) struct Features {
     pub(crate) per_step_stats: bool,
     /// Names that mean nothing here.
     pub(crate) unknown: Vec<String>,
+    /// What `/api/v1/status/flags` shows of the command line.
+    pub(crate) given: Given,
 }
 
 /// Reads the names of features.

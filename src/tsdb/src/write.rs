@@ -341,8 +341,11 @@ impl Inner {
         };
         memtable.insert_batch(tenant, floats.len() + histograms.len(), row_of, sample);
         let times = floats.iter().map(|f| f.t_ms).chain(histograms.iter().map(|h| h.t_ms));
-        if let Some(earliest) = times.min() {
+        if let Some(earliest) = times.clone().min() {
             self.changes.note(earliest);
+            if report.rejected > 0 {
+                report.taken_ms = times.max().map(|latest| (earliest, latest));
+            }
         }
         if !batch.exemplars.is_empty() {
             let mut exemplars = self.exemplars.lock();

@@ -1,12 +1,12 @@
 //! `trefoil tsdb repair`.
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use serde_json::{Value, json};
 use trefoil_parts::repair::{Adopted, Describe, PartPlace, RepairOptions, RepairReport};
 use trefoil_parts::{CatalogState, PartMeta};
-use trefoil_runtime::{DataDirLock, RealVfs, data_dir};
+use trefoil_runtime::{RealVfs, data_dir};
 
-use super::{Place, print};
+use super::{Place, lock, print};
 
 /// Parts of logs and traces: they say what they are, or nobody does.
 struct OnlyThemselves;
@@ -25,9 +25,16 @@ impl Describe for OnlyThemselves {
 /// Repairs the catalogs of a data directory.
 pub(super) fn run(place: &Place, dry_run: bool, with_leftovers: bool) -> anyhow::Result<()> {
     let options = RepairOptions { is_dry: dry_run, with_leftovers, ..RepairOptions::default() };
-    let _lock = DataDirLock::acquire(&place.data).context("stop the server first")?;
+    // What is not a data directory is left as it is, and so is one that is only looked at.
+    if !["metrics", "events"].iter().any(|store| place.data.join(store).is_dir()) {
+        bail!("{} is not a data directory (see --data)", place.data.display());
+    }
     let vfs = RealVfs::shared();
-    data_dir::check_format(&*vfs, &place.data)?;
+    data_dir::has_format(&*vfs, &place.data)?;
+    let _lock = lock(&place.data, !dry_run)?;
+    if !dry_run {
+        data_dir::check_format(&*vfs, &place.data)?;
+    }
     let mut reports = Vec::new();
     let metrics = place.data.join("metrics");
     if metrics.join("parts").is_dir() {
