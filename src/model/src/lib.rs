@@ -1,6 +1,6 @@
 //! The vocabulary of Trefoil: what every other crate means by a label, a sample, a log record, a span.
 //!
-//! Reading order: [`time`], [`labels`], [`matcher`], [`histogram`], [`metric`] (samples and write batches),
+//! Reading order: [`time`], [`labels`], [`matcher`] with [`re2`], [`histogram`], [`metric`] (samples and write batches),
 //! [`value`] (attribute values), [`log`], [`trace`], then the contracts: [`query`] (deadline and budgets),
 //! [`metric_store`], [`metric_admin`], [`event_store`].
 //!
@@ -18,6 +18,7 @@ pub mod metric_admin;
 pub mod metric_store;
 mod only_series;
 pub mod query;
+pub mod re2;
 pub mod time;
 pub mod trace;
 pub mod value;

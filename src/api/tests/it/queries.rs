@@ -291,7 +291,7 @@ async fn remote_read_answers_in_both_forms() {
 
     for (body, why) in [
         (b"junk".to_vec(), "remote read request"),
-        (read_request(2, "(", vec![]), "invalid regular expression"),
+        (read_request(2, "(", vec![]), "error parsing regexp: missing closing ): `(`"),
         (read_request(9, "a", vec![]), "invalid matcher type 9"),
         (read_request(0, "a", vec![7]), "does not support any of the requested response types"),
     ] {
