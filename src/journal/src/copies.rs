@@ -95,7 +95,7 @@ mod tests {
         let mut bytes = Vec::new();
         let mut encoder = Encoder::begin(3, &mut bytes);
         for i in 0..5u64 {
-            encoder.add(70 + 2 * i, 100 + i, &vec![i as u8; 20], &mut bytes);
+            encoder.add(70 + 2 * i, 100 + i, &[i as u8; 20], &mut bytes);
         }
         bytes
     }

@@ -392,10 +392,7 @@ impl JournalStore for FileJournal {
         };
         let oldest_kept = shared.segments.lock().get(removable.len()).map_or(0, |info| info.number);
         // Also those whose segment is missing.
-        let copies: Vec<u64> = {
-            let before = shared.copies.lock().range(..oldest_kept.min(position.segment)).copied().collect::<Vec<_>>();
-            before
-        };
+        let copies: Vec<u64> = shared.copies.lock().range(..oldest_kept.min(position.segment)).copied().collect();
         if removable.is_empty() && copies.is_empty() {
             return Ok(());
         }

@@ -92,7 +92,7 @@ fn values<'a>(all: impl Iterator<Item = &'a Labels>) -> Values<'a> {
     values
 }
 
-fn sorted<'a, T>(map: FxHashMap<&'a str, T>) -> impl Iterator<Item = (&'a str, T)> {
+fn sorted<T>(map: FxHashMap<&str, T>) -> impl Iterator<Item = (&str, T)> {
     let mut list: Vec<(&str, T)> = map.into_iter().collect();
     list.sort_unstable_by_key(|(name, _)| *name);
     list.into_iter()

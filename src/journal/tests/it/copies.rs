@@ -22,7 +22,7 @@ fn copy_of(number: u64) -> Bytes {
 
 /// Appends a record with a copy, or without one for odd numbers.
 fn append(journal: &FileJournal, number: u64) -> Result<Position, JournalError> {
-    let copy = if number % 2 == 0 { copy_of(number) } else { Bytes::new() };
+    let copy = if number.is_multiple_of(2) { copy_of(number) } else { Bytes::new() };
     Ok(wait(journal.append_with_copy(payload(number, 60), copy))?.position)
 }
 

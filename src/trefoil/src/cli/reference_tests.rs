@@ -19,7 +19,7 @@ fn every_flag_of_the_reference_is_taken() {
         let (dashed, off) = (format!("--{}", flag.name), format!("--no-{}", flag.name));
         if flag.is_switch {
             ignored.extend(serve(&["serve", &dashed]).1);
-            assert_eq!(serve(&[&off, "--web.enable-lifecycle"]).1, [off.clone()]);
+            assert_eq!(serve(&[&off, "--web.enable-lifecycle"]).1, std::slice::from_ref(&off));
         } else {
             let alone = serve(&[&dashed, "1"]).1;
             assert_eq!(serve(&[&format!("{dashed}=1")]).1, alone, "{dashed}");
