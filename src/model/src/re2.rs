@@ -142,13 +142,13 @@ impl Regex {
             .nfa_size_limit(Some(PROGRAM_BYTES_MAX.min(SLOT_BYTES_MAX / slots)))
             .hybrid_cache_capacity(CACHE_BYTES)
             .which_captures(groups);
-        let build = || meta::Builder::new().configure(config.clone()).build_from_hir(&parsed.hir);
+        let build = || meta::Builder::new().configure(config.clone()).build_from_hir(&parsed.hir).ok();
         let built = if parsed.height <= HEIGHT_ON_ANY_STACK {
-            build().ok()
+            build()
         } else {
             std::thread::scope(|scope| {
                 let deep = std::thread::Builder::new().stack_size(DEEP_STACK_BYTES).spawn_scoped(scope, build);
-                deep.ok().and_then(|thread| thread.join().ok()).and_then(Result::ok)
+                deep.ok().and_then(|thread| thread.join().ok()).flatten()
             })
         };
         let program = built.ok_or_else(|| Error::too_large(pattern))?;

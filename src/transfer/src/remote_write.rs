@@ -235,7 +235,7 @@ impl Sender {
             if attempt == 1 {
                 (self.notice)(&format!("{}: {reason}; trying again, {attempts} times in all", self.url));
             }
-            self.runtime.block_on(tokio::time::sleep(wait));
+            self.runtime.block_on(async { tokio::time::sleep(wait).await });
             wait = (wait * 2).min(WAIT_MAX);
         }
         unreachable!("the loop ends by the number of attempts")

@@ -14,7 +14,7 @@ use crate::error::TsdbError;
 use crate::flush::KIND;
 use crate::part::PartReader;
 use crate::part::layout::{BLOCKS_FILE, INDEX_FILE, VERSION};
-use crate::store::{FLUSH_SEQUENCE, NEXT_SERIES_ID, ROLLUP_MS, SEQUENCE_LAST};
+use crate::store::{FLUSH_SEQUENCE, JOURNAL_SEQUENCE, NEXT_SERIES_ID, ROLLUP_MS, SEQUENCE_LAST};
 
 struct Samples<'a> {
     vfs: &'a SharedVfs,
@@ -108,6 +108,8 @@ impl Describe for Samples<'_> {
     }
 
     fn finish(&mut self, state: &mut CatalogState, adopted: &[Adopted]) {
+        // It was of a commit that may be lost; what a merge took in since says nothing of the journal.
+        state.attributes.remove(JOURNAL_SEQUENCE);
         let number = |text: Option<&String>| text.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
         // Whatever the commits say that are left: no id of a series that is there is given again.
         let moved: BTreeMap<PartId, &Path> = adopted.iter().map(|part| (part.id, part.folder.as_path())).collect();

@@ -290,6 +290,7 @@ fn hex(text: &str) -> String {
 }
 
 /// What Go's helper would say, said by ours.
+#[expect(clippy::unwrap_used, reason = "what is a pattern is one for matchers too")]
 fn answer(pattern: &str, template: &str, texts: &[String]) -> String {
     let regex = match Regex::new(pattern) {
         Ok(regex) => regex,
