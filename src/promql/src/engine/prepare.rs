@@ -140,12 +140,12 @@ impl Preparation {
                     parts.push((arg, invariant));
                 }
                 if dependent {
-                    // `timestamp` has to see the selector itself.
-                    if function.name != "timestamp" {
-                        for (arg, invariant) in &mut parts {
-                            if *invariant {
-                                wrap(arg);
-                            }
+                    for (arg, invariant) in &mut parts {
+                        // `timestamp` has to see the selector itself.
+                        let is_seen =
+                            function.name == "timestamp" && matches!(arg.unwrapped().kind, ExprKind::Vector(_));
+                        if *invariant && !is_seen {
+                            wrap(arg);
                         }
                     }
                     return Ok(false);
