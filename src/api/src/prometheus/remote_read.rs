@@ -145,6 +145,7 @@ fn note(request: &wire::ReadRequest, client: String) -> QueryNote {
         end_ms: request.queries.iter().map(|q| q.end_timestamp_ms).max().unwrap_or(0),
         step_ms: 0,
         client,
+        rule_group: None,
     }
 }
 

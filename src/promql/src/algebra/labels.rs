@@ -1,7 +1,7 @@
 //! `label_replace` and `label_join`.
 
-use regex::Regex;
 use trefoil_model::Labels;
+use trefoil_model::re2::Regex;
 
 use super::series::merge_equal;
 use super::{AlgebraError, Series};
@@ -16,16 +16,27 @@ pub fn label_replace(
     source: &str,
     pattern: &str,
 ) -> Result<Vec<Series>, AlgebraError> {
-    let regex: Regex = trefoil_model::matcher::anchored(pattern)
+    let regex = Regex::anchored(pattern)
         .map_err(|_| AlgebraError::new(format!("invalid regular expression in label_replace(): {pattern}")))?;
     check_name(destination, "label_replace")?;
+    label_replace_with(series, destination, replacement, source, &regex)
+}
+
+/// As [`label_replace`] with a pattern that is compiled already.
+pub fn label_replace_with(
+    series: Vec<Series>,
+    destination: &str,
+    replacement: &str,
+    source: &str,
+    regex: &Regex,
+) -> Result<Vec<Series>, AlgebraError> {
     let mut out = series;
     for s in &mut out {
         let replaced = {
             let value = s.labels.get(source).unwrap_or("");
             regex.captures(value).map(|captures| {
                 let mut text = String::new();
-                captures.expand(&go_template(replacement), &mut text);
+                captures.expand(replacement, &mut text);
                 text
             })
         };
@@ -68,12 +79,6 @@ fn check_name(name: &str, function: &str) -> Result<(), AlgebraError> {
         return Err(AlgebraError::new(format!("invalid destination label name in {function}(): {}", replaced(name))));
     }
     Ok(())
-}
-
-/// Go's templates take the longest run of word characters after `$`, as ours do, but `$1x` names group "1x" in
-/// both; what differs is nothing but a lone `$`, which both keep.
-fn go_template(replacement: &str) -> std::borrow::Cow<'_, str> {
-    std::borrow::Cow::Borrowed(replacement)
 }
 
 /// The label set with one more label.

@@ -92,9 +92,7 @@ impl Parser<'_> {
         }
         self.advance();
         let text = unquote(value)?;
-        Matcher::new(op, name, text).map_err(|trefoil_model::MatcherError::Pattern { pattern, reason, .. }| {
-            error(label.position.to(value.position), format!("error parsing regexp: {reason}: `{pattern}`"))
-        })
+        Matcher::new(op, name, text).map_err(|e| error(label.position.to(value.position), e.to_string()))
     }
 
     pub(super) fn postfix(&mut self, expr: Expr) -> Parsed<Expr> {
