@@ -32,6 +32,7 @@ use trefoil_model::{BudgetError, MetricReader, QueryBudget, StoreError, TenantId
 use crate::algebra::{AlgebraError, Notes, Point, Series, cleanup_names};
 use crate::annotations::{Annotations, NoteKind};
 use crate::ast::{Expr, PositionRange, ValueType};
+use crate::deep::with_room_for;
 use crate::parser::{ParseError, ParserOptions};
 use crate::value::{QueryResult, QueryStats, ResultSeries, Sample, SampleValue, Value};
 
@@ -45,6 +46,9 @@ pub enum EngineError {
     /// The text is not a query.
     #[error(transparent)]
     Parse(#[from] ParseError),
+    /// The query is none for this range and step: a duration that depends on them has no valid value.
+    #[error("{0}")]
+    Query(String),
     /// The query cannot be evaluated on this data; the text is the reference's.
     #[error("{0}")]
     Execution(String),
@@ -311,13 +315,15 @@ impl Engine {
         };
         budget.check()?;
         let end_ms = grid.end_ms();
-        let prepared = prepare::prepare(expr, grid.start_ms, end_ms, step_ms)?;
-        let evaluator = Evaluator::new(&context, grid, until_ms.unwrap_or(grid.start_ms));
-        let value = if until_ms.is_none() {
-            instant_value(&evaluator, &prepared)
-        } else {
-            evaluator.eval(&prepared).and_then(|v| matrix_value(v, grid))
-        };
+        let value = with_room_for(expr, || {
+            let prepared = prepare::prepare(expr, grid.start_ms, end_ms, step_ms)?;
+            let evaluator = Evaluator::new(&context, grid, until_ms.unwrap_or(grid.start_ms));
+            if until_ms.is_none() {
+                instant_value(&evaluator, &prepared)
+            } else {
+                evaluator.eval(&prepared).and_then(|v| matrix_value(v, grid))
+            }
+        });
         metrics::SAMPLES_READ.inc_by(context.samples_read.load(Ordering::Relaxed));
         metrics::QUERIES.with_label_values(&[if value.is_ok() { "ok" } else { "error" }]).inc();
         metrics::QUERY_SECONDS.observe(began.elapsed().as_secs_f64());
@@ -346,7 +352,7 @@ fn instant_value(evaluator: &Evaluator<'_>, expr: &Expr) -> Result<Value, Engine
     }
     Ok(match evaluator.eval(expr)? {
         Evaluated::Scalar(column) => Value::Scalar(t_ms, column[0]),
-        Evaluated::Text(text) => Value::String(t_ms, text),
+        Evaluated::Text(text) => Value::String(t_ms, crate::format::replaced(&text).into_owned()),
         Evaluated::Series(series) => {
             let series = cleanup_names(series)?;
             let samples = series.into_iter().filter_map(|s| {

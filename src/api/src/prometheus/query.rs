@@ -162,6 +162,7 @@ impl From<EngineError> for ApiError {
     fn from(error: EngineError) -> Self {
         match error {
             EngineError::Parse(e) => Self::parameter("query", e),
+            EngineError::Query(message) => Self::parameter("query", message),
             EngineError::Execution(message) => Self::execution(message),
             EngineError::Budget(budget) => budget.into(),
             EngineError::Store(store) => store.into(),

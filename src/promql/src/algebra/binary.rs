@@ -323,15 +323,14 @@ impl Join<'_> {
         present
     }
 
+    /// `b` comes after `a`.
     fn duplicate(&self, a: &Series, b: &Series) -> AlgebraError {
         let side = if self.swapped { "left" } else { "right" };
-        let (mut first, mut second) = (a.labels.to_string(), b.labels.to_string());
-        if first > second {
-            std::mem::swap(&mut first, &mut second);
-        }
         AlgebraError::new(format!(
-            "found duplicate series for the match group {} on the {side} hand-side of the operation: [{first}, {second}];many-to-many matching not allowed: matching labels must be unique on one side",
-            self.match_labels(&b.labels)
+            "found duplicate series for the match group {} on the {side} hand-side of the operation: [{}, {}];many-to-many matching not allowed: matching labels must be unique on one side",
+            self.match_labels(&b.labels),
+            b.labels,
+            a.labels,
         ))
     }
 

@@ -5,7 +5,7 @@ use trefoil_model::re2::Regex;
 
 use super::series::merge_equal;
 use super::{AlgebraError, Series};
-use crate::format::quote;
+use crate::format::replaced;
 
 /// Where the value of `source` matches the (anchored) pattern, sets `destination` to `replacement` with `$1`,
 /// `${name}` expanded; an empty result removes the label. Errors on a bad pattern, and when series become equal.
@@ -69,14 +69,14 @@ fn set(series: &mut Series, name: &str, value: String) {
         series.drop_name = false;
     }
     let mut builder = series.labels.to_builder();
-    builder.set(name, value);
+    builder.set(name, replaced(&value));
     series.labels = builder.build();
 }
 
 fn check_name(name: &str, function: &str) -> Result<(), AlgebraError> {
     // Any non-empty UTF-8 text is a label name.
     if name.is_empty() || !crate::format::is_valid_utf8(name) {
-        return Err(AlgebraError::new(format!("invalid destination label name in {function}(): {}", quote(name))));
+        return Err(AlgebraError::new(format!("invalid destination label name in {function}(): {}", replaced(name))));
     }
     Ok(())
 }
