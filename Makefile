@@ -19,7 +19,7 @@ export TREFOIL_BIN := $(BIN)
 
 UI_SOURCES := $(shell find ui -path ui/node_modules -prune -o -path ui/dist -prune -o -type f -print 2>/dev/null)
 
-.PHONY: help run demo build ui test test-peers check bench torture tools clean
+.PHONY: help run demo build ui test test-peers check bench bench-queries torture tools clean
 
 help: ## Lists the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
@@ -51,9 +51,9 @@ test: ui/dist/index.html tools ## Installs what tests need and runs them all.
 	$(CARGO) build $(PROFILE) --locked --workspace --bins --tests
 	$(CARGO) test $(PROFILE) --locked --workspace --no-fail-fast
 
-test-peers: build tools ## Runs the tests against peers that need Go: Prometheus 3.14 (TREFOIL_FUZZ=count compares random queries too).
+test-peers: build tools ## Builds Prometheus 3.14 where Go is there, then compares queries with it (TREFOIL_FUZZ=count).
 	tests/install-peers
-	$(CARGO) test $(PROFILE) --locked --workspace --test it -- promql_fuzz
+	$(CARGO) test $(PROFILE) --locked --workspace --test it -- promql_fuzz prometheus::api
 
 check: ui/dist/index.html ## Formats, lints and audits; warnings fail.
 	$(CARGO) fmt --all --check
@@ -63,9 +63,15 @@ check: ui/dist/index.html ## Formats, lints and audits; warnings fail.
 bench: build ## Measures Trefoil beside Prometheus and VictoriaMetrics with signalbench, in the same run (FULL=1: 48.8 M samples).
 	tests/bench/run
 
-torture: build ## Runs the long forms of the crash and fault tests.
+bench-queries: build ## Measures queries the same way: cold, refreshed, over everything, while writing (FULL=1: 144 M samples).
+	tests/bench/queries
+
+torture: build ## Runs the long forms of the crash and fault tests, random queries (TREFOIL_FUZZ=count, TREFOIL_FUZZ_MINUTES=10) and fuzz targets.
 	TREFOIL_TORTURE=1 $(CARGO) test $(PROFILE) --locked -p trefoil-journal -p trefoil-parts -p trefoil-tsdb -p trefoil-events
 	TREFOIL_TORTURE=1 $(CARGO) test $(PROFILE) --locked -p trefoil-tests -- --test-threads=1 crash disk_full
+	TREFOIL_FUZZ=$${TREFOIL_FUZZ:-1000000000} TREFOIL_FUZZ_MINUTES=$${TREFOIL_FUZZ_MINUTES:-10} TREFOIL_FUZZ_SEED=$${TREFOIL_FUZZ_SEED:-random} \
+	$(CARGO) test $(PROFILE) --locked -p trefoil-tests -- --nocapture random_queries
+	tests/fuzz/run 60
 
 clean: ## Removes what the build made; ./data stays.
 	$(CARGO) clean

@@ -77,7 +77,7 @@ fn an_alert_fires_and_resolves() {
     let http = &server.http;
     let rules = http.json("/api/v1/rules", &[]).unwrap();
     let group = &rules["data"]["groups"][0];
-    assert_eq!((&group["name"], &group["interval"]), (&"queues".into(), &json!(1.0)).clone(), "{rules}");
+    assert_eq!((&group["name"], &group["interval"]), (&"queues".into(), &json!(1)).clone(), "{rules}");
     let by_type =
         |kind: &str| items(&group["rules"]).find(|r| r["type"] == kind).unwrap_or_else(|| panic!("{rules}")).clone();
     let (recording, alerting) = (by_type("recording"), by_type("alerting"));

@@ -237,3 +237,47 @@ fn a_backup_that_was_cut_off_leaves_no_snapshot_for_ever() {
     assert!(restored.stderr.contains(relative), "{}", restored.output());
     std::fs::remove_dir_all(&dir).ok();
 }
+
+/// Takes connections and never says a word.
+fn silent_server() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // It ends with the process of the tests.
+    std::thread::spawn(move || listener.incoming().collect::<Vec<_>>());
+    port
+}
+
+#[test]
+fn an_object_store_that_never_answers_is_an_error_in_time() {
+    let dir = fresh_dir("backup-silent");
+    let data = dir.join("data");
+    std::fs::create_dir_all(data.join("metrics")).unwrap();
+    std::fs::write(data.join("FORMAT"), "trefoil 1\n").unwrap();
+    let endpoint = format!("http://127.0.0.1:{}", silent_server());
+    let env = [
+        ("AWS_ACCESS_KEY_ID", "key"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_ENDPOINT_URL", endpoint.as_str()),
+        ("AWS_ALLOW_HTTP", "true"),
+        ("NO_PROXY", "127.0.0.1"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let place = "s3://bucket/prefix";
+    let begun = std::time::Instant::now();
+    for arguments in [
+        &["backup", "list", "--from", place][..],
+        &["backup", "verify", "--from", place],
+        &["backup", "prune", "--keep", "1", "--from", place],
+        &["backup", "--to", place, "--data-dir", text(&data)],
+        &["backup", "--verify", "--to", place, "--data-dir", text(&data)],
+        &["restore", "--from", place, "--data-dir", text(&dir.join("restored"))],
+    ] {
+        let refused = trefoil(&[arguments, &["--timeout", "1"]].concat(), &env);
+        assert_eq!(refused.code, Some(1), "{arguments:?}: {}", refused.output());
+        assert!(refused.stderr.contains(place), "{arguments:?}: {}", refused.output());
+    }
+    // With the default of 30 s for each of them it would take three minutes.
+    assert!(begun.elapsed().as_secs() < 120);
+    std::fs::remove_dir_all(&dir).ok();
+}

@@ -11,7 +11,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("parts", &["model", "runtime"]),
     ("tsdb", &["model", "runtime", "journal", "parts"]),
     ("events", &["model", "runtime", "journal", "parts"]),
-    ("template", &[]),
+    ("template", &["model"]),
     ("promql", &["model", "runtime"]),
     ("logql", &["model", "runtime", "promql", "template"]),
     ("config", &["model", "runtime"]),

@@ -23,3 +23,4 @@ mod promql_fuzz;
 mod query_tools;
 mod start;
 mod tsdb_commands;
+mod tsdb_doors;

@@ -116,9 +116,17 @@ fn metrics_of_past_days_live_in_s3() {
     let error = ask(&server, first).unwrap_err();
     assert!(error.contains("object store") && error.contains("tier/metrics/"), "{error}");
     assert_eq!(server.http.promql_value("local").unwrap(), 7.0, "what lies here answers");
+    let status = || server.http.json("/api/v1/status/tsdb", &[]).unwrap()["data"]["objectStore"].clone();
+    let down = status();
+    assert!(down["parts"].as_u64() >= Some(3) && down["unreachableParts"].as_u64() >= Some(1), "{down}");
+    assert!(down["error"].is_string(), "{down}");
+    assert_eq!(server.http.own_metric("trefoil_parts_object_store_failing"), 1.0);
     seaweed.restart();
     wait_for("the store to be back", Duration::from_secs(60), || ask(&server, first).is_ok());
     DAYS.iter().for_each(|day| check_day(&server, *day));
+    let up = status();
+    assert!(up["unreachableParts"] == 0 && up["error"].is_null(), "{up}");
+    assert_eq!(server.http.own_metric("trefoil_parts_object_store_failing"), 0.0);
     backed_up_whole(&mut server, &mut seaweed, &dir);
     drop(seaweed);
     std::fs::remove_dir_all(&dir).ok();
@@ -136,6 +144,8 @@ fn backed_up_whole(server: &mut Server, seaweed: &mut Seaweed, dir: &Path) {
     // A manifest, a commit, what the snapshot of the journals and the events has anew.
     let new = seaweed.objects("backup").len() - objects;
     assert!(new <= 8, "{new} new objects: {}", second.stdout);
+    // Read before it is trusted.
+    trefoil(&[&backup[..], &["--verify"]].concat()).expect_success();
 
     let data = server.data_dir.clone();
     let data = data.to_str().unwrap();

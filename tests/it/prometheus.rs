@@ -1,6 +1,7 @@
 //! Real exporters and a real Prometheus: scraped, remote-written, asked the same questions.
 
 mod answers;
+mod api;
 
 use std::process::Command;
 use std::time::Duration;
@@ -13,6 +14,14 @@ use trefoil_tests::{
 use trefoil_tests::{wait_for, wait_for_result, wire};
 
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A program of Prometheus 3.14: that which `TREFOIL_PROMETHEUS` names (`promtool` stands beside it), or what
+/// `make test-peers` built.
+fn new_prometheus(program: &str) -> Option<std::path::PathBuf> {
+    let named = std::env::var_os("TREFOIL_PROMETHEUS").map(|path| std::path::Path::new(&path).with_file_name(program));
+    let built = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/prometheus3").join(program);
+    named.into_iter().chain([built]).find(|path| path.is_file())
+}
 
 /// A node exporter on a free port.
 struct Exporter {

@@ -1,5 +1,7 @@
 //! `trefoil tsdb`: data of a real Prometheus comes in, samples come out, damage is found.
 
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -274,6 +276,42 @@ fn exports_come_back_the_same() {
     std::fs::remove_dir_all(dir).ok();
 }
 
+/// The URL of a way to a server on which remote read is not found. Each connection carries one request.
+fn without_remote_read(port: u16) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    // It ends with the process of the tests.
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            std::thread::spawn(move || pass_on(client?, port));
+        }
+    });
+    url
+}
+
+fn pass_on(mut client: TcpStream, port: u16) -> std::io::Result<()> {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte)? == 1 {
+        head.push(byte[0]);
+    }
+    if head.starts_with(b"POST /api/v1/read") {
+        let mut rest = vec![0; 1 << 16];
+        // The request is read before the connection ends, else the client may not see the answer.
+        let _read = client.read(&mut rest)?;
+        return client.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    }
+    let mut server = TcpStream::connect(("127.0.0.1", port))?;
+    server.write_all(&head)?;
+    let (mut from_client, mut to_server) = (client.try_clone()?, server.try_clone()?);
+    std::thread::spawn(move || {
+        let copied = std::io::copy(&mut from_client, &mut to_server);
+        // The client has gone.
+        to_server.shutdown(Shutdown::Both).and(copied)
+    });
+    std::io::copy(&mut server, &mut client).map(drop)
+}
+
 #[test]
 fn a_running_server_takes_and_gives() {
     let server = serve("gives", &fresh_dir("gives-data"));
@@ -281,14 +319,26 @@ fn a_running_server_takes_and_gives() {
     std::fs::write(&lines, LINES).unwrap();
     let url = format!("http://127.0.0.1:{}", server.http_port);
     tsdb(&["import", path(&lines), "--server", &url]).expect_success();
-    let exported =
-        tsdb(&["export", "--format", "json", "--server", &url, "--start", "1700000000", "--end", "1700100001"])
-            .expect_success();
-    // Stale markers and histograms do not come out of the query API.
+    let export = |url: &str| {
+        tsdb(&["export", "--format", "json", "--server", url, "--start", "1700000000", "--end", "1700100001"])
+            .expect_success()
+    };
+    // By remote read: stale markers and histograms too.
+    let exported = export(&url);
+    let lines_of = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    let found = lines_of(&exported.stdout);
+    assert_eq!(found.first().map(String::as_str), LINES.lines().next(), "{}", exported.output());
+    assert_eq!(found.len(), 4, "{}", exported.output());
+    let head =
+        r#"{"metric":{"__name__":"h"},"histograms":[{"schema":0,"zero_threshold":"0.001","zero_count":"1","count":"3""#;
+    assert!(found[3].starts_with(head), "{}", exported.output());
+    assert!(exported.stderr.contains("warning: remote read has no start"), "{}", exported.output());
+    // A server without remote read is asked by queries, whose answers have neither.
+    let queried = export(&without_remote_read(server.http_port));
     let want = r#"{"metric":{"__name__":"a_total","b":"c"},"values":[1,"NaN",-0.0,0.1],"timestamps":[1700000000000,1700000002000,1700000003000,1700000090000]}"#;
-    assert_eq!(exported.stdout.lines().next(), Some(want), "{}", exported.output());
-    assert_eq!(exported.stdout.lines().count(), 3, "{}", exported.output());
-    assert!(exported.stderr.contains("warning:"), "{}", exported.output());
+    assert_eq!(queried.stdout.lines().next(), Some(want), "{}", queried.output());
+    assert_eq!(lines_of(&queried.stdout)[1..], found[1..3], "{}", queried.output());
+    assert!(queried.stderr.contains("warning: a server's query API"), "{}", queried.output());
     // Without a start: from the first day that has series on.
     for start in [&[][..], &["--start", "0"]] {
         let arguments = [&["export", "--format", "json", "--server", &url, "--end", "1700100001"], start].concat();

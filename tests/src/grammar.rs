@@ -46,25 +46,65 @@ impl Node {
         out
     }
 
-    /// All pieces below that are queries by themselves, the smallest first.
-    pub fn smaller(&self) -> Vec<&Self> {
-        let mut all = Vec::new();
+    /// All queries that are one step simpler, the shortest first: a piece is replaced by one inside it, or by the
+    /// simplest of its type, or loses its modifiers.
+    pub fn simpler(&self) -> Vec<Self> {
+        let length = self.query().len();
+        let mut all = self.variants();
+        all.retain(|n| n.query().len() < length);
+        all.sort_by_key(|n| n.query().len());
+        all.dedup_by_key(|n| n.query());
+        all
+    }
+
+    fn variants(&self) -> Vec<Self> {
+        let simplest = match self.kind {
+            Kind::Scalar => "1",
+            Kind::Vector => "gauge",
+            Kind::Matrix => "gauge[1m]",
+        };
+        let mut out = vec![Self::leaf(self.kind, simplest)];
         let mut open: Vec<&Self> = self.children.iter().collect();
         while let Some(node) = open.pop() {
             open.extend(&node.children);
-            if node.kind != Kind::Matrix {
-                all.push(node);
+            if node.kind == self.kind {
+                out.push(node.clone());
             }
         }
-        all.sort_by_key(|n| n.query().len());
-        all
+        if self.children.is_empty() {
+            let text = &self.text[0];
+            out.extend(
+                [" offset ", " @ "].iter().filter_map(|m| text.find(m)).map(|i| Self::leaf(self.kind, &text[..i])),
+            );
+        }
+        for (i, child) in self.children.iter().enumerate() {
+            for variant in child.variants() {
+                let mut node = self.clone();
+                node.children[i] = variant;
+                out.push(node);
+            }
+        }
+        out
     }
+}
+
+/// Which language queries are in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// Prometheus 3.14's, with its experimental parts.
+    New,
+    /// What means the same in Prometheus 2.42: without native histograms, `limitk` and `limit_ratio`, duration
+    /// expressions, durations and underscores in numbers, `anchored`, `smoothed` and `fill`, newer functions and names, those that
+    /// treat NaN otherwise (deviations and parts of dates), `rate` and `increase` (behind a gap at the begin of the range
+    /// the zero of a counter was found elsewhere), and `predict_linear` (with `@` it had values at some steps only).
+    Old,
 }
 
 /// Makes queries. The same seed gives the same queries.
 #[derive(Debug)]
 pub struct Grammar {
     random: StdRng,
+    dialect: Dialect,
 }
 
 const GAUGES: &[&str] =
@@ -131,13 +171,52 @@ const ARITHMETIC: &[&str] = &["+", "-", "*", "/", "%", "^"];
 const COMPARISONS: &[&str] = &["==", "!=", ">", "<", ">=", "<="];
 const MATCHINGS: &[&str] =
     &["", "on (job, inst) ", "ignoring (le) ", "on (job) group_left () ", "on (inst) group_right () ", "on (job) "];
+/// What 2.42 has not, or means otherwise.
+const NOT_OLD: &[&str] = &[
+    "0x1f",
+    "1_000",
+    "5m",
+    "NaN",
+    "Inf",
+    "day_of_month",
+    "day_of_week",
+    "first_over_time",
+    "hour",
+    "increase",
+    "mad_over_time",
+    "minute",
+    "month",
+    "rate",
+    "stddev",
+    "stddev_over_time",
+    "stdvar",
+    "stdvar_over_time",
+    "ts_of_first_over_time",
+    "ts_of_last_over_time",
+    "ts_of_max_over_time",
+    "ts_of_min_over_time",
+];
 const RANGES: &[&str] = &["1m", "2m", "5m", "37s", "15s", "10m"];
 const NUMBERS: &[&str] = &["0", "1", "2", "-3", "0.5", "1e3", "100", "NaN", "Inf", "0x1f", "5m", "1_000"];
 
 impl Grammar {
     /// A source of queries.
-    pub fn new(seed: u64) -> Self {
-        Self { random: StdRng::seed_from_u64(seed) }
+    pub fn new(seed: u64, dialect: Dialect) -> Self {
+        Self { random: StdRng::seed_from_u64(seed), dialect }
+    }
+
+    fn is_old(&self) -> bool {
+        self.dialect == Dialect::Old
+    }
+
+    /// One of those that the dialect has.
+    fn pick_known<'a>(&mut self, from: &[&'a str], new: &[&str]) -> &'a str {
+        loop {
+            let one = self.pick(from);
+            if !self.is_old() || !new.contains(&one) {
+                return one;
+            }
+        }
     }
 
     fn chance(&mut self, percent: u32) -> bool {
@@ -169,7 +248,7 @@ impl Grammar {
                 Node::of(Kind::Scalar, &format!("({{}} {op} bool {{}})"), vec![a, b])
             }
             4 => Node::leaf(Kind::Scalar, "pi()"),
-            _ => Node::leaf(Kind::Scalar, self.pick(NUMBERS)),
+            _ => Node::leaf(Kind::Scalar, self.pick_known(NUMBERS, NOT_OLD)),
         }
     }
 
@@ -178,6 +257,7 @@ impl Grammar {
             0..5 => self.pick(GAUGES),
             5..7 => self.pick(COUNTERS),
             7 => self.pick(BUCKETS),
+            _ if self.is_old() => self.pick(GAUGES),
             _ => self.pick(HISTOGRAMS),
         }
     }
@@ -194,7 +274,7 @@ impl Grammar {
     }
 
     fn range(&mut self) -> String {
-        if self.chance(6) {
+        if self.chance(6) && !self.is_old() {
             return self.pick(&["1m + 30s", "2m * 2", "max_of(step(), 1m)", "5m - 1", "min_of(2m, 10m)"]).to_owned();
         }
         self.pick(RANGES).to_owned()
@@ -225,7 +305,7 @@ impl Grammar {
             0..12 => self.vector(0),
             12..30 => self.over_time(depth),
             30..40 => {
-                let (name, inner) = (self.pick(MATH), self.vector(depth - 1));
+                let (name, inner) = (self.pick_known(MATH, NOT_OLD), self.vector(depth - 1));
                 Node::of(Vector, &format!("{name}({{}})"), vec![inner])
             }
             40..58 => self.aggregation(depth),
@@ -244,7 +324,8 @@ impl Grammar {
             }
             69..78 => {
                 let op = if self.chance(70) { self.pick(ARITHMETIC) } else { self.pick(COMPARISONS) };
-                let fill = if self.chance(8) { self.pick(&["fill (0) ", "fill_left (1) "]) } else { "" };
+                let fill =
+                    if self.chance(8) && !self.is_old() { self.pick(&["fill (0) ", "fill_left (1) "]) } else { "" };
                 let (matching, a, b) = (self.pick(MATCHINGS), self.vector(depth - 1), self.vector(depth - 1));
                 Node::of(Vector, &format!("({{}} {op} {matching}{fill}{{}})"), vec![a, b])
             }
@@ -255,7 +336,7 @@ impl Grammar {
                 Node::of(Vector, &format!("({{}} {op} {matching}{{}})"), vec![a, b])
             }
             84..88 => self.quantile(depth),
-            88..91 => self.histogram(depth),
+            88..91 if !self.is_old() => self.histogram(depth),
             91..94 => {
                 let (inner, low, high) = (self.vector(depth - 1), self.scalar(0), self.scalar(0));
                 match self.random.random_range(0..4) {
@@ -296,7 +377,7 @@ impl Grammar {
                 let (q, range) = (self.scalar(0), self.matrix(depth - 1, None));
                 Node::of(Vector, "quantile_over_time({}, {})", vec![q, range])
             }
-            1 => {
+            1 if !self.is_old() => {
                 let (range, ahead) = (self.matrix(depth - 1, None), self.scalar(0));
                 Node::of(Vector, "predict_linear({}, {})", vec![range, ahead])
             }
@@ -304,12 +385,12 @@ impl Grammar {
                 let range = self.matrix(depth - 1, None);
                 Node::of(Vector, "absent_over_time({})", vec![range])
             }
-            3 => {
+            3 if !self.is_old() => {
                 let range = self.matrix(depth - 1, None);
                 let smoothing = self.pick(&["0.1, 0.5", "0.5, 0.1", "0.9, 0.9"]);
                 Node::of(Vector, &format!("double_exponential_smoothing({{}}, {smoothing})"), vec![range])
             }
-            4 => {
+            4 if !self.is_old() => {
                 let (selector, range) = (self.selector(), self.pick(RANGES));
                 let (mode, name) = match self.random.random_range(0..3) {
                     0 => ("anchored", self.pick(&["rate", "increase", "delta", "changes", "resets"])),
@@ -318,13 +399,13 @@ impl Grammar {
                 Node::leaf(Vector, format!("{name}({selector}[{range}] {mode})"))
             }
             5..8 => {
-                let name = self.pick(OVER_TIME_NEW);
+                let name = self.pick_known(OVER_TIME_NEW, NOT_OLD);
                 let selector = if self.chance(60) { Some(self.pick(COUNTERS)) } else { None };
                 let range = self.matrix(depth - 1, selector);
                 Node::of(Vector, &format!("{name}({{}})"), vec![range])
             }
             _ => {
-                let (name, range) = (self.pick(OVER_TIME), self.matrix(depth - 1, None));
+                let (name, range) = (self.pick_known(OVER_TIME, NOT_OLD), self.matrix(depth - 1, None));
                 Node::of(Vector, &format!("{name}({{}})"), vec![range])
             }
         }
@@ -344,17 +425,20 @@ impl Grammar {
                 Node::of(Vector, &format!("quantile{grouping} ({{}}, {{}})"), vec![q, inner])
             }
             // The last digits depend on the order of sums.
-            2 => Node::of(Vector, &format!("count_values{grouping} (\"value\", round({{}}, 0.01))"), vec![inner]),
+            2 => {
+                let call = format!("count_values{grouping} (\"value\", round(clamp({{}}, -1e6, 1e6), 0.01))");
+                Node::of(Vector, &call, vec![inner])
+            }
             // Which series are taken depends on the order in which the store has them.
-            3 if self.chance(50) => {
+            3 if !self.is_old() && self.chance(50) => {
                 Node::of(Vector, &format!("count{grouping} (limitk{grouping} (2, {{}}))"), vec![inner])
             }
-            3 => {
+            3 if !self.is_old() => {
                 let ratio = self.pick(&["0.5", "-0.3", "1"]);
                 Node::of(Vector, &format!("limit_ratio{grouping} ({ratio}, {{}})"), vec![inner])
             }
             _ => {
-                let op = self.pick(AGGREGATIONS);
+                let op = self.pick_known(AGGREGATIONS, NOT_OLD);
                 Node::of(Vector, &format!("{op}{grouping} ({{}})"), vec![inner])
             }
         }
@@ -367,9 +451,10 @@ impl Grammar {
             0 => Node::leaf(Vector, selector),
             1 => Node::leaf(Vector, format!("sum by (le) ({selector})")),
             2 => {
-                let range = self.pick(RANGES);
-                Node::leaf(Vector, format!("sum by (le, job) (rate({selector}[{range}]))"))
+                let (name, range) = (if self.is_old() { "irate" } else { "rate" }, self.pick(RANGES));
+                Node::leaf(Vector, format!("sum by (le, job) ({name}({selector}[{range}]))"))
             }
+            _ if self.is_old() => Node::leaf(Vector, format!("max by (le, inst) ({selector})")),
             _ => self.histogram_vector(depth),
         };
         let q = self.scalar(0);
@@ -427,13 +512,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn queries_repeat_and_get_smaller() {
-        let (mut a, mut b) = (Grammar::new(5), Grammar::new(5));
-        for _ in 0..200 {
-            let query = a.query();
-            assert_eq!(query.query(), b.query().query());
-            let pieces = query.smaller();
-            assert!(pieces.iter().all(|p| p.kind != Kind::Matrix && query.query().contains(&p.query())));
+    fn queries_repeat_and_get_simpler() {
+        for dialect in [Dialect::New, Dialect::Old] {
+            let (mut a, mut b) = (Grammar::new(5, dialect), Grammar::new(5, dialect));
+            for _ in 0..200 {
+                let query = a.query();
+                assert_eq!(query.query(), b.query().query());
+                let mut simplest = query;
+                while let Some(next) = simplest.simpler().into_iter().next() {
+                    assert_eq!(next.kind, simplest.kind);
+                    simplest = next;
+                }
+                assert!(simplest.query().len() <= "gauge".len(), "{}", simplest.query());
+            }
         }
     }
 }

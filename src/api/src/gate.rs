@@ -1,15 +1,20 @@
-//! The gate of all query work: so many queries at once, so many that wait, each under a deadline and on a thread that
-//! may block.
+//! The gate of all query work: so many queries at once, so many that wait, clients in turn ([`turns`]), each under a
+//! deadline and on a thread that may block.
+
+mod turns;
 
 use std::sync::Arc;
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use axum::extract::Request;
+use http::HeaderMap;
 use prometheus::{IntCounterVec, IntGauge, register_int_counter_vec, register_int_gauge};
-use tokio::sync::Semaphore;
 use trefoil_runtime::{Limits, QueryContext, limits};
 
+use self::turns::{Full, Place, Turns};
+use crate::auth::Identity;
+use crate::connection::Peer;
 use crate::error::{ApiError, ErrorKind};
 use crate::queries::{QueryNote, Registered};
 use crate::state::AppState;
@@ -27,20 +32,53 @@ static ENDED: LazyLock<IntCounterVec> = LazyLock::new(|| {
 /// How long the answer to a client is held back after the deadline, for the work to end by itself.
 const GRACE: Duration = Duration::from_millis(500);
 
+tokio::task_local! {
+    /// Whose request the task answers.
+    static CLIENT: Arc<str>;
+}
+
+/// Who shares the places for queries with others: the user or token that a request is admitted as; without one the
+/// address that it comes from. A proxy on this machine is believed when it names an address (the last one of
+/// `X-Forwarded-For`, which is the one that the proxy saw).
+pub fn client_of(request: &Request) -> Arc<str> {
+    let extensions = request.extensions();
+    if let Some(identity) = extensions.get::<Identity>().filter(|i| !i.name.is_empty()) {
+        return Arc::from(format!("user {}", identity.name));
+    }
+    let Some(peer) = extensions.get::<Peer>().map(|p| p.address.ip().to_canonical()) else { return Arc::from("") };
+    let forwarded = forwarded_for(request.headers()).filter(|_| peer.is_loopback());
+    Arc::from(forwarded.unwrap_or(peer).to_string())
+}
+
+fn forwarded_for(headers: &HeaderMap) -> Option<std::net::IpAddr> {
+    let last = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
+    last.rsplit(',').next()?.trim().trim_matches(['[', ']']).parse().ok()
+}
+
+/// Does work on behalf of a client: its queries take the client's turns.
+pub async fn as_client<F: Future>(client: Arc<str>, work: F) -> F::Output {
+    CLIENT.scope(client, work).await
+}
+
+/// The client of the task, else the address of the note.
+fn present_client(note: Option<&QueryNote>) -> Arc<str> {
+    CLIENT.try_with(Arc::clone).unwrap_or_else(|_| {
+        let address = note.map_or("", |n| n.client.as_str());
+        Arc::from(address.rsplit_once(':').map_or(address, |(host, _)| host))
+    })
+}
+
 /// Lets queries through.
 pub struct QueryGate {
-    permits: Arc<Semaphore>,
-    waiting: AtomicUsize,
-    queue_max: usize,
+    turns: Arc<Turns>,
     queue_wait: Duration,
 }
 
 /// Takes one off the number of those that wait, also when the client leaves.
-struct Waiting<'a>(&'a AtomicUsize);
+struct Waiting;
 
-impl Drop for Waiting<'_> {
+impl Drop for Waiting {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
         WAITING.dec();
     }
 }
@@ -49,9 +87,7 @@ impl QueryGate {
     /// Makes a gate with the limits `query_concurrency`, `query_queue_max` and `query_queue_wait`.
     pub fn new(limits: &Limits) -> Self {
         Self {
-            permits: Arc::new(Semaphore::new(limits.query_concurrency.clamp(1, Semaphore::MAX_PERMITS))),
-            waiting: AtomicUsize::new(0),
-            queue_max: limits.query_queue_max,
+            turns: Turns::new(limits.query_concurrency, limits.query_queue_max),
             queue_wait: limits.query_queue_wait,
         }
     }
@@ -81,13 +117,29 @@ impl QueryGate {
         T: Send + 'static,
         F: FnOnce(&QueryContext) -> Result<T, ApiError> + Send + 'static,
     {
+        self.run_timed(state, timeout, note, |context, _| work(context)).await
+    }
+
+    /// As [`QueryGate::run_noted`]; `work` is told how long it waited for its turn.
+    pub async fn run_timed<T, F>(
+        &self,
+        state: &AppState,
+        timeout: Option<Duration>,
+        note: Option<QueryNote>,
+        work: F,
+    ) -> Result<T, ApiError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&QueryContext, Duration) -> Result<T, ApiError> + Send + 'static,
+    {
         let began = state.clock.monotonic();
+        let client = present_client(note.as_ref());
         let registered = note.map(|note| state.queries.enter(note, state.clock.now_ms()));
         let result = match &registered {
-            None => self.admitted(state, timeout, None, work).await,
+            None => self.admitted(state, &client, timeout, None, work).await,
             Some(entry) => {
                 tokio::select! {
-                    result = self.admitted(state, timeout, Some(entry), work) => result,
+                    result = self.admitted(state, &client, timeout, Some(entry), work) => result,
                     // The guard in the dropped future ends the work.
                     () = entry.canceled() => {
                         Err(ApiError::new(ErrorKind::Canceled, "query was canceled by an administrator"))
@@ -116,31 +168,34 @@ impl QueryGate {
     async fn admitted<T, F>(
         &self,
         state: &AppState,
+        client: &Arc<str>,
         timeout: Option<Duration>,
         registered: Option<&Registered<'_>>,
         work: F,
     ) -> Result<T, ApiError>
     where
         T: Send + 'static,
-        F: FnOnce(&QueryContext) -> Result<T, ApiError> + Send + 'static,
+        F: FnOnce(&QueryContext, Duration) -> Result<T, ApiError> + Send + 'static,
     {
-        let permit = match Arc::clone(&self.permits).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => self.wait_for_turn(state).await?,
+        let came = state.clock.monotonic();
+        let place = match self.turns.try_take(client) {
+            Some(place) => place,
+            None => self.wait_for_turn(state, client).await?,
         };
         let timeout = timeout.unwrap_or(state.limits.query_timeout).min(state.limits.query_timeout);
         let context = QueryContext::new(Arc::clone(&state.clock), timeout, &state.limits, state.accountant.clone());
         let context = Arc::new(context);
+        let waited = state.clock.monotonic().saturating_sub(came);
         if let Some(entry) = registered {
             entry.runs(&context);
         }
         let guard = context.cancel_guard();
         let span = tracing::Span::current();
         let job = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
+            let _place = place;
             RUNNING.inc();
             let _running = Running;
-            span.in_scope(|| work(&context))
+            span.in_scope(|| work(&context, waited))
         });
         let joined = match tokio::time::timeout(timeout.saturating_add(GRACE), job).await {
             Ok(joined) => joined,
@@ -158,18 +213,16 @@ impl QueryGate {
         })
     }
 
-    async fn wait_for_turn(&self, state: &AppState) -> Result<tokio::sync::OwnedSemaphorePermit, ApiError> {
+    async fn wait_for_turn(&self, state: &AppState, client: &Arc<str>) -> Result<Place, ApiError> {
         WAITING.inc();
-        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
-        let _waiting = Waiting(&self.waiting);
-        if before >= self.queue_max {
-            limits::hit("query_queue_max");
-            let message = format!("too many queries wait: {before} (limit query_queue_max)");
-            return Err(ApiError::unavailable(message, state.jittered_retry()));
-        }
-        match tokio::time::timeout(self.queue_wait, Arc::clone(&self.permits).acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_)) => Err(ApiError::unavailable("server is shutting down", state.jittered_retry())),
+        let _waiting = Waiting;
+        match tokio::time::timeout(self.queue_wait, self.turns.take(client)).await {
+            Ok(Ok(place)) => Ok(place),
+            Ok(Err(Full { waiting })) => {
+                limits::hit("query_queue_max");
+                let message = format!("too many queries wait: {waiting} (limit query_queue_max)");
+                Err(ApiError::unavailable(message, state.jittered_retry()))
+            }
             Err(_) => {
                 limits::hit("query_queue_wait");
                 let message = format!("query waited longer than {:?} (limit query_queue_wait)", self.queue_wait);
@@ -184,5 +237,37 @@ struct Running;
 impl Drop for Running {
     fn drop(&mut self) {
         RUNNING.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+
+    #[test]
+    fn clients_are_users_or_addresses() {
+        let client = |peer: &str, forwarded: &[&str], user: &str| {
+            let mut request = http::Request::builder();
+            for value in forwarded {
+                request = request.header("x-forwarded-for", *value);
+            }
+            let mut request = request.body(axum::body::Body::empty()).unwrap();
+            let address: SocketAddr = peer.parse().unwrap();
+            request.extensions_mut().insert(Peer { address });
+            request.extensions_mut().insert(Identity { name: user.to_owned() });
+            client_of(&request).to_string()
+        };
+        for (peer, forwarded, user, want) in [
+            ("192.0.2.1:5", &[][..], "", "192.0.2.1"),
+            ("192.0.2.1:5", &["198.51.100.9"], "", "192.0.2.1"),
+            ("127.0.0.1:5", &["198.51.100.9"], "", "198.51.100.9"),
+            ("[::ffff:127.0.0.1]:5", &["203.0.113.1", "203.0.113.2, 198.51.100.9"], "", "198.51.100.9"),
+            ("127.0.0.1:5", &["unknown"], "", "127.0.0.1"),
+            ("192.0.2.1:5", &["198.51.100.9"], "ann", "user ann"),
+        ] {
+            assert_eq!(client(peer, forwarded, user), want);
+        }
     }
 }

@@ -12,15 +12,17 @@ pub(crate) mod time;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::json;
 use trefoil_logql::{Engine, InstantQuery, QueryKind, RangeQuery};
 use trefoil_runtime::limits;
 
 use crate::error::{ApiError, ErrorKind};
 use crate::params::Params;
+use crate::prometheus::client_of;
+use crate::queries::QueryNote;
 use crate::routes::{Access, Route};
-use crate::state::AppState;
+use crate::state::{AppState, run_noted};
 
 /// The version of Loki whose API is spoken; clients switch features on it.
 pub const LOKI_VERSION: &str = "3.7.0";
@@ -45,6 +47,9 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::get("/ready", Access::Public, ready),
     ]
 }
+
+/// A body in JSON, or why there is none.
+type Answer = Result<Vec<u8>, ApiError>;
 
 /// An error with Loki's status: what is 422 elsewhere is 400 here.
 fn refuse(mut error: ApiError) -> Response {
@@ -128,11 +133,41 @@ fn unwritable(error: serde_json::Error) -> ApiError {
     ApiError::internal("answer could not be written")
 }
 
+/// Runs a query that is listed while it runs and logged when it ended. `range_ns`: the times that it asks for, the same
+/// twice for an instant query, and its step.
+async fn ask<F>(state: &AppState, asker: (Method, String), text: &str, range_ns: (i64, i64, i64), work: F) -> Answer
+where
+    F: FnOnce(&trefoil_runtime::QueryContext) -> Result<Vec<u8>, ApiError> + Send + 'static,
+{
+    let (method, client) = asker;
+    let (start, end, step) = range_ns;
+    let path = if step == 0 { "/loki/api/v1/query" } else { "/loki/api/v1/query_range" };
+    let note = QueryNote {
+        path,
+        query: text.to_owned(),
+        start_ms: start / 1_000_000,
+        end_ms: end / 1_000_000,
+        step_ms: step / 1_000_000,
+        client,
+        rule_group: None,
+    };
+    let began = state.clock.monotonic();
+    let result = run_noted(state, None, note.clone(), work).await;
+    if state.query_log.is_on() {
+        let took = state.clock.monotonic().saturating_sub(began).as_secs_f64();
+        let stats = json!({ "timings": { "execTotalTime": took } });
+        let error = result.as_ref().err().map(|e| e.message.as_str());
+        state.query_log.write(&note, method.as_str(), &stats, error, state.clock.now_ms());
+    }
+    result
+}
+
 async fn query_range(State(state): State<AppState>, request: Request) -> Response {
     answer(query_range_answer(&state, request).await)
 }
 
-async fn query_range_answer(state: &AppState, request: Request) -> Result<Vec<u8>, ApiError> {
+async fn query_range_answer(state: &AppState, request: Request) -> Answer {
+    let asker = (request.method().clone(), client_of(&request));
     let categorize = wants_categories(request.headers());
     let params = Params::read(state, request).await?;
     let text = query_text(state, &params)?;
@@ -140,6 +175,7 @@ async fn query_range_answer(state: &AppState, request: Request) -> Result<Vec<u8
     let (logs, tenant, clock, max) =
         (state.logs.clone(), state.tenant, state.clock.clone(), state.limits.response_bytes_max);
     let held = state.clone();
+    let (asked, times) = (text.clone(), (range.start_ns, range.end_ns, range.step_ns));
     let work = move |context: &trefoil_runtime::QueryContext| {
         let began = clock.monotonic();
         match Engine::check(&text).map_err(logql_error)? {
@@ -159,14 +195,15 @@ async fn query_range_answer(state: &AppState, request: Request) -> Result<Vec<u8
         let took = clock.monotonic().saturating_sub(began).as_secs_f64();
         within(render::answer(&answer, categorize, took).map_err(unwritable)?, max)
     };
-    state.gate.run(state, None, work).await
+    ask(state, asker, &asked, times, work).await
 }
 
 async fn query(State(state): State<AppState>, request: Request) -> Response {
     answer(query_answer(&state, request).await)
 }
 
-async fn query_answer(state: &AppState, request: Request) -> Result<Vec<u8>, ApiError> {
+async fn query_answer(state: &AppState, request: Request) -> Answer {
+    let asker = (request.method().clone(), client_of(&request));
     let categorize = wants_categories(request.headers());
     let params = Params::read(state, request).await?;
     let text = query_text(state, &params)?;
@@ -175,6 +212,7 @@ async fn query_answer(state: &AppState, request: Request) -> Result<Vec<u8>, Api
     params::direction(&params)?;
     let (logs, tenant, clock, max) =
         (state.logs.clone(), state.tenant, state.clock.clone(), state.limits.response_bytes_max);
+    let asked = text.clone();
     let work = move |context: &trefoil_runtime::QueryContext| {
         let began = clock.monotonic();
         let query = InstantQuery { query: &text, time_ns, tenant };
@@ -182,7 +220,7 @@ async fn query_answer(state: &AppState, request: Request) -> Result<Vec<u8>, Api
         let took = clock.monotonic().saturating_sub(began).as_secs_f64();
         within(render::answer(&answer, categorize, took).map_err(unwritable)?, max)
     };
-    state.gate.run(state, None, work).await
+    ask(state, asker, &asked, (time_ns, time_ns, 0), work).await
 }
 
 async fn label_names(State(state): State<AppState>, request: Request) -> Response {

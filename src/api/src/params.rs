@@ -64,7 +64,9 @@ impl Params {
         if text.is_empty() {
             return Ok(None);
         }
-        parse_time(text).map(Some).map_err(|e| ApiError::parameter(name, e))
+        parse_time(text)
+            .map(Some)
+            .map_err(|e| ApiError::parameter(name, format!("invalid time value for '{name}': {e}")))
     }
 
     /// A time in Unix milliseconds that must be given.
@@ -90,13 +92,17 @@ impl Params {
         match text.parse::<i64>() {
             Ok(n) if n < 0 => Err(ApiError::parameter(name, "limit must be non-negative")),
             Ok(n) => Ok(usize::try_from(n).unwrap_or(usize::MAX)),
-            Err(_) => Err(ApiError::parameter(name, format!("strconv.Atoi: parsing {text:?}: invalid syntax"))),
+            Err(e) => Err(ApiError::parameter(name, format!("strconv.Atoi: parsing {text:?}: {}", number_fault(&e)))),
         }
     }
 }
 
 fn parse_form(text: &[u8], out: &mut Vec<(String, String)>) -> Result<(), ApiError> {
     for pair in text.split(|b| *b == b'&').filter(|p| !p.is_empty()) {
+        // As in the reference: what cannot be decoded, or has the separator of old, is as if it were not there.
+        if pair.contains(&b';') || !is_escaped_well(pair) {
+            continue;
+        }
         if out.len() >= PARAMS_MAX {
             return Err(ApiError::bad_data(format!("more than {PARAMS_MAX} parameters")));
         }
@@ -104,6 +110,12 @@ fn parse_form(text: &[u8], out: &mut Vec<(String, String)>) -> Result<(), ApiErr
         out.push((decode(&pair[..at])?, decode(pair.get(at + 1..).unwrap_or_default())?));
     }
     Ok(())
+}
+
+/// True when two hexadecimal digits follow every `%`.
+fn is_escaped_well(text: &[u8]) -> bool {
+    let digit = |b: Option<&u8>| b.is_some_and(u8::is_ascii_hexdigit);
+    text.iter().enumerate().all(|(i, b)| *b != b'%' || digit(text.get(i + 1)) && digit(text.get(i + 2)))
 }
 
 fn decode(text: &[u8]) -> Result<String, ApiError> {
@@ -144,12 +156,31 @@ fn caused_by<'a, E: std::error::Error + 'static>(error: &'a (dyn std::error::Err
     None
 }
 
+/// What is wrong with a whole number, in Go's words.
+pub(crate) fn number_fault(error: &std::num::ParseIntError) -> &'static str {
+    use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+    match error.kind() {
+        PosOverflow | NegOverflow => "value out of range",
+        _ => "invalid syntax",
+    }
+}
+
+/// Reads a boolean as Go does.
+pub(crate) fn parse_bool(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "True" | "TRUE" => Ok(true),
+        "0" | "f" | "F" | "false" | "False" | "FALSE" => Ok(false),
+        other => Err(format!("strconv.ParseBool: parsing {other:?}: invalid syntax")),
+    }
+}
+
 /// Reads a time: Unix seconds with a fraction, or RFC 3339. Rounded to milliseconds.
 pub fn parse_time(text: &str) -> Result<i64, String> {
     if let Ok(seconds) = text.parse::<f64>()
         && seconds.is_finite()
     {
-        let ms = (seconds * 1000.0).round();
+        // The fraction is rounded by itself, as in the reference: it has fewer digits than the whole.
+        let ms = seconds.trunc() * 1000.0 + (seconds.fract() * 1000.0).round();
         return Ok((ms as i64).clamp(-TIME_MS_MAX, TIME_MS_MAX));
     }
     // What Prometheus prints as its least and greatest time, beyond the years of RFC 3339.
@@ -164,14 +195,15 @@ pub fn parse_time(text: &str) -> Result<i64, String> {
     }
 }
 
-/// Reads a duration into milliseconds: seconds with a fraction, or `1h30m`.
+/// Reads a duration into milliseconds: seconds with a fraction, or `1h30m`. As in the reference the product with 10^9
+/// is cut to whole nanoseconds, and these to milliseconds: `1.001` is 1000 ms.
 pub fn parse_duration(text: &str) -> Result<i64, String> {
     if let Ok(seconds) = text.parse::<f64>() {
-        let ms = seconds * 1000.0;
-        if ms.is_nan() || ms.abs() > TIME_MS_MAX as f64 {
+        let ns = seconds * 1e9;
+        if ns.abs() >= i64::MAX as f64 {
             return Err(format!("cannot parse {text:?} to a valid duration. It overflows int64"));
         }
-        return Ok(ms.round() as i64);
+        return Ok(ns as i64 / 1_000_000);
     }
     trefoil_promql::parse_duration(text).map_err(|_| format!("cannot parse {text:?} to a valid duration"))
 }
@@ -185,6 +217,8 @@ mod tests {
         for (text, want) in [
             ("1435781430.781", Some(1_435_781_430_781)),
             ("1435781430", Some(1_435_781_430_000)),
+            ("1795291140.0005", Some(1_795_291_140_000)),
+            ("-1.5", Some(-1500)),
             ("2015-07-01T20:10:30.781Z", Some(1_435_781_430_781)),
             ("2015-07-01T22:10:30+02:00", Some(1_435_781_430_000)),
             ("1.7e15", Some(1_700_000_000_000_000_000.min(TIME_MS_MAX))),
@@ -199,7 +233,16 @@ mod tests {
 
     #[test]
     fn durations_have_two_forms() {
-        for (text, want) in [("5m", Some(300_000)), ("1.5", Some(1500)), ("x", None), ("1e30", None), ("0", Some(0))] {
+        for (text, want) in [
+            ("5m", Some(300_000)),
+            ("1.5", Some(1500)),
+            ("1.0015", Some(1001)),
+            ("1.001", Some(1000)),
+            ("-0.5", Some(-500)),
+            ("x", None),
+            ("1e30", None),
+            ("0", Some(0)),
+        ] {
             assert_eq!(parse_duration(text).ok(), want, "{text}");
         }
     }
@@ -211,5 +254,7 @@ mod tests {
         assert_eq!(params.all("a").collect::<Vec<_>>(), ["1 2", "3"]);
         assert_eq!((params.get("b"), params.get("c"), params.get("d")), ("{}", "", ""));
         assert!(Params::from_query("a=%ff").is_err());
+        let odd = Params::from_query("a=1;b=2&c=%zz&d=%4&e=%41").unwrap();
+        assert_eq!((odd.get("a"), odd.get("c"), odd.get("d"), odd.get("e")), ("", "", "", "A"));
     }
 }

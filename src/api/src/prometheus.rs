@@ -3,7 +3,7 @@
 //! Map: [`answer`] (the envelope, and JSON of labels and samples), [`query`], [`syntax`] (format and parse), [`labels`]
 //! (series, names, values, metadata, exemplars), [`targets`], [`rules`], [`status`], [`cardinality`], [`admin`],
 //! [`federate`], [`health`] (what is outside `/api/v1`), [`evaluate`] (PromQL for rules), [`remote_read`], [`search`],
-//! [`live`] (notifications, queries that run), [`explain`], [`inspect`] (scrape pools, parts, own metrics).
+//! [`live`] (notifications, queries that run), [`explain`], [`inspect`] (scrape pools, parts, own metrics), [`openapi`].
 
 mod admin;
 pub mod answer;
@@ -15,6 +15,7 @@ mod health;
 mod inspect;
 mod labels;
 mod live;
+mod openapi;
 mod query;
 mod remote_read;
 mod rules;
@@ -23,7 +24,10 @@ mod status;
 mod syntax;
 mod targets;
 
+pub(crate) use self::query::client_of;
 use crate::routes::{Access, Route};
+
+pub use remote_read::check_request as check_read_request;
 
 /// Routes of listeners that serve no page and no API.
 pub(crate) fn health_routes() -> Vec<Route> {
@@ -74,6 +78,7 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::get("/api/v1/status/walreplay", Read, status::replay),
         Route::get("/api/v1/status/limits", Read, status::limits),
         Route::get("/api/v1/features", Read, status::features),
+        Route::get("/api/v1/openapi.yaml", Read, openapi::serve),
         Route::get("/api/v1/notifications", Read, live::notifications),
         Route::get("/api/v1/notifications/live", Read, live::notifications_live),
         Route::post_put("/api/v1/admin/tsdb/delete_series", Admin, admin::delete_series),

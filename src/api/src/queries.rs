@@ -9,6 +9,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use trefoil_runtime::QueryContext;
 
+use crate::query_log::QueryLog;
+
 /// Different queries of which sums are kept; beyond, the one that was asked longest ago is forgotten.
 const KNOWN_MAX: usize = 2000;
 /// Bytes of a query's text that are kept.
@@ -17,7 +19,7 @@ const TEXT_MAX: usize = 4096;
 /// What is told of a query.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct QueryNote {
-    /// Path of the request, for example `/api/v1/query_range`.
+    /// Path of the request, for example `/api/v1/query_range`; `rules` for a query of a rule.
     pub path: &'static str,
     /// Text of the query.
     pub query: String,
@@ -29,6 +31,26 @@ pub struct QueryNote {
     pub step_ms: i64,
     /// Address of the client, "" when it is not known.
     pub client: String,
+    /// The group of rules that asks, for queries of rules.
+    pub rule_group: Option<RuleGroup>,
+}
+
+/// A group of rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleGroup {
+    /// Path of its file.
+    pub file: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// Where queries are noted, shared by all who ask: the HTTP API and the rules.
+#[derive(Clone, Default)]
+pub struct QueryBooks {
+    /// Queries that wait or run, and what was asked most.
+    pub queries: Arc<Registry>,
+    /// Where answered queries are noted, when they are.
+    pub log: Arc<QueryLog>,
 }
 
 /// A query that waits or runs.

@@ -1,4 +1,5 @@
-//! The query log: a JSON line for each query that ran, in the form of the reference (`global.query_log_file`).
+//! The query log: a JSON line for each query that ran, in the form of the reference (`global.query_log_file`). Queries
+//! of rules name their group, all others their request; LogQL queries have a `msg` of their own.
 
 use std::sync::LazyLock;
 
@@ -37,10 +38,11 @@ impl QueryLog {
     pub fn write(&self, note: &QueryNote, method: &str, stats: &serde_json::Value, error: Option<&str>, now_ms: i64) {
         let Some(to) = self.0.read().clone() else { return };
         let client = note.client.rsplit_once(':').map_or(note.client.as_str(), |(host, _)| host);
+        let is_logql = note.path.starts_with("/loki/");
         let mut line = json!({
             "time": rfc3339(now_ms),
             "level": "INFO",
-            "msg": "promql query logged",
+            "msg": if is_logql { "logql query logged" } else { "promql query logged" },
             "params": {
                 "end": rfc3339(note.end_ms),
                 "query": note.query,
@@ -53,10 +55,14 @@ impl QueryLog {
                 fields.insert("error".to_owned(), error.into());
             }
             fields.insert("stats".to_owned(), stats.clone());
-            fields.insert(
-                "httpRequest".to_owned(),
-                json!({ "clientIP": client.trim_matches(['[', ']']), "method": method, "path": note.path }),
-            );
+            let (name, origin) = match &note.rule_group {
+                Some(group) => ("ruleGroup", json!({ "file": group.file, "name": group.name })),
+                None => {
+                    let client = client.trim_matches(['[', ']']);
+                    ("httpRequest", json!({ "clientIP": client, "method": method, "path": note.path }))
+                }
+            };
+            fields.insert(name.to_owned(), origin);
         }
         if to.try_send(format!("{line}\n")).is_err() {
             DROPPED.inc();
@@ -67,6 +73,7 @@ impl QueryLog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::queries::RuleGroup;
 
     #[test]
     fn lines_are_json() {
@@ -78,6 +85,7 @@ mod tests {
             end_ms: 61_500,
             step_ms: 15_000,
             client: "[::1]:5".to_owned(),
+            rule_group: None,
         };
         log.write(&note, "GET", &json!({}), None, 0);
         assert!(!log.is_on());
@@ -94,5 +102,11 @@ mod tests {
         assert_eq!((&got["params"], &got["error"]), (&params, &"too much".into()));
         assert_eq!(got["httpRequest"], json!({ "clientIP": "::1", "method": "POST", "path": "/api/v1/query_range" }));
         assert!(line.ends_with("}\n") && lines.try_recv().is_err());
+        let group = RuleGroup { file: "r.yml".to_owned(), name: "g".to_owned() };
+        let note = QueryNote { path: "rules", rule_group: Some(group), ..note };
+        log.write(&note, "", &json!({}), None, 7000);
+        let got: serde_json::Value = serde_json::from_str(&lines.try_recv().unwrap()).unwrap();
+        assert_eq!(got["ruleGroup"], json!({ "file": "r.yml", "name": "g" }));
+        assert!(got.get("httpRequest").is_none());
     }
 }

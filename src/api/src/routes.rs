@@ -186,7 +186,15 @@ pub fn router(state: &AppState, routes: Vec<Route>) -> Router {
         let guarded = Guarded { state: state.clone(), path: route.path, access: route.access };
         router = router.route(route.path, route.handler.layer(from_fn_with_state(guarded, guard)));
     }
-    router.fallback(not_found).with_state(state.clone())
+    router.method_not_allowed_fallback(wrong_method).fallback(not_found).with_state(state.clone())
+}
+
+async fn wrong_method(request: Request) -> Response {
+    if crate::auth::is_grpc(request.headers()) {
+        return tonic::Status::unimplemented("no such method").into_http::<Body>();
+    }
+    let form = [(http::header::CONTENT_TYPE, "text/plain; charset=utf-8")];
+    (StatusCode::METHOD_NOT_ALLOWED, form, "Method Not Allowed\n").into_response()
 }
 
 async fn not_found(request: Request) -> Response {
@@ -209,7 +217,7 @@ async fn guard(State(route): State<Guarded>, request: Request, next: Next) -> Re
     let began = route.state.clock.monotonic();
     let response = async {
         match crate::auth::admit(&route.state, route.access, request).await {
-            Ok(request) => next.run(request).await,
+            Ok(request) => crate::gate::as_client(crate::gate::client_of(&request), next.run(request)).await,
             Err(refusal) => refusal,
         }
     }

@@ -20,7 +20,7 @@ use crate::error::ApiError;
 use crate::gate::QueryGate;
 use crate::notifications::{self, Notifications};
 use crate::origin::Origins;
-use crate::queries::{QueryNote, Registry};
+use crate::queries::{QueryBooks, QueryNote, Registry};
 use crate::query_log::QueryLog;
 
 /// Reads the configuration again and puts it in force; `Err` with what is wrong with it.
@@ -64,6 +64,10 @@ pub struct Setup {
     pub rules: Option<Arc<RuleManager>>,
     /// Evaluates PromQL.
     pub engine: Engine,
+    /// Whether `stats=all` tells the samples of each step.
+    pub per_step_stats: bool,
+    /// Where queries are noted; shared with whoever evaluates rules.
+    pub books: QueryBooks,
     /// The configuration in force.
     pub config: Arc<LoadedConfig>,
     /// Memory.
@@ -106,6 +110,8 @@ pub struct App {
     pub rules: Option<Arc<RuleManager>>,
     /// Evaluates PromQL.
     pub engine: Engine,
+    /// Whether `stats=all` tells the samples of each step.
+    pub per_step_stats: bool,
     /// Limits; those of the start, a reload does not change them.
     pub limits: Limits,
     /// Memory.
@@ -117,11 +123,11 @@ pub struct App {
     /// Where all query work goes through.
     pub gate: QueryGate,
     /// Queries that wait or run, and what was asked most.
-    pub queries: Registry,
+    pub queries: Arc<Registry>,
     /// Kept results of range queries.
     pub results: ResultCache,
     /// Where answered queries are noted, when they are.
-    pub query_log: QueryLog,
+    pub query_log: Arc<QueryLog>,
     /// What people who look at the server should know.
     pub notifications: Notifications,
     /// What the binary is.
@@ -173,13 +179,14 @@ impl App {
             scrape: setup.scrape,
             rules: setup.rules,
             engine: setup.engine,
+            per_step_stats: setup.per_step_stats,
             accountant: setup.accountant,
             clock: setup.clock,
             tasks: setup.tasks,
             gate: QueryGate::new(&limits),
-            queries: Registry::default(),
+            queries: setup.books.queries,
             results: ResultCache::new(limits.query_cache_bytes_max),
-            query_log: QueryLog::default(),
+            query_log: setup.books.log,
             notifications: Notifications::default(),
             limits,
             build: setup.build,

@@ -17,6 +17,9 @@ pub struct FlagOverrides {
     pub storage_tsdb_retention_time: Option<String>,
     /// `--storage.tsdb.retention.size`: how many bytes of metrics are kept, over `storage.tsdb.retention.size`.
     pub storage_tsdb_retention_size: Option<String>,
+    /// `--storage.tsdb.retention.percentage`: how many percent of the disk metrics may take, over
+    /// `storage.tsdb.retention.percentage`.
+    pub storage_tsdb_retention_percentage: Option<String>,
     /// `--web.listen-address`, each time it was given: `trefoil.listeners.http.address` and `more_addresses`.
     pub web_listen_address: Vec<String>,
     /// `--web.external-url`: `trefoil.external_url`.
@@ -33,6 +36,18 @@ pub struct FlagOverrides {
     pub log_level: Option<String>,
     /// `--log.format`: `trefoil.self_telemetry.log_format` (`logfmt` is `text`).
     pub log_format: Option<String>,
+    /// `--query.lookback-delta`: `trefoil.query_lookback`.
+    pub query_lookback_delta: Option<String>,
+    /// `--query.timeout`: `trefoil.limits.query_timeout`.
+    pub query_timeout: Option<String>,
+    /// `--query.max-concurrency`: `trefoil.limits.query_concurrency`.
+    pub query_max_concurrency: Option<String>,
+    /// `--query.max-samples`: `trefoil.limits.query_samples_max`.
+    pub query_max_samples: Option<String>,
+    /// `--web.max-connections`: `trefoil.limits.connections_max`.
+    pub web_max_connections: Option<String>,
+    /// `--alertmanager.notification-queue-capacity`: `trefoil.limits.notification_queue_max`.
+    pub alertmanager_notification_queue_capacity: Option<String>,
     /// `--otlp.grpc-address`: `trefoil.listeners.otlp_grpc.address`.
     pub otlp_grpc_address: Option<String>,
     /// `--otlp.http-address`: `trefoil.listeners.otlp_http.address`.
@@ -67,6 +82,15 @@ impl FlagOverrides {
                     trefoil.retention.metrics_bytes = limit;
                 }
                 Err(message) => fault("storage.tsdb.retention.size", message),
+            }
+        }
+        if let Some(text) = &self.storage_tsdb_retention_percentage {
+            match text.parse::<f64>() {
+                Ok(percentage) if (0.0..=100.0).contains(&percentage) => {
+                    config.storage.tsdb.retention.percentage = percentage;
+                }
+                Ok(_) => fault("storage.tsdb.retention.percentage", format!("{text} is not in the range [0, 100]")),
+                Err(_) => fault("storage.tsdb.retention.percentage", format!("{text:?} is not a number")),
             }
         }
         for (i, text) in self.web_listen_address.iter().enumerate() {
@@ -122,6 +146,110 @@ impl FlagOverrides {
                 None => fault("log.format", format!("unknown log format {word:?} (one of: logfmt, text, json)")),
             }
         }
+        for (flag, text, slot) in [
+            ("query.max-concurrency", &self.query_max_concurrency, &mut trefoil.limits.limits.query_concurrency),
+            ("web.max-connections", &self.web_max_connections, &mut trefoil.limits.limits.connections_max),
+            (
+                "alertmanager.notification-queue-capacity",
+                &self.alertmanager_notification_queue_capacity,
+                &mut trefoil.limits.limits.notification_queue_max,
+            ),
+        ] {
+            match text.as_deref().map(positive) {
+                Some(Ok(number)) => *slot = usize::try_from(number).unwrap_or(usize::MAX),
+                Some(Err(message)) => fault(flag, message),
+                None => {}
+            }
+        }
+        match self.query_max_samples.as_deref().map(positive) {
+            Some(Ok(number)) => trefoil.limits.limits.query_samples_max = number,
+            Some(Err(message)) => fault("query.max-samples", message),
+            None => {}
+        }
+        let duration = |text: &String| match PromDuration::parse(text) {
+            Ok(time) if time.is_zero() => Err("must not be 0".to_owned()),
+            other => other,
+        };
+        match self.query_timeout.as_ref().map(duration) {
+            Some(Ok(time)) => trefoil.limits.limits.query_timeout = time.as_std(),
+            Some(Err(message)) => fault("query.timeout", message),
+            None => {}
+        }
+        match self.query_lookback_delta.as_ref().map(duration) {
+            Some(Ok(time)) => trefoil.query_lookback = time,
+            Some(Err(message)) => fault("query.lookback-delta", message),
+            None => {}
+        }
         if faults.is_empty() { Ok(()) } else { Err(ConfigError::Invalid(faults)) }
+    }
+}
+
+/// A whole number that is not 0.
+fn positive(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(0) => Err("must not be 0".to_owned()),
+        Ok(number) => Ok(number),
+        Err(_) => Err(format!("{text:?} is not a whole number")),
+    }
+}
+
+#[cfg(test)]
+mod limit_tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn flags_of_queries_are_limits() {
+        let text = |t: &str| Some(t.to_owned());
+        let mut config = Config::default();
+        let flags = FlagOverrides {
+            query_lookback_delta: text("90s"),
+            query_timeout: text("2m"),
+            query_max_concurrency: text("20"),
+            query_max_samples: text("50"),
+            web_max_connections: text("512"),
+            alertmanager_notification_queue_capacity: text("7"),
+            ..FlagOverrides::default()
+        };
+        flags.apply(&mut config).unwrap();
+        let limits = &config.trefoil.limits.limits;
+        assert_eq!(config.trefoil.query_lookback, PromDuration::from_secs(90));
+        assert_eq!((limits.query_timeout, limits.query_samples_max), (Duration::from_secs(120), 50));
+        assert_eq!((limits.query_concurrency, limits.connections_max, limits.notification_queue_max), (20, 512, 7));
+        let bad = FlagOverrides {
+            query_lookback_delta: text("0s"),
+            query_timeout: text("soon"),
+            query_max_concurrency: text("0"),
+            query_max_samples: text("-1"),
+            ..FlagOverrides::default()
+        };
+        let error = bad.apply(&mut config).unwrap_err().to_string();
+        for flag in ["query.lookback-delta", "query.timeout", "query.max-concurrency", "query.max-samples"] {
+            assert!(error.contains(&format!("flag --{flag}: ")), "{error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentage_is_a_number_of_a_hundred() {
+        let apply = |text: &str| {
+            let mut config = Config::default();
+            config.storage.tsdb.retention.percentage = 3.0;
+            let flags =
+                FlagOverrides { storage_tsdb_retention_percentage: Some(text.to_owned()), ..FlagOverrides::default() };
+            flags.apply(&mut config).map(|()| config.metrics_retention_share()).map_err(|error| error.to_string())
+        };
+        assert_eq!(apply("80"), Ok(Some(0.8)));
+        assert_eq!(apply("12.5"), Ok(Some(0.125)));
+        assert_eq!(apply("0"), Ok(None));
+        for bad in ["-1", "100.1", "NaN", "80%", ""] {
+            let error = apply(bad).unwrap_err();
+            assert!(error.contains("--storage.tsdb.retention.percentage"), "{bad}: {error}");
+        }
     }
 }

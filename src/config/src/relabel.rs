@@ -71,7 +71,7 @@ impl RelabelConfig {
             sink.error(node.key_pos("action"), "relabel action cannot be empty");
         }
         if let Err(message) = trefoil_model::anchored(&self.regex) {
-            sink.error(node.key_pos("regex"), format!("error parsing regexp: {message}"));
+            sink.error(node.key_pos("regex"), message);
         }
     }
 

@@ -101,11 +101,31 @@ impl ObjectStoreConfig {
         let is_place = self.url.is_empty() || self.url.starts_with("s3://") || self.url.starts_with("file:///");
         let message = "object_store.url must begin with s3:// or file:///";
         sink.require(is_place, node.key_pos("url"), message);
+        let message = "object_store.url must be s3://bucket or s3://bucket/prefix; the prefix has letters, digits, '.', '_' \
+                       and '-', and no part of it is empty or begins with '.'";
+        sink.require(self.url.strip_prefix("s3://").is_none_or(is_bucket), node.key_pos("url"), message);
+        sink.require(
+            self.url != "file:///",
+            node.key_pos("url"),
+            "object_store.url must name a folder behind file:///",
+        );
         let pos = node.key_pos("timeout");
         sink.require(self.timeout.as_ms() >= 100, pos, "object_store.timeout must be at least 100ms");
         let pos = node.key_pos("cache_bytes");
         sink.require(self.cache_bytes >= ByteSize::mib(1), pos, "object_store.cache_bytes must be at least 1MB");
     }
+}
+
+/// A bucket and perhaps a prefix, as the object store takes them.
+fn is_bucket(place: &str) -> bool {
+    let place = place.trim_end_matches('/');
+    let (bucket, prefix) = place.split_once('/').map_or((place, None), |(bucket, prefix)| (bucket, Some(prefix)));
+    let is_word = |word: &str| {
+        !word.is_empty()
+            && !word.starts_with('.')
+            && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+    };
+    !bucket.is_empty() && prefix.is_none_or(|prefix| prefix.split('/').all(is_word))
 }
 
 choice! {
@@ -184,6 +204,8 @@ section! {
         pub insecure_allow_anonymous: bool = false,
         /// Limits.
         pub limits: LimitsConfig = LimitsConfig::default(),
+        /// How far back an instant selector of PromQL looks for the last sample. Default 5m, at least 1ms.
+        pub query_lookback: PromDuration = PromDuration::from_secs(300),
         /// How long data is kept.
         pub retention: RetentionConfig = RetentionConfig::default(),
         /// Which metrics are downsampled, from which age on. The first selector that selects a series counts; entries
@@ -216,6 +238,8 @@ impl TrefoilConfig {
         if let Err(message) = check_external_url(&self.external_url) {
             sink.error(node.key_pos("external_url"), message);
         }
+        let pos = node.key_pos("query_lookback");
+        sink.require(self.query_lookback.as_ms() >= 1, pos, "query_lookback must be at least 1ms");
         check_stages(&self.downsampling, node.get("downsampling"), sink);
         let pos = node.key_pos("dedup_interval");
         sink.require(self.dedup_interval.as_ms() <= 86_400_000, pos, "dedup_interval must be at most 1d");
@@ -241,5 +265,20 @@ pub(crate) fn check_external_url(url: &str) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!("external URL {url:?} must begin with http:// or https:// and name a host"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_bucket;
+
+    #[test]
+    fn a_place_in_an_object_store_names_a_bucket() {
+        for good in ["b", "b/", "b/p", "b/p/q.r_s-1/"] {
+            assert!(is_bucket(good), "{good}");
+        }
+        for bad in ["", "/", "/p", "b//p", "b/.p", "b/p q"] {
+            assert!(!is_bucket(bad), "{bad}");
+        }
     }
 }

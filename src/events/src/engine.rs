@@ -125,13 +125,16 @@ impl<K: Kind> Engine<K> {
     pub(crate) fn open(options: EngineOptions) -> Result<Self, EventsError> {
         let parts = |source| EventsError::Parts { kind: K::NAME, source };
         let journal_error = |source| EventsError::Journal { kind: K::NAME, source };
-        let set = PartSet::open(Arc::clone(&options.vfs), &options.dir, K::NAME).map_err(parts)?;
+        let journal_dir = options.dir.join("journal");
+        let start = trefoil_journal::first_segment(&options.vfs, &journal_dir).map_err(journal_error)?;
+        let set =
+            PartSet::open_beside(Arc::clone(&options.vfs), &options.dir, K::NAME, None, start.into()).map_err(parts)?;
         let from =
             set.journal_position().map_or_else(Position::default, |(segment, offset)| Position { segment, offset });
         let mut journal_options = options.journal.clone();
         journal_options.segment_min = from.segment + 1;
-        let journal = FileJournal::open(Arc::clone(&options.vfs), &options.dir.join("journal"), journal_options)
-            .map_err(journal_error)?;
+        let journal =
+            FileJournal::open(Arc::clone(&options.vfs), &journal_dir, journal_options).map_err(journal_error)?;
         let sequence = set.attributes().get(NEXT_SEQUENCE).and_then(|v| v.parse().ok()).unwrap_or(1);
         let disk = DiskGuard::new(Arc::clone(&options.vfs), &options.dir, options.disk_free_floor_bytes);
         let active = new_memtable::<K>(&options.accountant);
@@ -303,6 +306,7 @@ impl<K: Kind> Engine<K> {
                 .commit(Commit {
                     add,
                     journal: Some((frozen.journal.segment, frozen.journal.offset)),
+                    journal_start: self.journal.first_segment().into(),
                     attributes: BTreeMap::from([(NEXT_SEQUENCE.to_owned(), frozen.next_sequence.to_string())]),
                     ..Commit::default()
                 })

@@ -17,11 +17,13 @@ pub enum JournalError {
         /// Name of the journal.
         journal: &'static str,
     },
-    /// Syncing failed twice in a row, or the writer is gone: the journal is read-only until a restart.
-    #[error("journal {journal}: read-only, the disk failed to sync")]
+    /// Writing or syncing failed twice in a row, or the writer is gone: the journal is read-only until a restart.
+    #[error("journal {journal}: read-only until a restart: {cause}")]
     ReadOnly {
         /// Name of the journal.
         journal: &'static str,
+        /// What failed last.
+        cause: String,
     },
     /// The journal is closed.
     #[error("journal {journal}: closed")]
@@ -81,7 +83,7 @@ impl From<JournalError> for WriteError {
         match error {
             JournalError::Closed { .. } => Self::Closed,
             JournalError::RecordSize { .. } => Self::Invalid(error.to_string()),
-            _ => Self::Unavailable { reason: error.to_string(), retry_after: RETRY_AFTER },
+            _ => Self::Unavailable { reason: trefoil_runtime::tasks::chain(&error), retry_after: RETRY_AFTER },
         }
     }
 }

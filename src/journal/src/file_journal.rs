@@ -4,6 +4,7 @@ mod queue;
 mod recovery;
 mod writer;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,8 +22,8 @@ use self::writer::Writer;
 use crate::metrics::Metrics;
 use crate::record::PAYLOAD_BYTES_MAX;
 use crate::scan::{Found, Scan};
-use crate::store::{Appended, Damage, JournalStore, Position, ReplayReport, ReplayStop};
-use crate::{JournalError, record, segment};
+use crate::store::{Appended, CopiesReport, Damage, JournalStore, Position, ReplayReport, ReplayStop, Torn};
+use crate::{JournalError, copies, record, segment};
 
 /// How a journal on the local disk works.
 #[derive(Debug, Clone)]
@@ -41,6 +42,8 @@ pub struct JournalOptions {
     /// New segments get at least this number. Pass one more than the segment of the committed position, so that a
     /// journal that lost its files is not mistaken for the old one. Default 1.
     pub segment_min: u64,
+    /// New records get at least this sequence number. Pass that of the committed position, for the same reason. Default 1.
+    pub sequence_min: u64,
 }
 
 impl JournalOptions {
@@ -59,6 +62,7 @@ impl Default for JournalOptions {
             queue_max: 1024,
             name: "journal",
             segment_min: 1,
+            sequence_min: 1,
         }
     }
 }
@@ -77,11 +81,21 @@ struct Shared {
     queue: Queue,
     /// Segments in order; the last one is written to, or was when the journal was opened.
     segments: Mutex<Vec<SegmentInfo>>,
+    /// Segments that have a file with copies.
+    copies: Mutex<BTreeSet<u64>>,
+    /// What was found at the end when the journal was opened.
+    torn: Option<Torn>,
+    /// Records that copies prove to have been there, when not one segment is left.
+    all_lost: Option<Damage>,
+    /// Whether there was any file of the journal when it was opened.
+    had_files: bool,
     /// End of the last synced record.
     end: Mutex<Position>,
     /// Sequence number after the last synced record.
     next_sequence: AtomicU64,
     read_only: AtomicBool,
+    /// Why the last group was refused, when it was not for want of room.
+    trouble: Mutex<Option<String>>,
     metrics: Metrics,
 }
 
@@ -89,6 +103,48 @@ impl Shared {
     fn io(&self, action: String) -> impl FnOnce(std::io::Error) -> JournalError + use<> {
         let journal = self.name;
         move |source| JournalError::Io { journal, action, source }
+    }
+
+    fn read_only_error(&self) -> JournalError {
+        let cause = self.trouble.lock().clone().unwrap_or_else(|| "its writer is gone".to_owned());
+        JournalError::ReadOnly { journal: self.name, cause }
+    }
+
+    /// Removes a file that is no longer needed, or keeps it under another name.
+    fn put_away(&self, path: &Path, is_damaged: bool) -> std::io::Result<()> {
+        if !is_damaged {
+            return self.vfs.remove_file(path);
+        }
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(segment::QUARANTINE_SUFFIX);
+        self.vfs.rename(path, Path::new(&aside))
+    }
+
+    /// Gives a segment and its copies second names in a directory. Says whether the segment's is new.
+    fn link(&self, number: u64, dir: &Path) -> Result<bool, JournalError> {
+        use std::io::ErrorKind;
+        let is_new = match self.vfs.hard_link(&segment::path(&self.dir, number), &segment::path(dir, number)) {
+            Ok(()) => true,
+            // A second attempt.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => false,
+            // Truncated meanwhile.
+            Err(error)
+                if error.kind() == ErrorKind::NotFound
+                    && !self.segments.lock().iter().any(|kept| kept.number == number) =>
+            {
+                false
+            }
+            Err(error) => return Err(self.io(format!("link segment {number}"))(error)),
+        };
+        if self.copies.lock().contains(&number) {
+            match self.vfs.hard_link(&copies::path(&self.dir, number), &copies::path(dir, number)) {
+                Err(error) if !matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound) => {
+                    return Err(self.io(format!("link the copies of segment {number}"))(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(is_new)
     }
 
     /// Notes that a segment is damaged, once.
@@ -139,7 +195,12 @@ impl FileJournal {
             end: Mutex::new(recovered.end),
             next_sequence: AtomicU64::new(recovered.next_sequence),
             segments: Mutex::new(segments),
+            copies: Mutex::new(recovered.copies.clone()),
+            torn: recovered.torn,
+            all_lost: recovered.all_lost,
+            had_files: recovered.had_files,
             read_only: AtomicBool::new(false),
+            trouble: Mutex::default(),
             metrics: Metrics::new(options.name),
         });
         for damage in &recovered.damage {
@@ -157,10 +218,10 @@ impl FileJournal {
     pub fn append_blocking(&self, record: Bytes) -> Result<Appended, JournalError> {
         self.check(&record)?;
         let (reply, answer) = oneshot::channel();
-        if !self.shared.queue.push_blocking(Request { record, reply, permit: None }) {
+        if !self.shared.queue.push_blocking(Request { record, copy: Bytes::new(), reply, permit: None }) {
             return Err(JournalError::Closed { journal: self.shared.name });
         }
-        answer.blocking_recv().unwrap_or(Err(JournalError::ReadOnly { journal: self.shared.name }))
+        answer.blocking_recv().unwrap_or_else(|_| Err(self.shared.read_only_error()))
     }
 
     /// Refuses at once what can never be appended.
@@ -171,7 +232,7 @@ impl FileJournal {
             return Err(JournalError::RecordSize { journal, bytes: record.len(), max: PAYLOAD_BYTES_MAX });
         }
         if self.is_read_only() {
-            return Err(JournalError::ReadOnly { journal });
+            return Err(self.shared.read_only_error());
         }
         Ok(())
     }
@@ -196,32 +257,44 @@ impl Drop for FileJournal {
 #[async_trait::async_trait]
 impl JournalStore for FileJournal {
     async fn append(&self, record: Bytes) -> Result<Appended, JournalError> {
+        self.append_with_copy(record, Bytes::new()).await
+    }
+
+    async fn append_with_copy(&self, record: Bytes, copy: Bytes) -> Result<Appended, JournalError> {
         self.check(&record)?;
         let (reply, answer) = oneshot::channel();
-        if !self.shared.queue.push(record, reply).await {
+        if !self.shared.queue.push(record, copy, reply).await {
             return Err(JournalError::Closed { journal: self.shared.name });
         }
         // The writer answers every request, unless it panicked: then nobody writes any more.
-        answer.await.unwrap_or(Err(JournalError::ReadOnly { journal: self.shared.name }))
+        answer.await.unwrap_or_else(|_| Err(self.shared.read_only_error()))
     }
 
     fn end(&self) -> Position {
         *self.shared.end.lock()
     }
 
-    fn replay(
+    fn end_sequence(&self) -> (Position, u64) {
+        let end = self.shared.end.lock();
+        (*end, self.shared.next_sequence.load(Ordering::Acquire))
+    }
+
+    fn replay_since(
         &self,
         from: Position,
+        sequence: Option<u64>,
         each: &mut dyn FnMut(Position, &[u8]) -> Result<(), ReplayStop>,
     ) -> Result<ReplayReport, JournalError> {
         let shared = &self.shared;
-        let (end, end_sequence) = {
-            let end = shared.end.lock();
-            (*end, shared.next_sequence.load(Ordering::Acquire))
-        };
+        let (end, end_sequence) = self.end_sequence();
         let segments: Vec<SegmentInfo> = shared.segments.lock().clone();
-        let mut report = ReplayReport { end: from, ..ReplayReport::default() };
+        let mut report = ReplayReport { end: from, torn: shared.torn, ..ReplayReport::default() };
+        if segments.is_empty() {
+            report.damage.extend(shared.all_lost);
+        }
         let mut expected = None;
+        // What the oldest segment must not begin behind.
+        let mut begin = sequence;
         for (index, info) in segments.iter().enumerate() {
             if info.number < from.segment || info.number > end.segment {
                 continue;
@@ -243,7 +316,7 @@ impl JournalStore for FileJournal {
                 segment: info.number,
                 found,
             })?;
-            let missing_before = match (expected, scan.expected()) {
+            let missing_before = match (expected.or(begin.take()), scan.expected()) {
                 (Some(expected), Some(first)) if first > expected => Some((expected, first)),
                 _ => None,
             };
@@ -267,6 +340,45 @@ impl JournalStore for FileJournal {
                 }
             }
         }
+        // A journal without any file is that of a copy of the parts alone.
+        if end < from && shared.had_files && report.damage.is_empty() {
+            let place = if end.segment == from.segment { end.offset } else { 0 };
+            let (segment, next_found) = (from.segment, sequence.unwrap_or(end_sequence));
+            let damage = Damage {
+                segment,
+                from: place.max(1),
+                to: place.max(1),
+                first_missing: next_found,
+                next_found,
+                was_synced: true,
+            };
+            shared.report(&damage);
+            report.damage.push(damage);
+        }
+        Ok(report)
+    }
+
+    fn copies(&self, each: &mut dyn FnMut(&[u8])) -> Result<CopiesReport, JournalError> {
+        let shared = &self.shared;
+        let numbers = shared.copies.lock().clone();
+        let mut report = CopiesReport::default();
+        for segment in numbers {
+            let path = copies::path(&shared.dir, segment);
+            let bytes = match shared.vfs.map(&path) {
+                Ok(bytes) => bytes,
+                // Truncated meanwhile, or as good as damaged.
+                Err(error) => {
+                    tracing::warn!(journal = shared.name, segment, %error, "copies of a journal segment are not readable");
+                    report.damage.push(Torn { segment, from: 0, to: 0 });
+                    continue;
+                }
+            };
+            let bad = copies::read(&bytes, |copy| {
+                report.copies += 1;
+                each(copy.payload);
+            });
+            report.damage.extend(bad.into_iter().map(|(from, to)| Torn { segment, from, to }));
+        }
         Ok(report)
     }
 
@@ -278,20 +390,26 @@ impl JournalStore for FileJournal {
             let wholly_before = |info: &&SegmentInfo| Position { segment: info.number, offset: info.bytes } <= position;
             segments[..older].iter().take_while(wholly_before).copied().collect()
         };
-        if removable.is_empty() {
+        let oldest_kept = shared.segments.lock().get(removable.len()).map_or(0, |info| info.number);
+        // Also those whose segment is missing.
+        let copies: Vec<u64> = shared.copies.lock().range(..oldest_kept.min(position.segment)).copied().collect();
+        if removable.is_empty() && copies.is_empty() {
             return Ok(());
         }
+        let damaged: BTreeSet<u64> = removable.iter().filter(|info| info.damaged).map(|info| info.number).collect();
         for info in removable {
             let path = segment::path(&shared.dir, info.number);
-            let done = if info.damaged {
-                let mut aside = path.as_os_str().to_owned();
-                aside.push(segment::QUARANTINE_SUFFIX);
-                shared.vfs.rename(&path, Path::new(&aside))
-            } else {
-                shared.vfs.remove_file(&path)
-            };
+            let done = shared.put_away(&path, info.damaged);
             done.map_err(shared.io(format!("remove segment {}", info.number)))?;
             shared.segments.lock().retain(|kept| kept.number != info.number);
+        }
+        for number in copies {
+            match shared.put_away(&copies::path(&shared.dir, number), damaged.contains(&number)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(shared.io(format!("remove the copies of segment {number}"))(error));
+                }
+                _ => shared.copies.lock().remove(&number),
+            };
         }
         shared.vfs.sync_dir(&shared.dir).map_err(shared.io("sync the directory".to_owned()))
     }
@@ -299,10 +417,10 @@ impl JournalStore for FileJournal {
     async fn rotate(&self) -> Result<Position, JournalError> {
         let journal = self.shared.name;
         let (reply, answer) = oneshot::channel();
-        if !self.shared.queue.push(Bytes::new(), reply).await {
+        if !self.shared.queue.push(Bytes::new(), Bytes::new(), reply).await {
             return Err(JournalError::Closed { journal });
         }
-        let ended = answer.await.unwrap_or(Err(JournalError::ReadOnly { journal }))?;
+        let ended = answer.await.unwrap_or_else(|_| Err(self.shared.read_only_error()))?;
         Ok(ended.position)
     }
 
@@ -312,21 +430,39 @@ impl JournalStore for FileJournal {
             .map_err(shared.io(format!("create {}", dir.display())))?;
         let segments: Vec<SegmentInfo> = shared.segments.lock().clone();
         for info in segments.iter().filter(|info| info.number <= through.segment) {
-            let linked =
-                shared.vfs.hard_link(&segment::path(&shared.dir, info.number), &segment::path(dir, info.number));
-            let is_truncated = || !shared.segments.lock().iter().any(|kept| kept.number == info.number);
-            match linked {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound && is_truncated() => {}
-                // A second attempt.
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                other => other.map_err(shared.io(format!("link segment {}", info.number)))?,
-            }
+            shared.link(info.number, dir)?;
         }
         shared.vfs.sync_dir(dir).map_err(shared.io(format!("sync {}", dir.display())))
     }
 
+    fn first_segment(&self) -> Option<u64> {
+        self.shared.segments.lock().first().map(|info| info.number)
+    }
+
+    fn keep(&self, segments: &BTreeSet<u64>) -> Result<usize, JournalError> {
+        let shared = &self.shared;
+        if segments.is_empty() || shared.vfs.is_read_only() {
+            return Ok(0);
+        }
+        let dir = shared.dir.join(segment::LOST_DIR);
+        trefoil_runtime::vfs::create_dir_durable(&*shared.vfs, &dir)
+            .map_err(shared.io(format!("create {}", dir.display())))?;
+        let mut kept = 0;
+        for number in segments {
+            kept += usize::from(shared.link(*number, &dir)?);
+        }
+        shared.metrics.kept_segments.inc_by(kept as u64);
+        shared.vfs.sync_dir(&dir).map_err(shared.io(format!("sync {}", dir.display())))?;
+        Ok(kept)
+    }
+
     fn is_read_only(&self) -> bool {
         self.shared.read_only.load(Ordering::Acquire)
+    }
+
+    fn trouble(&self) -> Option<String> {
+        let trouble = self.shared.trouble.lock().clone();
+        trouble.or_else(|| self.is_read_only().then(|| self.shared.read_only_error().to_string()))
     }
 
     fn bytes(&self) -> u64 {

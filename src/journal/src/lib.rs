@@ -1,7 +1,7 @@
 //! The durable append-only log: a batch is acknowledged when its record here is synced.
 //!
 //! Reading order: [`store`] (the contract [`JournalStore`], positions, the replay report), [`record`] and [`segment`]
-//! (the bytes), [`scan`] (reading a segment that may be damaged), [`file_journal`] (segment files on the local disk),
+//! (the bytes), [`scan`] (reading a segment that may be damaged), [`copies`] (what is kept twice), [`file_journal`] (segment files on the local disk),
 //! [`check`] (a look at a journal at rest).
 //!
 //! Invariants:
@@ -14,6 +14,7 @@
 #![doc = include_str!("../FORMAT.md")]
 
 mod check;
+pub mod copies;
 mod error;
 pub mod file_journal;
 mod metrics;
@@ -22,7 +23,7 @@ pub mod scan;
 pub mod segment;
 pub mod store;
 
-pub use check::check;
+pub use check::{Committed, check, check_from, first_segment};
 pub use error::JournalError;
 pub use file_journal::{FileJournal, JournalOptions};
-pub use store::{Appended, Damage, JournalStore, Position, ReplayReport, ReplayStop};
+pub use store::{Appended, CopiesReport, Damage, JournalStore, Position, ReplayReport, ReplayStop, Torn};

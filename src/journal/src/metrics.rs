@@ -33,6 +33,12 @@ counter!(
     "Syncs and writes that failed and ended their segment."
 );
 counter!(QUARANTINED, "trefoil_journal_quarantined_segments_total", "Segments found damaged and kept aside.");
+counter!(KEPT, "trefoil_journal_kept_segments_total", "Segments with records that cannot be used, kept in `lost`.");
+counter!(
+    COPY_FAILURES,
+    "trefoil_journal_copy_failures_total",
+    "Files with copies that could not be written or synced; the records themselves were."
+);
 
 /// The metrics of one journal.
 #[derive(Clone)]
@@ -42,6 +48,8 @@ pub(crate) struct Metrics {
     pub(crate) appended_records: IntCounter,
     pub(crate) fsync_failures: IntCounter,
     pub(crate) quarantined_segments: IntCounter,
+    pub(crate) kept_segments: IntCounter,
+    pub(crate) copy_failures: IntCounter,
 }
 
 impl Metrics {
@@ -52,6 +60,8 @@ impl Metrics {
             appended_records: APPENDED_RECORDS.with_label_values(&[journal]),
             fsync_failures: FSYNC_FAILURES.with_label_values(&[journal]),
             quarantined_segments: QUARANTINED.with_label_values(&[journal]),
+            kept_segments: KEPT.with_label_values(&[journal]),
+            copy_failures: COPY_FAILURES.with_label_values(&[journal]),
         }
     }
 }

@@ -12,6 +12,8 @@ pub const HEADER_BYTES: usize = 48;
 pub const SUFFIX: &str = ".journal";
 /// What is appended to the name of a damaged segment that was kept aside.
 pub const QUARANTINE_SUFFIX: &str = ".damaged";
+/// Folder of the journal in which segments are kept whose records could not all be used.
+pub const LOST_DIR: &str = "lost";
 
 /// What a segment says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! The contract of a journal. A topic of another system can stand in its place.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -44,7 +45,7 @@ pub struct Damage {
     pub segment: u64,
     /// First bad byte.
     pub from: u64,
-    /// First good byte after it; equal to `from` when a whole segment before this one is missing.
+    /// First good byte after it; equal to `from` when a whole segment before this one is missing, or what followed.
     pub to: u64,
     /// Sequence number of the first record that is missing; 0 when it is not known: the header of the oldest segment
     /// and records after it are gone.
@@ -54,6 +55,23 @@ pub struct Damage {
     /// Whether it is certain that it had been synced. If not, it was the last group before a restart, and most likely
     /// nobody was told that it is durable.
     pub was_synced: bool,
+}
+
+impl std::fmt::Display for Damage {
+    /// The range and how many records are missing, without the segment.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { from, to, .. } = self;
+        match (from, to) {
+            (0, 0) => write!(f, "what lay before it is missing")?,
+            _ if from == to => write!(f, "what followed byte {from} is missing")?,
+            _ => write!(f, "bytes {from}..{to} are damaged")?,
+        }
+        let what = if self.was_synced { "records" } else { "records that may not have been acknowledged" };
+        match self.next_found.saturating_sub(self.first_missing) {
+            0 => write!(f, ", nothing tells how many {what} that were"),
+            missing => write!(f, ", {missing} {what} are missing"),
+        }
+    }
 }
 
 impl Damage {
@@ -75,6 +93,28 @@ pub struct ReplayReport {
     pub end: Position,
     /// Damage found, in order, that before the start included when it is in the same segment.
     pub damage: Vec<Damage>,
+    /// Bytes at the very end that are no whole record: a write that was cut off, or damage; nothing tells which.
+    pub torn: Option<Torn>,
+}
+
+/// Bytes at the end of the newest segment that hold no whole record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Torn {
+    /// The segment.
+    pub segment: u64,
+    /// First byte after the last whole record.
+    pub from: u64,
+    /// Bytes that the segment had when the journal was opened.
+    pub to: u64,
+}
+
+/// What reading the copies came to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CopiesReport {
+    /// Copies delivered.
+    pub copies: u64,
+    /// Ranges that hold no whole copy, by the segment whose copies they were.
+    pub damage: Vec<Torn>,
 }
 
 /// A durable append-only log.
@@ -87,8 +127,20 @@ pub trait JournalStore: Send + Sync {
     /// a replay after a restart (its sender knows nothing about it); it is never found twice.
     async fn append(&self, record: Bytes) -> Result<Appended, JournalError>;
 
+    /// Appends a record of which `copy`, what later records lean on, is kept a second time in another file. The copy is
+    /// written before this returns but need not be durable: it is for bytes that rot, not for crashes. An empty one is
+    /// none. That a copy cannot be written is no error.
+    async fn append_with_copy(&self, record: Bytes, copy: Bytes) -> Result<Appended, JournalError>;
+
+    /// Delivers all copies of which the segment may still be needed, also those of segments that are missing. Damage is
+    /// reported, not an error. Blocks on the disk.
+    fn copies(&self, each: &mut dyn FnMut(&[u8])) -> Result<CopiesReport, JournalError>;
+
     /// Returns the end of the last synced record.
     fn end(&self) -> Position;
+
+    /// Returns [`Self::end`] with the sequence number that the next record gets.
+    fn end_sequence(&self) -> (Position, u64);
 
     /// Delivers the records from `from` up to [`Self::end`], each with the position after it, in order.
     ///
@@ -97,6 +149,18 @@ pub trait JournalStore: Send + Sync {
     fn replay(
         &self,
         from: Position,
+        each: &mut dyn FnMut(Position, &[u8]) -> Result<(), ReplayStop>,
+    ) -> Result<ReplayReport, JournalError> {
+        self.replay_since(from, None, each)
+    }
+
+    /// Replays like [`Self::replay`]. With the `sequence` number of the first record behind `from`, as
+    /// [`Self::end_sequence`] told it once, it is also reported when the journal begins behind that.
+    #[expect(clippy::type_complexity, reason = "the receiver's type is clearer in place")]
+    fn replay_since(
+        &self,
+        from: Position,
+        sequence: Option<u64>,
         each: &mut dyn FnMut(Position, &[u8]) -> Result<(), ReplayStop>,
     ) -> Result<ReplayReport, JournalError>;
 
@@ -112,8 +176,21 @@ pub trait JournalStore: Send + Sync {
     /// missing, durably. Segments that are truncated meanwhile are left out. Blocks on the disk.
     fn link_segments(&self, through: Position, dir: &Path) -> Result<(), JournalError>;
 
+    /// Returns the number of the oldest segment; `None` without any. It grows only by [`Self::truncate_before`].
+    fn first_segment(&self) -> Option<u64>;
+
+    /// Gives segments second names in the folder `lost` of the journal, with their copies, so that no truncation takes
+    /// them away. Those that are gone or lie there already are left out. Returns how many are new there. Blocks on the
+    /// disk.
+    fn keep(&self, segments: &BTreeSet<u64>) -> Result<usize, JournalError>;
+
     /// Returns whether appends are refused until a restart.
     fn is_read_only(&self) -> bool;
+
+    /// Returns why no append can succeed now, if that is known and not for want of room.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
 
     /// Returns how many bytes the segments have.
     fn bytes(&self) -> u64;

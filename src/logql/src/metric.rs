@@ -47,12 +47,15 @@ impl Evaluator<'_> {
             MetricKind::Aggregation(aggregation) => self.aggregation(aggregation).map(Value::Series),
             MetricKind::LabelReplace(replace) => {
                 let series = self.series(&replace.inner)?;
-                let replaced = algebra::label_replace(
+                let regex =
+                    trefoil_model::re2::Regex::whole(&replace.regex).map_err(|e| Error::Execution(e.to_string()))?;
+                let replaced = algebra::label_replace_with(
                     series,
                     &replace.target,
                     &replace.replacement,
                     &replace.source,
-                    &replace.regex,
+                    &regex,
+                    algebra::Room::default(),
                 )?;
                 Ok(Value::Series(replaced))
             }

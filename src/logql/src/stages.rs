@@ -8,6 +8,7 @@ use std::cell::RefCell;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use trefoil_model::Matcher;
+use trefoil_model::re2::Regex;
 
 use crate::Error;
 use crate::ast::{LabelFilter, Position, Stage, StageKind};
@@ -119,26 +120,19 @@ impl CompiledStage {
 const ANSI_SEQUENCES: &str = r"[\x{1b}\x{9b}][\[\]()#;?]*(?:(?:(?:[a-zA-Z\d]*(?:;[a-zA-Z\d]*)*)?\x{07})|(?:(?:\d{1,4}(?:;\d{0,4})*)?[\dA-PRZcf-ntqry=><~]))";
 
 /// A regular expression that is not anchored, as `|~`, `regexp` and the template functions use it.
-pub(crate) fn unanchored(pattern: &str) -> Result<regex::Regex, String> {
-    if pattern.len() > trefoil_model::matcher::PATTERN_BYTES_MAX {
-        return Err(format!("pattern of {} bytes is too long", pattern.len()));
-    }
-    regex::RegexBuilder::new(pattern).size_limit(4 << 20).dfa_size_limit(4 << 20).nest_limit(100).build().map_err(|e| {
-        let text = e.to_string();
-        let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        format!("error parsing regexp {pattern:?}: {reason}")
-    })
+pub(crate) fn unanchored(pattern: &str) -> Result<Regex, String> {
+    Regex::new(pattern).map_err(|e| e.to_string())
 }
 
 /// How many patterns of template functions a thread keeps compiled.
 const CACHED_PATTERNS_MAX: usize = 64;
 
 thread_local! {
-    static PATTERNS: RefCell<FxHashMap<String, regex::Regex>> = RefCell::default();
+    static PATTERNS: RefCell<FxHashMap<String, Regex>> = RefCell::default();
 }
 
 /// [`unanchored`] for patterns that templates give anew with every line.
-pub(crate) fn cached_unanchored(pattern: &str) -> Result<regex::Regex, String> {
+pub(crate) fn cached_unanchored(pattern: &str) -> Result<Regex, String> {
     PATTERNS.with_borrow_mut(|patterns| {
         if let Some(regex) = patterns.get(pattern) {
             return Ok(regex.clone());

@@ -169,7 +169,7 @@ fn texts(map: &mut FuncMap) {
         arity("regexReplaceAllLiteral", a, 3)?;
         let regex = crate::stages::cached_unanchored(text("regexReplaceAllLiteral", a, 0)?)?;
         let (given, replacement) = (text("regexReplaceAllLiteral", a, 1)?, text("regexReplaceAllLiteral", a, 2)?);
-        bounded("regexReplaceAllLiteral", regex.replace_all(given, regex::NoExpand(replacement)).into_owned())
+        bounded("regexReplaceAllLiteral", regex.replace_all_literal(given, replacement).into_owned())
     });
     map.add("count", |a| {
         arity("count", a, 2)?;

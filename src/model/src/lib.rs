@@ -1,6 +1,6 @@
 //! The vocabulary of Trefoil: what every other crate means by a label, a sample, a log record, a span.
 //!
-//! Reading order: [`time`], [`labels`], [`matcher`], [`histogram`], [`metric`] (samples and write batches),
+//! Reading order: [`time`], [`labels`], [`matcher`] with [`re2`], [`histogram`], [`metric`] (samples and write batches),
 //! [`value`] (attribute values), [`log`], [`trace`], then the contracts: [`query`] (deadline and budgets),
 //! [`metric_store`], [`metric_admin`], [`event_store`].
 //!
@@ -16,7 +16,9 @@ pub mod matcher;
 pub mod metric;
 pub mod metric_admin;
 pub mod metric_store;
+mod only_series;
 pub mod query;
+pub mod re2;
 pub mod time;
 pub mod trace;
 pub mod value;
@@ -30,7 +32,7 @@ pub use matcher::{MatchOp, Matcher, MatcherError, anchored};
 pub use metric::{
     Exemplar, FloatPoint, HistogramPoint, MetricBatch, MetricKind, MetricMetadata, STALE_NAN, is_stale_nan,
 };
-pub use metric_admin::{Cardinality, Counted, MetricAdmin, Offender, SnapshotTaker, StoredBlock};
+pub use metric_admin::{Cardinality, Counted, MetricAdmin, ObjectStoreState, Offender, SnapshotTaker, StoredBlock};
 pub use metric_store::{MetricReader, MetricWriter, Rollup, SampleBuffer, SelectRequest, SelectedSeries, SeriesSource};
 pub use query::{BudgetError, QueryBudget, StoreError, Unlimited, WriteError, WriteReport};
 pub use time::{NanoRange, TimeRange};

@@ -1,14 +1,19 @@
 //! Label matchers: `=`, `!=`, `=~`, `!~`.
 
 use std::fmt;
+use std::sync::Arc;
 
-use regex::Regex;
 use regex_syntax::hir::{Hir, HirKind, Look};
 
-/// Longest accepted pattern in bytes, so that a query cannot make the regex compiler the expensive part.
-pub const PATTERN_BYTES_MAX: usize = 64 * 1024;
-const REGEX_BYTES_MAX: usize = 4 << 20;
-const ALTERNATIVES_MAX: usize = 256;
+use crate::re2::{self, Flags, Regex};
+
+/// How many texts a pattern may stand for so that they are looked up instead of matched: those that it lists, as
+/// dashboards do with what is picked from a list, ...
+const LISTED_MAX: usize = 1 << 17;
+/// ... and those that come of parts that are combined (`[ab][cd]`).
+const COMBINED_MAX: usize = 256;
+/// Bytes of all these texts.
+const LISTED_BYTES_MAX: usize = 4 << 20;
 
 /// How a matcher compares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,19 +49,19 @@ impl MatchOp {
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
 pub enum MatcherError {
     /// The pattern does not parse or is too large once compiled.
-    #[error("invalid regular expression {pattern:?} for label {name:?}: {reason}")]
+    #[error("{reason}")]
     Pattern {
         /// Label name.
         name: String,
         /// Pattern as written.
         pattern: String,
-        /// What the regex parser says.
+        /// What is wrong with it, in the words of Prometheus: "error parsing regexp: missing closing ): `a(`".
         reason: String,
     },
 }
 
-/// Tests one label's value. An absent label counts as "". Patterns are RE2-like, anchored at both ends, and
-/// `.` matches newlines, as in Prometheus 3.
+/// Tests one label's value. An absent label counts as "". Patterns are those of Go's `regexp` (see [`re2`]), anchored
+/// at both ends, and `.` matches newlines, as in Prometheus 3.
 #[derive(Clone)]
 pub struct Matcher {
     /// Label name.
@@ -65,31 +70,33 @@ pub struct Matcher {
     pub op: MatchOp,
     /// Value or pattern as written.
     pub value: String,
-    regex: Option<Regex>,
-    alternatives: Option<Vec<String>>,
+    pattern: Option<Pattern>,
+}
+
+#[derive(Clone)]
+enum Pattern {
+    /// These texts, sorted, and no others.
+    Listed(Arc<[String]>),
+    Regex(Regex),
 }
 
 impl Matcher {
     /// Makes a matcher; only `=~` and `!~` can fail.
     pub fn new(op: MatchOp, name: impl Into<String>, value: impl Into<String>) -> Result<Self, MatcherError> {
         let (name, value) = (name.into(), value.into());
-        let mut alternatives = None;
-        let regex = match op {
+        let pattern = match op {
             MatchOp::Equal | MatchOp::NotEqual => None,
-            MatchOp::Regex | MatchOp::NotRegex => {
-                let error =
-                    |reason: String| MatcherError::Pattern { name: name.clone(), pattern: value.clone(), reason };
-                let regex = anchored(&value).map_err(error)?;
-                alternatives = literal_alternatives(&value);
-                Some(regex)
-            }
+            MatchOp::Regex | MatchOp::NotRegex => match Pattern::new(&value) {
+                Ok(pattern) => Some(pattern),
+                Err(error) => return Err(MatcherError::Pattern { name, pattern: value, reason: error.to_string() }),
+            },
         };
-        Ok(Self { name, op, value, regex, alternatives })
+        Ok(Self { name, op, value, pattern })
     }
 
     /// Makes a `=` matcher.
     pub fn equal(name: impl Into<String>, value: impl Into<String>) -> Self {
-        Self { name: name.into(), op: MatchOp::Equal, value: value.into(), regex: None, alternatives: None }
+        Self { name: name.into(), op: MatchOp::Equal, value: value.into(), pattern: None }
     }
 
     /// True when the value of the label (or "" when it is absent) passes.
@@ -110,103 +117,118 @@ impl Matcher {
     /// For `=~` and `!~`: the finite set of texts that the pattern stands for (`a|b|c`, `(foo|bar)`), sorted, if it
     /// is one.
     pub fn literal_alternatives(&self) -> Option<&[String]> {
-        self.alternatives.as_deref()
+        match &self.pattern {
+            Some(Pattern::Listed(texts)) => Some(texts),
+            _ => None,
+        }
     }
 
-    /// The compiled, anchored pattern of `=~` and `!~`.
-    pub fn regex(&self) -> Option<&Regex> {
-        self.regex.as_ref()
+    /// True for `=~` and `!~`.
+    pub fn is_pattern(&self) -> bool {
+        self.pattern.is_some()
     }
 
     fn pattern_matches(&self, value: &str) -> bool {
-        match (&self.alternatives, &self.regex) {
-            (Some(set), _) => set.binary_search_by(|s| s.as_str().cmp(value)).is_ok(),
-            (None, Some(regex)) => regex.is_match(value),
-            (None, None) => unreachable!("a pattern matcher always holds its regex"),
+        match &self.pattern {
+            Some(Pattern::Listed(texts)) => texts.binary_search_by(|s| s.as_str().cmp(value)).is_ok(),
+            Some(Pattern::Regex(regex)) => regex.is_match(value),
+            None => unreachable!("a pattern matcher always holds its pattern"),
         }
     }
 }
 
-/// Compiles a pattern anchored at both ends with `.` matching newlines.
-///
-/// Errors with the parser's message, on one line.
-pub fn anchored(pattern: &str) -> Result<Regex, String> {
-    if pattern.len() > PATTERN_BYTES_MAX {
-        return Err(format!("pattern of {} bytes is longer than {PATTERN_BYTES_MAX}", pattern.len()));
+impl Pattern {
+    fn new(pattern: &str) -> Result<Self, re2::Error> {
+        let parsed = re2::parse(pattern, Flags::DOT_ALL)?;
+        let listed = if parsed.height <= re2::HEIGHT_ON_ANY_STACK { listed(&parsed.hir) } else { None };
+        Ok(match listed {
+            Some(texts) => Self::Listed(texts.into()),
+            None => Self::Regex(Regex::of_matcher(pattern, parsed)?),
+        })
     }
-    // The pattern alone first: `a)(b` must not become valid between our parentheses.
-    regex_syntax::parse(pattern).map_err(|e| one_line(&e.to_string()))?;
-    regex::RegexBuilder::new(&format!("^(?s:{pattern})$"))
-        .size_limit(REGEX_BYTES_MAX)
-        .dfa_size_limit(REGEX_BYTES_MAX)
-        .nest_limit(100)
-        .build()
-        .map_err(|e| one_line(&e.to_string()))
 }
 
-fn one_line(message: &str) -> String {
-    message.lines().last().unwrap_or(message).trim_start_matches("error: ").to_owned()
+/// A regular expression for whole texts, `.` matching newlines, as relabelling takes it. Errors in Go's words.
+pub fn anchored(pattern: &str) -> Result<Regex, String> {
+    Regex::anchored(pattern).map_err(|e| e.to_string())
 }
 
-fn literal_alternatives(pattern: &str) -> Option<Vec<String>> {
-    let hir = regex_syntax::parse(&format!("(?s:{pattern})")).ok()?;
-    let mut set = expand(&hir)?.into_iter().map(|b| String::from_utf8(b).ok()).collect::<Option<Vec<_>>>()?;
-    set.sort_unstable();
-    set.dedup();
-    Some(set)
+/// The texts that a whole pattern stands for, sorted, if they are few.
+fn listed(hir: &Hir) -> Option<Vec<String>> {
+    // Matchers are anchored: what users write of it (`^(a|b)$`) adds nothing.
+    let texts = match hir.kind() {
+        HirKind::Concat(parts) => {
+            let mut parts = parts.as_slice();
+            while let Some((_, rest)) = parts.split_first().filter(|(p, _)| is_look(p, Look::Start)) {
+                parts = rest;
+            }
+            while let Some((_, rest)) = parts.split_last().filter(|(p, _)| is_look(p, Look::End)) {
+                parts = rest;
+            }
+            combine(parts)?
+        }
+        _ => expand(hir)?,
+    };
+    let mut texts = texts.into_iter().map(|b| String::from_utf8(b).ok()).collect::<Option<Vec<_>>>()?;
+    texts.sort_unstable();
+    texts.dedup();
+    Some(texts)
+}
+
+fn is_look(hir: &Hir, look: Look) -> bool {
+    matches!(hir.kind(), HirKind::Look(l) if *l == look)
 }
 
 fn expand(hir: &Hir) -> Option<Vec<Vec<u8>>> {
     match hir.kind() {
         HirKind::Empty => Some(vec![Vec::new()]),
         HirKind::Literal(l) => Some(vec![l.0.to_vec()]),
-        HirKind::Look(Look::Start | Look::End) => None,
         HirKind::Capture(c) => expand(&c.sub),
-        HirKind::Class(class) => {
-            let mut out = Vec::new();
-            match class {
-                regex_syntax::hir::Class::Unicode(c) => {
-                    for r in c.ranges() {
-                        for ch in r.start()..=r.end() {
-                            if out.len() >= 32 {
-                                return None;
-                            }
-                            out.push(ch.to_string().into_bytes());
-                        }
-                    }
-                }
-                regex_syntax::hir::Class::Bytes(_) => return None,
+        HirKind::Class(regex_syntax::hir::Class::Unicode(class)) => {
+            let characters = class.ranges().iter().map(|r| u32::from(r.end()) - u32::from(r.start()) + 1);
+            if characters.fold(0u32, u32::saturating_add) as usize > COMBINED_MAX {
+                return None;
             }
-            Some(out)
+            let all = class.ranges().iter().flat_map(|r| r.start()..=r.end());
+            Some(all.map(|c| c.to_string().into_bytes()).collect())
         }
         HirKind::Alternation(subs) => {
             let mut out = Vec::new();
+            let mut bytes = 0;
             for sub in subs {
-                out.extend(expand(sub)?);
-                if out.len() > ALTERNATIVES_MAX {
+                let more = expand(sub)?;
+                bytes += more.iter().map(Vec::len).sum::<usize>();
+                out.extend(more);
+                if out.len() > LISTED_MAX || bytes > LISTED_BYTES_MAX {
                     return None;
                 }
             }
             Some(out)
         }
-        HirKind::Concat(subs) => {
-            let mut out = vec![Vec::new()];
-            for sub in subs {
-                let tails = expand(sub)?;
-                if out.len() * tails.len() > ALTERNATIVES_MAX {
-                    return None;
-                }
-                out = out
-                    .iter()
-                    .flat_map(|head: &Vec<u8>| {
-                        tails.iter().map(move |tail| [head.as_slice(), tail.as_slice()].concat())
-                    })
-                    .collect();
-            }
-            Some(out)
-        }
+        HirKind::Concat(subs) => combine(subs),
         _ => None,
     }
+}
+
+/// Every text of the first part followed by every text of the next, and so on.
+fn combine(parts: &[Hir]) -> Option<Vec<Vec<u8>>> {
+    let mut out = vec![Vec::new()];
+    for part in parts {
+        let tails = expand(part)?;
+        let count = out.len() * tails.len();
+        if count > COMBINED_MAX && count > out.len().max(tails.len()) {
+            return None;
+        }
+        let sum = |texts: &[Vec<u8>]| texts.iter().map(Vec::len).sum::<usize>();
+        if sum(&out) * tails.len() + sum(&tails) * out.len() > LISTED_BYTES_MAX {
+            return None;
+        }
+        out = out
+            .iter()
+            .flat_map(|head: &Vec<u8>| tails.iter().map(move |tail| [head.as_slice(), tail.as_slice()].concat()))
+            .collect();
+    }
+    Some(out)
 }
 
 impl fmt::Display for Matcher {
@@ -263,12 +285,35 @@ mod tests {
         let m = Matcher::new(MatchOp::Regex, "l", "b|a|(c|d)e").unwrap();
         assert_eq!(m.literal_alternatives().unwrap(), ["a", "b", "ce", "de"]);
         assert!(Matcher::new(MatchOp::Regex, "l", "a.*").unwrap().literal_alternatives().is_none());
+        let m = Matcher::new(MatchOp::Regex, "l", "^(b|a):[12]$").unwrap();
+        assert_eq!(m.literal_alternatives().unwrap(), ["a:1", "a:2", "b:1", "b:2"]);
+        let m = Matcher::new(MatchOp::Regex, "l", "^a|b$").unwrap();
+        assert!(m.matches("a") && m.matches("b") && !m.matches("ab"));
+        check(MatchOp::Regex, "a$b|^", &[""], &["ab", "a"]);
+        check(MatchOp::Regex, "[^\\x00-\\x{10ffff}]", &[], &["", "a"]);
+    }
+
+    #[test]
+    fn thousands_of_alternatives() {
+        let hosts: Vec<String> = (0..9000).map(|i| format!("host-{i:05}.rack-{}.example.com", i % 7)).collect();
+        let picked = hosts.iter().map(|h| crate::re2::escape(h)).collect::<Vec<_>>().join("|");
+        for pattern in [picked.clone(), format!("^(?:{picked})$"), format!("({picked})(:9100)")] {
+            let m = Matcher::new(MatchOp::Regex, "l", &pattern).unwrap();
+            assert_eq!(m.literal_alternatives().unwrap().len(), hosts.len());
+        }
+        for pattern in [format!("({picked}).*"), format!("(?i){picked}")] {
+            let m = Matcher::new(MatchOp::Regex, "l", &pattern).unwrap();
+            assert!(m.literal_alternatives().is_none());
+            assert!(hosts.iter().step_by(100).all(|h| m.matches(h)) && !m.matches("host-9"));
+        }
     }
 
     #[test]
     fn bad_patterns_are_refused() {
-        for pattern in ["(", "a)(b", "[", "a{999999}", &"a".repeat(70_000)] {
+        for pattern in ["(", "a)(b", "[", "a{999999}", "(.{1000}){1}{10}", &"a".repeat(2_000_000)] {
             assert!(Matcher::new(MatchOp::Regex, "l", pattern).is_err(), "{pattern:.20}");
         }
+        let error = Matcher::new(MatchOp::Regex, "l", "a(").unwrap_err();
+        assert_eq!(error.to_string(), "error parsing regexp: missing closing ): `a(`");
     }
 }

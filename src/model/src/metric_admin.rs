@@ -21,6 +21,24 @@ pub trait MetricAdmin: Send + Sync {
     fn blocks(&self, _tenant: TenantId) -> Vec<StoredBlock> {
         Vec::new()
     }
+
+    /// What is known of the parts that lie in an object store, of all tenants. Asks nobody.
+    fn object_store(&self) -> ObjectStoreState {
+        ObjectStoreState::default()
+    }
+}
+
+/// What a store knows of its parts in an object store.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ObjectStoreState {
+    /// Parts there.
+    pub parts: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Parts of these that no query can read now.
+    pub unreachable_parts: u64,
+    /// Why the store did not answer the last time; `None` when it did, or nobody asked.
+    pub error: Option<String>,
 }
 
 /// An immutable part of a store.

@@ -110,6 +110,9 @@ pub struct WriteReport {
     pub rejected: u64,
     /// The first few reasons, each naming the item.
     pub reasons: Vec<String>,
+    /// Of metrics, when samples were refused and others stored: the first and last time of those stored, Unix
+    /// milliseconds. `None` otherwise, and where that is not known.
+    pub taken_ms: Option<(i64, i64)>,
 }
 
 impl WriteReport {

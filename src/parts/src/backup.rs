@@ -309,7 +309,7 @@ impl<'a> Backups<'a> {
     }
 
     /// Reads every object of a backup and compares it with its name. Returns what is damaged or missing; the rest is
-    /// looked at all the same.
+    /// looked at all the same, unless an object store does not answer: then an [`BackupError::Io`] is the last.
     pub fn verify(&self, manifest: &Manifest) -> Vec<BackupError> {
         let mut seen = BTreeSet::new();
         let mut faults = Vec::new();
@@ -317,7 +317,12 @@ impl<'a> Backups<'a> {
             if seen.insert(file.key())
                 && let Err(fault) = self.read(manifest, file, &mut |_| Ok(()))
             {
+                // The next one would wait for the same time-out.
+                let is_out_of_reach = matches!(fault, BackupError::Io { .. }) && !self.objects.is_local();
                 faults.push(fault);
+                if is_out_of_reach {
+                    break;
+                }
             }
         }
         faults

@@ -175,6 +175,7 @@ impl<B: BlobStore> Catalog for LocalCatalog<B> {
                 journal: next.journal,
                 attributes: next.attributes.clone(),
                 next_part: next.next_part,
+                journal_start: None,
             }
         } else {
             CommitFile {
@@ -185,6 +186,7 @@ impl<B: BlobStore> Catalog for LocalCatalog<B> {
                 journal: change.journal,
                 attributes: change.attributes.clone(),
                 next_part: next.next_part,
+                journal_start: None,
             }
         };
         let name = commit_file::name(sequence);

@@ -7,10 +7,13 @@ use serde::{Deserialize, Serialize};
 use trefoil_model::TenantId;
 
 use crate::PartsError;
+use crate::framed::{self, Fault};
 use crate::meta::{FileMeta, LOCATION, PartId, PartMeta};
 
 /// Newest version of the format that this build writes and reads.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
+/// Version of commits that name a part in an object store.
+const REMOTE_VERSION: u32 = 2;
 /// Version of commits that name no part in an object store. Builds that know nothing of object stores read these.
 const LOCAL_VERSION: u32 = 1;
 /// First word of a commit.
@@ -34,6 +37,9 @@ pub(crate) struct CommitFile {
     /// In a change, values to set; the others stay.
     pub(crate) attributes: BTreeMap<String, String>,
     pub(crate) next_part: u64,
+    /// Only in `part.commit`: the oldest segment that the journal had when the commit that moves its position was begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) journal_start: Option<u64>,
 }
 
 impl CommitFile {
@@ -118,7 +124,16 @@ impl CommitFile {
         next_part: u64,
     ) -> Self {
         let add = parts.map(|meta| (&**meta).into()).collect();
-        Self { sequence: 1, snapshot: true, add, remove: Vec::new(), journal, attributes, next_part }
+        Self {
+            sequence: 1,
+            snapshot: true,
+            add,
+            remove: Vec::new(),
+            journal,
+            attributes,
+            next_part,
+            journal_start: None,
+        }
     }
 }
 
@@ -136,10 +151,12 @@ pub fn parse_name(name: &str) -> Option<u64> {
 pub(crate) fn encode(commit: &CommitFile) -> Vec<u8> {
     let body = serde_json::to_vec(commit).expect("plain data has a JSON form");
     let has_remote = commit.add.iter().any(|part| part.attributes.contains_key(LOCATION));
-    let version = if has_remote { VERSION } else { LOCAL_VERSION };
-    let mut bytes = format!("{MAGIC} {version} {:08x} {}\n", crc32c::crc32c(&body), body.len()).into_bytes();
-    bytes.extend_from_slice(&body);
-    bytes
+    let version = match (commit.journal_start, has_remote) {
+        (Some(_), _) => VERSION,
+        (None, true) => REMOTE_VERSION,
+        (None, false) => LOCAL_VERSION,
+    };
+    framed::encode(MAGIC, version, &body)
 }
 
 pub(crate) fn decode(sequence: u64, bytes: &[u8]) -> Result<CommitFile, PartsError> {
@@ -154,25 +171,16 @@ pub(crate) fn decode(sequence: u64, bytes: &[u8]) -> Result<CommitFile, PartsErr
 /// Reads a commit of any number; `file` is for messages.
 pub(crate) fn decode_any(file: &str, bytes: &[u8]) -> Result<CommitFile, PartsError> {
     let damaged = |reason: &str| PartsError::CorruptCommit { file: file.to_owned(), reason: reason.to_owned() };
-    let end = bytes.iter().take(128).position(|byte| *byte == b'\n').ok_or_else(|| damaged("no header line"))?;
-    let (header, body) = (&bytes[..end], &bytes[end + 1..]);
-    let header = std::str::from_utf8(header).map_err(|_| damaged("header is not text"))?;
-    let words: Vec<&str> = header.split(' ').collect();
-    let [magic, version, checksum, len] = words[..] else { return Err(damaged("header has not four words")) };
-    if magic != MAGIC {
-        return Err(damaged("wrong first word"));
+    let (version, body) = framed::decode(MAGIC, LOCAL_VERSION..=VERSION, bytes).map_err(|fault| match fault {
+        Fault::Damaged(reason) => damaged(reason),
+        Fault::Version(found) => PartsError::Version { file: file.to_owned(), found },
+    })?;
+    let commit: CommitFile = serde_json::from_slice(body).map_err(|error| damaged(&error.to_string()))?;
+    // The checksum does not cover the version.
+    if (version == VERSION) != commit.journal_start.is_some() {
+        return Err(damaged("its version is not that of what it says"));
     }
-    let version: u32 = version.parse().map_err(|_| damaged("version is not a number"))?;
-    if !(LOCAL_VERSION..=VERSION).contains(&version) {
-        return Err(PartsError::Version { file: file.to_owned(), found: version });
-    }
-    if len != body.len().to_string() {
-        return Err(damaged("wrong length"));
-    }
-    if checksum != format!("{:08x}", crc32c::crc32c(body)) {
-        return Err(damaged("checksum mismatch"));
-    }
-    serde_json::from_slice(body).map_err(|error| damaged(&error.to_string()))
+    Ok(commit)
 }
 
 #[cfg(test)]
@@ -189,6 +197,7 @@ mod tests {
             journal: Some((2, 3)),
             attributes: BTreeMap::from([("next_series".to_owned(), "9".to_owned())]),
             next_part: 5,
+            journal_start: None,
         };
         let bytes = encode(&commit);
         assert_eq!(decode(7, &bytes).unwrap(), commit);
@@ -201,5 +210,10 @@ mod tests {
         for len in 0..bytes.len() {
             assert!(decode(7, &bytes[..len]).is_err(), "cut at {len}");
         }
+        assert!(bytes.starts_with(b"trefoil-commit 1 ") && !String::from_utf8_lossy(&bytes).contains("journal_start"));
+        let beside_a_journal = CommitFile { journal_start: Some(4), ..commit };
+        let bytes = encode(&beside_a_journal);
+        assert!(bytes.starts_with(b"trefoil-commit 3 "));
+        assert_eq!(decode(7, &bytes).unwrap(), beside_a_journal);
     }
 }

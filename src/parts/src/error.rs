@@ -44,13 +44,24 @@ pub enum PartsError {
         /// Its sequence number.
         sequence: u64,
     },
-    /// There are parts and not one commit, neither in the catalog nor in its copies. Nothing was changed.
+    /// Commits were made, and there is not one, neither in the catalog nor in its copies. Nothing was changed.
     #[error("{} has the folders of {parts} parts and no commit that names one; `trefoil tsdb repair` makes the catalog anew", dir.display())]
     NoCommits {
         /// Directory of the set.
         dir: PathBuf,
-        /// Part folders.
+        /// Part folders; 0 when all parts lie in an object store.
         parts: usize,
+    },
+    /// The newest commit is lost, in the catalog and in its copies: a part was published by it, and the journal does not
+    /// hold its samples any more. Nothing was changed.
+    #[error(
+        "commit {sequence:020} is lost, which published {}; `trefoil tsdb repair` makes the catalog anew", folder.display()
+    )]
+    LostCommit {
+        /// Its sequence number.
+        sequence: u64,
+        /// Folder of the part.
+        folder: PathBuf,
     },
     /// Somebody else wrote a commit of the same number.
     #[error("commit {sequence:020} exists already")]
@@ -125,7 +136,10 @@ pub enum PartsError {
 impl PartsError {
     /// Returns whether the catalog is damaged and [`crate::repair`] can help.
     pub fn is_catalog_damage(&self) -> bool {
-        matches!(self, Self::CorruptCommit { .. } | Self::MissingCommit { .. } | Self::NoCommits { .. })
+        matches!(
+            self,
+            Self::CorruptCommit { .. } | Self::MissingCommit { .. } | Self::NoCommits { .. } | Self::LostCommit { .. }
+        )
     }
 
     /// Returns whether it is for want of disk space.

@@ -3,7 +3,7 @@
 //! Reading order: [`meta`] (what a part is), [`part_set`] (the set of published parts), [`part_writer`] (writing one),
 //! [`catalog`] and [`commit_file`] (how commits are stored), [`blob_store`] (where), [`retention`] and [`merge`] (what
 //! to remove and what to merge), [`objects`] and [`remote`] (parts in an object store), [`link`] (snapshots), [`backup`],
-//! [`at_rest`] (sets that nobody has open).
+//! [`at_rest`] (sets that nobody has open), [`history`] and [`repair`] (commits that are lost).
 //!
 //! Invariants:
 //! - A commit publishes parts, removes parts and moves the journal position in one create-only file. A process that
@@ -20,6 +20,8 @@ pub mod blob_store;
 pub mod catalog;
 pub mod commit_file;
 mod error;
+mod framed;
+pub mod history;
 pub mod link;
 pub mod merge;
 pub mod meta;
@@ -37,10 +39,11 @@ pub use backup::{BackupError, BackupOptions, Backups};
 pub use blob_store::{BlobStore, LocalFolder};
 pub use catalog::{Catalog, CatalogState, Change, LocalCatalog};
 pub use error::PartsError;
+pub use history::JournalStart;
 pub use link::SetState;
 pub use merge::{MergePlan, MergePolicy};
 pub use meta::{FileMeta, PartId, PartMeta};
 pub use objects::Objects;
 pub use part_set::{Commit, PartHandle, PartSet};
 pub use part_writer::{PartFacts, PartFile, PartWriter, PendingPart};
-pub use remote::RemoteOptions;
+pub use remote::{RemoteOptions, RemoteState};

@@ -66,6 +66,13 @@ metric!(
     "Failed fetches from the object store."
 );
 metric!(
+    FAILING,
+    IntGaugeVec,
+    register_int_gauge_vec,
+    "trefoil_parts_object_store_failing",
+    "1 while the last request to read from the object store failed."
+);
+metric!(
     CACHE_BYTES,
     IntGaugeVec,
     register_int_gauge_vec,
@@ -95,6 +102,7 @@ pub(crate) struct RemoteMetrics {
     pub(crate) downloads: IntCounter,
     pub(crate) downloaded_bytes: IntCounter,
     pub(crate) download_failures: IntCounter,
+    pub(crate) failing: IntGauge,
     pub(crate) cache_bytes: IntGauge,
     pub(crate) evictions: IntCounter,
 }
@@ -107,6 +115,7 @@ impl RemoteMetrics {
             downloads: DOWNLOADS.with_label_values(&[store]),
             downloaded_bytes: DOWNLOADED.with_label_values(&[store]),
             download_failures: DOWNLOAD_FAILURES.with_label_values(&[store]),
+            failing: FAILING.with_label_values(&[store]),
             cache_bytes: CACHE_BYTES.with_label_values(&[store]),
             evictions: EVICTIONS.with_label_values(&[store]),
         }

@@ -102,9 +102,9 @@ pub fn open_url_with(url: &str, vfs: SharedVfs, read_timeout: Duration) -> io::R
     open(url, vfs, true, read_timeout)
 }
 
-/// Opens a place as [`open_url`] does; a folder that is missing is not made but `NotFound`.
-pub fn open_existing(url: &str, vfs: SharedVfs) -> io::Result<Arc<dyn Objects>> {
-    open(url, vfs, false, READ_TIMEOUT)
+/// Opens a place as [`open_url_with`] does; a folder that is missing is not made but `NotFound`.
+pub fn open_existing(url: &str, vfs: SharedVfs, read_timeout: Duration) -> io::Result<Arc<dyn Objects>> {
+    open(url, vfs, false, read_timeout)
 }
 
 /// Returns the folder of this machine that a URL names; `None` for anything else.

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -16,6 +16,7 @@ use trefoil_runtime::vfs::create_dir_durable;
 use crate::PartsError;
 use crate::catalog::{Catalog, CatalogState, Change, LocalCatalog};
 use crate::commit_file::{self, CommitFile};
+use crate::history::{self, JournalStart, Mark};
 use crate::link::SetState;
 use crate::meta::{PartId, PartMeta};
 use crate::metrics::Metrics;
@@ -33,6 +34,9 @@ pub struct Commit {
     pub remove: Vec<PartId>,
     /// New journal position (segment, offset); `None` leaves it.
     pub journal: Option<(u64, u64)>,
+    /// Where the journal begins, in a commit that moves its position: should the commit be lost later, its parts prove that
+    /// it was made (see [`JournalStart`]).
+    pub journal_start: JournalStart,
     /// Values to set; the others stay.
     pub attributes: BTreeMap<String, String>,
 }
@@ -57,6 +61,8 @@ struct Inner {
     committing: Mutex<()>,
     /// Number of the newest commit.
     sequence: AtomicU64,
+    /// Whether it is written down that a commit was made.
+    is_marked: AtomicBool,
     /// What was found wrong when the set was opened.
     findings: Mutex<Vec<String>>,
     metrics: Metrics,
@@ -101,9 +107,22 @@ impl PartSet {
         name: &'static str,
         remote: Option<RemoteOptions>,
     ) -> Result<Self, PartsError> {
+        Self::open_beside(vfs, dir, name, remote, JournalStart::Unknown)
+    }
+
+    /// Opens a set as [`Self::open_with`] does, beside a journal that begins there now. Errors when the newest commit is
+    /// lost and the journal does not hold the samples of its parts any more.
+    pub fn open_beside(
+        vfs: SharedVfs,
+        dir: &Path,
+        name: &'static str,
+        remote: Option<RemoteOptions>,
+        journal: JournalStart,
+    ) -> Result<Self, PartsError> {
         for folder in [dir.join("parts"), dir.join("tmp")] {
             create_dir_durable(&*vfs, &folder).map_err(io("create", &folder))?;
         }
+        let mark = Mark::read(&*vfs, dir).map_err(io("read", &dir.join(history::MARK)))?;
         let folders = Twin::open(Arc::clone(&vfs), dir, name).map_err(io("open", &dir.join(twin::CATALOG)))?;
         let (seen, findings) = (folders.seen().clone(), folders.findings());
         let catalog = LocalCatalog::open(folders)?;
@@ -129,9 +148,11 @@ impl PartSet {
             unsynced_dirs: Mutex::new(BTreeSet::new()),
             committing: Mutex::new(()),
             sequence: AtomicU64::new(seen.newest),
+            is_marked: AtomicBool::new(mark == Mark::Committed),
             findings: Mutex::new(findings),
             metrics: Metrics::new(name),
         };
+        inner.check_history(mark, &seen, journal)?;
         inner.tidy(&seen)?;
         inner.check_files();
         inner.show();
@@ -343,9 +364,11 @@ impl Inner {
                 snapshot: false,
                 add: vec![(&*meta).into()],
                 remove: commit.remove.iter().map(|id| id.0).collect(),
-                journal: None,
+                // With the start or not at all: a repair must know what the position is worth.
+                journal: commit.journal.filter(|_| commit.journal_start.segment().is_some()),
                 attributes: commit.attributes.clone(),
                 next_part: self.next_part.load(Ordering::Relaxed),
+                journal_start: commit.journal.and(commit.journal_start.segment()),
             }))?;
             let folder = self.folder(&meta);
             let partition = self.partition_dir(&meta);
@@ -365,6 +388,7 @@ impl Inner {
             next_part: self.next_part.load(Ordering::Relaxed),
         };
         self.catalog.commit(&change)?;
+        self.mark_committed();
         self.sequence.store(sequence, Ordering::Relaxed);
         *self.published.write() = self.catalog.state().into();
         let gone = commit.remove.iter().filter_map(|id| before.parts.get(id)).map(Arc::clone);
@@ -385,7 +409,7 @@ impl Inner {
 
     /// Removes what is provably of no use: temporary folders, and folders of parts that a commit removed or moved to an
     /// object store. Part folders that no commit names are kept aside: they may be all that is left of samples when a
-    /// commit is lost. Errors when there are parts and no commit at all.
+    /// commit is lost.
     fn tidy(&self, seen: &Seen) -> Result<(), PartsError> {
         let is_read_only = self.vfs.is_read_only();
         let temporary = self.dir.join("tmp");
@@ -400,9 +424,6 @@ impl Inner {
         let remote: BTreeSet<u64> = published.iter().filter(|meta| meta.is_remote()).map(|meta| meta.id.0).collect();
         let parts = self.dir.join("parts");
         let folders = orphans::list(&*self.vfs, &parts).map_err(io("list", &parts))?;
-        if seen.newest == 0 && !folders.iter().all(|folder| self.is_of_first_commit(folder)) {
-            return Err(PartsError::NoCommits { dir: self.dir.clone(), parts: folders.len() });
-        }
         let missing: Vec<&PathBuf> = named.iter().filter(|folder| !self.vfs.exists(folder)).collect();
         for folder in &missing {
             tracing::error!(store = self.name, path = %folder.display(), "the folder of a part is missing");
@@ -425,12 +446,42 @@ impl Inner {
         self.tidy_lost(seen.newest)
     }
 
-    /// True for what a crash before the very first commit leaves.
-    fn is_of_first_commit(&self, folder: &PartFolder) -> bool {
-        let bytes = self.vfs.read(&folder.path.join(commit_file::PART_COMMIT));
-        bytes.is_ok_and(|bytes| {
-            commit_file::decode_any(commit_file::PART_COMMIT, &bytes).is_ok_and(|commit| commit.sequence == 1)
-        })
+    /// Errors when commits were made that are not there, and writes down for the next time whether some were made.
+    fn check_history(&self, mark: Mark, seen: &Seen, journal: JournalStart) -> Result<(), PartsError> {
+        let parts = self.dir.join("parts");
+        let folders = orphans::list(&*self.vfs, &parts).map_err(io("list", &parts))?;
+        if seen.newest == 0 && mark.has_lost_all(folders.len()) {
+            return Err(PartsError::NoCommits { dir: self.dir.clone(), parts: folders.len() });
+        }
+        let published = Arc::clone(&self.published.read().parts);
+        let known: BTreeSet<u64> = published.iter().map(|meta| meta.id.0).chain(seen.removed.iter().copied()).collect();
+        for folder in folders.iter().filter(|folder| folder.parsed().is_none_or(|(_, _, id)| !known.contains(&id))) {
+            let Some(commit) = history::commit_of(&*self.vfs, folder) else { continue };
+            if history::is_commit_lost(&commit, seen.newest, journal) {
+                return Err(PartsError::LostCommit { sequence: commit.sequence, folder: folder.path.clone() });
+            }
+        }
+        if !self.vfs.is_read_only() {
+            match seen.newest {
+                0 if mark == Mark::Absent => {
+                    Mark::New.write(&*self.vfs, &self.dir).map_err(io("write", &self.dir.join(history::MARK)))?;
+                }
+                0 => {}
+                _ => self.mark_committed(),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes down that a commit was made. A failure is logged: the next commit or start does it.
+    fn mark_committed(&self) {
+        if self.is_marked.load(Ordering::Relaxed) {
+            return;
+        }
+        match Mark::Committed.write(&*self.vfs, &self.dir) {
+            Ok(()) => self.is_marked.store(true, Ordering::Relaxed),
+            Err(error) => tracing::warn!(store = self.name, %error, "that commits are there was not written down"),
+        }
     }
 
     fn set_aside(&self, folder: &PartFolder, newest: u64, is_damage: bool) {

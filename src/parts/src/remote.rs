@@ -33,6 +33,20 @@ pub struct RemoteOptions {
     pub cache_bytes: u64,
 }
 
+/// What is known of the parts in an object store.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RemoteState {
+    /// Parts there.
+    pub parts: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Parts of these that no query can read now: they lie at another place than the configured one, or the store does
+    /// not answer and they are not cached whole.
+    pub unreachable: u64,
+    /// Why the last request to read failed; `None` when it was answered, or nobody asked since the start.
+    pub error: Option<String>,
+}
+
 /// Returns the URL of a file of a part in an object store.
 fn place(meta: &PartMeta, file: &str) -> String {
     format!("{}/{file}", meta.location().unwrap_or_default())
@@ -100,6 +114,26 @@ impl PartSet {
             place.as_ref().is_some_and(|place| location.starts_with(place.as_str()))
         };
         self.parts().iter().filter(|meta| meta.is_remote() && !is_ours(meta)).count() as u64
+    }
+
+    /// Returns what is known of the parts that lie in an object store. Asks nobody.
+    pub fn remote_state(&self) -> RemoteState {
+        let parts = self.parts();
+        let remote: Vec<_> = parts.iter().filter(|meta| meta.is_remote()).collect();
+        let error = self.cache().and_then(Cache::failure);
+        let elsewhere = self.unreachable_parts();
+        let is_cached =
+            |meta: &PartMeta| self.cache().is_some_and(|cache| meta.files.iter().all(|file| cache.has(meta.id, file)));
+        let out_of_reach = match &error {
+            None => elsewhere,
+            Some(_) => remote.iter().filter(|meta| !is_cached(meta)).count() as u64,
+        };
+        RemoteState {
+            parts: remote.len() as u64,
+            bytes: remote.iter().map(|meta| meta.bytes).sum(),
+            unreachable: out_of_reach.max(elsewhere),
+            error,
+        }
     }
 
     /// Reads the objects of a remote part chunk by chunk, past the cache, and compares length and checksum with its

@@ -13,6 +13,7 @@ use crate::PartsError;
 use crate::blob_store::{BlobStore, LocalFolder, PutError};
 use crate::catalog::{CatalogState, Change};
 use crate::commit_file::{self, CommitFile};
+use crate::history::{self, JournalStart, Mark};
 use crate::meta::{PartId, PartMeta};
 use crate::orphans::{self, PartFolder};
 use crate::twin::{self, Twin};
@@ -35,6 +36,12 @@ pub trait Describe {
     /// Reads what a part is from its files; parts of versions before 3 do not say. Errors with the reason.
     fn describe(&mut self, place: &PartPlace) -> Result<PartMeta, String>;
 
+    /// Looks whether a part can be beside those that were taken before, the parts of the commits first. Errors with the
+    /// reason why not; the part is then left where it is.
+    fn admit(&mut self, _folder: &Path, _meta: &PartMeta) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Looks at the state before it is written, and sets the values that follow from the parts.
     fn finish(&mut self, state: &mut CatalogState, adopted: &[Adopted]);
 }
@@ -48,6 +55,19 @@ pub struct Adopted {
     pub folder: PathBuf,
     /// Whether [`Describe::describe`] said what it is.
     pub is_described: bool,
+    /// The journal position of the commit that published it, when that is lost and moved the position.
+    pub journal: Option<(u64, u64)>,
+}
+
+/// How to repair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RepairOptions {
+    /// Only tells.
+    pub is_dry: bool,
+    /// Takes in also what a start took for the left-over of a crash, although nothing else is damaged.
+    pub with_leftovers: bool,
+    /// Where the journal beside the set begins.
+    pub journal: JournalStart,
 }
 
 /// What a repair found and did.
@@ -162,15 +182,15 @@ fn candidate(vfs: &SharedVfs, folder: &PartFolder, describe: &mut dyn Describe) 
 }
 
 /// Writes a commit that names every part which is there, so that the set opens again. Damaged commits are kept aside
-/// under another name; no part is removed. With `is_dry` it only tells. Nobody else may have the set open.
+/// under another name; no part is removed. Nobody else may have the set open.
 ///
-/// Parts that no readable commit names are taken in only when commits are missing or parts are: a folder that a crash left
-/// before its commit holds nothing that is not elsewhere.
+/// Parts that no readable commit names are taken in only when commits are missing or parts are, or when that is asked for: a
+/// folder that a crash left before its commit holds nothing that is not elsewhere.
 pub fn repair(
     vfs: &SharedVfs,
     dir: &Path,
     describe: &mut dyn Describe,
-    is_dry: bool,
+    options: RepairOptions,
 ) -> Result<RepairReport, PartsError> {
     let commits = read_commits(vfs, dir)?;
     let mut report = RepairReport { commits: commits.good.len(), ..RepairReport::default() };
@@ -207,8 +227,24 @@ pub fn repair(
     }
     let is_gone = |meta: &Arc<PartMeta>| !meta.is_remote() && !in_place.contains(&meta.id.0);
     let gone: BTreeSet<u64> = state.parts.values().filter(|meta| is_gone(meta)).map(|meta| meta.id.0).collect();
-    let has_none = commits.newest == 0 && !folders.is_empty();
-    let is_incomplete = !report.damaged_commits.is_empty() || !gone.is_empty() || has_damage || has_none;
+    let mark = Mark::read(&**vfs, dir).map_err(io("read", &dir.join(history::MARK)))?;
+    let has_none = commits.newest == 0 && (!folders.is_empty() || mark == Mark::Committed);
+    let is_unnamed = |folder: &PartFolder| {
+        folder.parsed().is_none_or(|(_, _, id)| !state.parts.contains_key(&PartId(id)) && !removed.contains(&id))
+    };
+    let is_newest_lost = folders.iter().any(|(folder, is_in_place)| {
+        *is_in_place
+            && is_unnamed(folder)
+            && history::commit_of(&**vfs, folder)
+                .is_some_and(|commit| history::is_commit_lost(&commit, commits.newest, options.journal))
+    });
+    let has_leftovers = options.with_leftovers && folders.iter().any(|(folder, _)| is_unnamed(folder));
+    let is_incomplete = !report.damaged_commits.is_empty()
+        || !gone.is_empty()
+        || has_damage
+        || has_none
+        || is_newest_lost
+        || has_leftovers;
     report.is_needed = is_incomplete || !commits.bad_files.is_empty();
 
     let mut candidates: BTreeMap<u64, Candidate> = BTreeMap::new();
@@ -229,6 +265,21 @@ pub fn repair(
     }
     let mut ordered: Vec<&Candidate> = candidates.values().collect();
     ordered.sort_by_key(|c| (c.commit.as_ref().map_or(0, |commit| commit.sequence), c.id));
+    let place = |names: [&str; 2]| parts_dir.join(names[0]).join(names[1]);
+    if !ordered.is_empty() {
+        for meta in state.parts.values().filter(|meta| !meta.is_remote() && in_place.contains(&meta.id.0)) {
+            let folder = place([&meta.tenant.0.to_string(), &meta.partition.to_string()]);
+            // A commit names it: it is there, whatever is said of it.
+            drop(describe.admit(&folder.join(format!("{:020}", meta.id.0)), meta));
+        }
+    }
+    ordered.retain(|c| match describe.admit(&c.folder.path, &c.meta) {
+        Ok(()) => true,
+        Err(reason) => {
+            report.left.push((c.folder.path.clone(), reason));
+            false
+        }
+    });
     let newest_good = commits.good.keys().next_back().copied().unwrap_or(0);
     let mut replaced: BTreeSet<u64> = BTreeSet::new();
     for c in &ordered {
@@ -247,13 +298,16 @@ pub fn repair(
     for c in ordered.iter().filter(|c| !replaced.contains(&c.id)) {
         let meta = Arc::new(c.meta.clone());
         report.adopted.push(meta.id);
-        adopted.push(Adopted { id: meta.id, folder: c.folder.path.clone(), is_described: c.commit.is_none() });
-        let to = [&c.folder.place[0], &c.folder.place[1]].iter().fold(parts_dir.clone(), |path, name| path.join(name));
+        let journal =
+            c.commit.as_ref().filter(|commit| commit.sequence > newest_good).and_then(|commit| commit.journal);
+        let folder = c.folder.path.clone();
+        adopted.push(Adopted { id: meta.id, folder, is_described: c.commit.is_none(), journal });
+        let to = place([&c.folder.place[0], &c.folder.place[1]]);
         moves.push((c.folder.path.clone(), to.join(format!("{:020}", c.id))));
         state.parts.insert(meta.id, meta);
     }
     for id in gone {
-        if !candidates.contains_key(&id) && state.parts.remove(&PartId(id)).is_some() {
+        if !report.adopted.contains(&PartId(id)) && state.parts.remove(&PartId(id)).is_some() {
             report.missing.push(PartId(id));
         }
     }
@@ -262,7 +316,7 @@ pub fn repair(
     let highest = folders.iter().filter_map(|(folder, _)| folder.parsed()).map(|p| p.2).fold(highest, u64::max);
     state.next_part = state.next_part.max(highest.saturating_add(1));
     describe.finish(&mut state, &adopted);
-    if is_dry || !report.is_needed {
+    if options.is_dry || !report.is_needed {
         return Ok(report);
     }
     let highest_copy = ordered.iter().filter_map(|c| Some(c.commit.as_ref()?.sequence)).max().unwrap_or(0);
@@ -300,6 +354,7 @@ fn write(
         journal: state.journal,
         attributes: state.attributes.clone(),
         next_part: state.next_part,
+        journal_start: None,
     };
     let folder = dir.join(twin::CATALOG);
     LocalFolder::open(Arc::clone(vfs), folder.clone()).map_err(io("open", &folder))?;

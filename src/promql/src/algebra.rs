@@ -18,7 +18,7 @@ pub mod sort;
 
 pub use aggregate::{AggregateOp, Aggregator, Grouping, Param, aggregate};
 pub use binary::{BinaryOp, Cardinality, Matching, binary, binary_scalar};
-pub use labels::{label_join, label_join_within, label_replace, label_replace_within};
+pub use labels::{label_join, label_join_within, label_replace, label_replace_with};
 pub use scalar::{quantile, scalar_op};
 pub use series::{ABSENT, Point, Points, Series, cleanup_names};
 pub use sort::{sort, sort_by_label};

@@ -256,13 +256,14 @@ impl Annotations {
     /// Adds a remark, or merges it with an equal one.
     pub fn add(&mut self, kind: NoteKind, position: PositionRange) {
         for known in &mut self.list {
-            if known.position == position && known.kind.merge(&kind) {
-                return;
+            if !known.kind.merge(&kind) {
+                continue;
             }
-        }
-        // Of one text the reference keeps the place where it was remarked last: outside of inside, right of left.
-        if let Some(known) = self.list.iter_mut().find(|known| known.kind == kind) {
-            known.position = position;
+            // Of one text the reference keeps the place where it was remarked last: outside of inside, right of left;
+            // of those that it counts the place where it was remarked first.
+            if !matches!(kind, NoteKind::ForcedMonotonicity(_) | NoteKind::StartTimeOverlap(..)) {
+                known.position = position;
+            }
             return;
         }
         if self.list.len() < Self::MAX {

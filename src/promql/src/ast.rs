@@ -135,6 +135,17 @@ pub struct Binary {
     pub matching: Matching,
 }
 
+impl Drop for Binary {
+    /// Long chains nest to the left: they are taken apart one by one, not by recursion.
+    fn drop(&mut self) {
+        let nothing = || Expr::new(PositionRange::default(), ExprKind::Number { value: 0.0, duration: false });
+        let mut lhs = std::mem::replace(&mut self.lhs, nothing());
+        while let ExprKind::Binary(b) = &mut lhs.kind {
+            lhs = std::mem::replace(&mut b.lhs, nothing());
+        }
+    }
+}
+
 /// An aggregation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Aggregate {
@@ -281,21 +292,20 @@ impl Expr {
 
     /// The type of its value.
     pub fn value_type(&self) -> ValueType {
-        match &self.kind {
-            ExprKind::Number { .. } => ValueType::Scalar,
-            ExprKind::String(_) => ValueType::String,
-            ExprKind::Paren(e) | ExprKind::StepInvariant(e) => e.value_type(),
-            ExprKind::Unary { expr, .. } => expr.value_type(),
-            ExprKind::Binary(b) => {
-                if b.lhs.value_type() == ValueType::Scalar && b.rhs.value_type() == ValueType::Scalar {
-                    ValueType::Scalar
-                } else {
-                    ValueType::Vector
-                }
-            }
-            ExprKind::Aggregate(_) | ExprKind::Vector(_) => ValueType::Vector,
-            ExprKind::Call { function, .. } => function.returns,
-            ExprKind::Matrix(_) | ExprKind::Subquery(_) => ValueType::Matrix,
+        // Chains nest to the left: no recursion there.
+        let mut e = self;
+        loop {
+            e = match &e.kind {
+                ExprKind::Number { .. } => return ValueType::Scalar,
+                ExprKind::String(_) => return ValueType::String,
+                ExprKind::Paren(e) | ExprKind::StepInvariant(e) => e,
+                ExprKind::Unary { expr, .. } => expr,
+                ExprKind::Binary(b) if b.rhs.value_type() != ValueType::Scalar => return ValueType::Vector,
+                ExprKind::Binary(b) => &b.lhs,
+                ExprKind::Aggregate(_) | ExprKind::Vector(_) => return ValueType::Vector,
+                ExprKind::Call { function, .. } => return function.returns,
+                ExprKind::Matrix(_) | ExprKind::Subquery(_) => return ValueType::Matrix,
+            };
         }
     }
 
@@ -322,9 +332,10 @@ impl Expr {
 
     /// Calls `f` for this node and all below.
     pub fn walk<'a>(&'a self, f: &mut impl FnMut(&'a Self)) {
-        f(self);
-        for child in self.children() {
-            child.walk(f);
+        let mut open = vec![self];
+        while let Some(e) = open.pop() {
+            f(e);
+            open.extend(e.children().into_iter().rev());
         }
     }
 

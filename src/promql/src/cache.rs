@@ -1,9 +1,12 @@
-//! Keeps the results of range queries, so that a dashboard that asks again has only what is new evaluated.
+//! Keeps the results of queries, so that a dashboard that asks again has only what is new evaluated.
 //!
 //! A kept step is used while no sample changed that it could have seen: the store tells the earliest time that changed
 //! since the result was made ([`MetricReader::changed_from_ms`]), and a step sees nothing later than its own time (or
 //! later by a negative offset). So late samples, deletions and the like are never missed. Queries whose steps are not
 //! independent of each other, whose result carries remarks, or that touch downsampled samples are evaluated as ever.
+//! Of instant queries that read much the last answer is kept, see [`ResultCache::instant`].
+
+mod instant;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
@@ -12,14 +15,16 @@ use prometheus::{IntCounterVec, IntGauge, register_int_counter_vec, register_int
 use trefoil_model::labels::METRIC_NAME;
 use trefoil_model::{MatchOp, Matcher, MetricReader, QueryBudget, TenantId, TimeRange};
 
+pub use self::instant::InstantQuery;
+use crate::algebra::series::is_metadata_label;
 use crate::algebra::{AggregateOp, BinaryOp};
 use crate::annotations::Annotations;
-use crate::ast::{Duration, Expr, ExprKind, RangeMode, VectorSelector};
+use crate::ast::{Aggregate, Duration, Expr, ExprKind, RangeMode, VectorSelector};
 use crate::engine::{Engine, EngineError, QueryOptions};
 use crate::value::{QueryResult, QueryStats, ResultSeries, SampleValue, Value};
 
 static ANSWERS: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    let help = "Range queries by how much of the result was kept: all, some, none; or that cannot be kept.";
+    let help = "Queries by how much of the result was kept: all, some, none; or that cannot be kept.";
     register_int_counter_vec!("trefoil_promql_cache_answers_total", help, &["kept"]).expect("unique metric name")
 });
 static BYTES: LazyLock<IntGauge> = LazyLock::new(|| {
@@ -100,13 +105,15 @@ struct State {
 #[derive(Debug)]
 pub struct ResultCache {
     bytes_max: u64,
+    /// Instant queries that read fewer samples are not kept.
+    instant_samples_min: u64,
     state: Mutex<State>,
 }
 
 impl ResultCache {
     /// A cache of at most so many bytes; 0 keeps nothing.
     pub fn new(bytes_max: u64) -> Self {
-        Self { bytes_max, state: Mutex::default() }
+        Self { bytes_max, instant_samples_min: instant::SAMPLES_MIN, state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -128,25 +135,19 @@ impl ResultCache {
         };
         let old = cut(&entry.series, query.start_ms, until);
         query.budget.charge_bytes(size(&old))?;
-        let result = if until < query.last_ms() {
-            let new = query.evaluate(engine, until + query.step_ms)?;
-            let Value::Matrix(series) = new.value else {
-                return self.evaluate_all(engine, query, key, mark);
-            };
-            if !new.annotations.is_empty() {
-                return self.evaluate_all(engine, query, key, mark);
-            }
-            ANSWERS.with_label_values(&["some"]).inc();
-            QueryResult { value: Value::Matrix(join(old, series)), ..new }
-        } else {
-            ANSWERS.with_label_values(&["all"]).inc();
-            QueryResult {
-                value: Value::Matrix(old),
-                annotations: Annotations::default(),
-                stats: QueryStats::default(),
-                profile: None,
-            }
+        if until == query.last_ms() {
+            // What is kept stays as it is: it covers at least this.
+            return Ok(kept_whole(Value::Matrix(old)));
+        }
+        let new = query.evaluate(engine, until + query.step_ms)?;
+        let Value::Matrix(series) = new.value else {
+            return self.evaluate_all(engine, query, key, mark);
         };
+        if !new.annotations.is_empty() {
+            return self.evaluate_all(engine, query, key, mark);
+        }
+        ANSWERS.with_label_values(&["some"]).inc();
+        let result = QueryResult { value: Value::Matrix(join(old, series)), ..new };
         self.keep(key, query, mark, &result);
         Ok(result)
     }
@@ -165,10 +166,17 @@ impl ResultCache {
 
     /// Under which key a result is kept, the mark before it is made, and how far steps look ahead. `None`: never.
     fn keepable(&self, engine: &Engine, query: &RangeQuery<'_>) -> Option<(Key, u64, i64)> {
-        if self.bytes_max == 0 || query.options.profile || query.step_ms <= 0 || query.end_ms < query.start_ms {
+        if query.step_ms <= 0 || query.end_ms < query.start_ms {
             return None;
         }
-        let reach = Reach::of(query.expr)?;
+        self.keepable_as(engine, query, Reach::of(query.expr)?)
+    }
+
+    /// As [`Self::keepable`], of what steps see.
+    fn keepable_as(&self, engine: &Engine, query: &RangeQuery<'_>, reach: Reach) -> Option<(Key, u64, i64)> {
+        if self.bytes_max == 0 || query.options.profile {
+            return None;
+        }
         let mark = query.reader.change_mark()?;
         let lookback_ms = query.options.lookback_ms.unwrap_or(engine.options().lookback_ms).max(0);
         let from = query.start_ms.saturating_sub(reach.back_ms).saturating_sub(lookback_ms);
@@ -200,9 +208,8 @@ impl ResultCache {
 
     fn keep(&self, key: Key, query: &RangeQuery<'_>, mark: u64, result: &QueryResult) {
         let Value::Matrix(series) = &result.value else { return };
-        let bytes = size(series) + key.query.len() as u64 + 200;
-        let keep = result.annotations.is_empty() && bytes <= self.bytes_max / SHARE_MAX;
-        let entry = keep.then(|| Entry {
+        let bytes = self.room_for(&key, series, result);
+        let entry = bytes.map(|bytes| Entry {
             mark,
             start_ms: query.start_ms,
             last_ms: query.last_ms(),
@@ -210,11 +217,23 @@ impl ResultCache {
             bytes,
             used: 0,
         });
+        self.put(key, entry);
+    }
+
+    /// The bytes that a result takes, if it may be kept.
+    fn room_for(&self, key: &Key, series: &[ResultSeries], result: &QueryResult) -> Option<u64> {
+        let bytes = size(series) + key.query.len() as u64 + 200;
+        (result.annotations.is_empty() && bytes <= self.bytes_max / SHARE_MAX).then_some(bytes)
+    }
+
+    /// Replaces what is kept under a key.
+    fn put(&self, key: Key, entry: Option<Entry>) {
         let mut state = self.state();
         if let Some(old) = state.entries.remove(&key) {
             state.bytes -= old.bytes;
         }
         if let Some(entry) = entry {
+            let bytes = entry.bytes;
             while state.bytes + bytes > self.bytes_max || state.entries.len() >= ENTRIES_MAX {
                 let oldest = state.entries.iter().min_by_key(|(_, e)| e.used).map(|(k, _)| k.clone());
                 let Some(gone) = oldest.and_then(|k| state.entries.remove(&k)) else { break };
@@ -227,6 +246,12 @@ impl ResultCache {
         }
         BYTES.set(i64::try_from(state.bytes).unwrap_or(i64::MAX));
     }
+}
+
+/// An answer for which nothing was evaluated.
+fn kept_whole(value: Value) -> QueryResult {
+    ANSWERS.with_label_values(&["all"]).inc();
+    QueryResult { value, annotations: Annotations::default(), stats: QueryStats::default(), profile: None }
 }
 
 /// The last step of a query that is kept and still true, when there is one.
@@ -246,6 +271,32 @@ fn valid_until(entry: &Entry, query: &RangeQuery<'_>, ahead_ms: i64) -> Option<i
     Some(query.start_ms + (valid - query.start_ms) / query.step_ms * query.step_ms)
 }
 
+/// True for a selector of one metric name.
+fn is_named(v: &VectorSelector) -> bool {
+    v.matchers.iter().any(|m: &Matcher| m.op == MatchOp::Equal && m.name == METRIC_NAME)
+}
+
+/// True when no series become equal by losing different names. `kept`: nothing above removes the names of its value.
+fn stays_unique(expr: &Expr, kept: bool) -> bool {
+    match &expr.kind {
+        ExprKind::Number { .. } | ExprKind::String(_) => true,
+        ExprKind::Paren(e) | ExprKind::StepInvariant(e) => stays_unique(e, kept),
+        ExprKind::Vector(v) => kept || is_named(v),
+        ExprKind::Matrix(m) => is_named(&m.selector),
+        ExprKind::Aggregate(a) => {
+            let inner = kept || has_no_names(a);
+            stays_unique(&a.expr, inner) && a.param.as_ref().is_none_or(|p| stays_unique(p, false))
+        }
+        _ => expr.children().into_iter().all(|e| stays_unique(e, false)),
+    }
+}
+
+/// True for an aggregation whose result has nothing of the names of its input.
+fn has_no_names(a: &Aggregate) -> bool {
+    let groups = !a.op.keeps_input() && a.op != AggregateOp::CountValues && !a.grouping.without;
+    groups && !a.grouping.labels.iter().any(|l| is_metadata_label(l))
+}
+
 /// How far a step looks back and ahead, at most.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Reach {
@@ -257,29 +308,38 @@ impl Reach {
     /// `None` when steps depend on more than the samples near them, or when series can become equal that are not: that
     /// would be an error over the whole range and none over its parts.
     fn of(expr: &Expr) -> Option<Self> {
-        let mut reach = Self::default();
-        let mut sound = true;
+        let mut apart = stays_unique(expr, true);
         expr.walk(&mut |e| {
-            let fine = match &e.kind {
+            apart &= match &e.kind {
+                ExprKind::Call { function, .. } => !NOT_KEPT.contains(&function.name),
+                ExprKind::Binary(b) => b.op != BinaryOp::Or,
+                ExprKind::Aggregate(a) => !matches!(a.op, AggregateOp::LimitK | AggregateOp::LimitRatio),
+                _ => true,
+            };
+        });
+        if apart { Self::of_step(expr) } else { None }
+    }
+
+    /// Of one step alone, whatever the others. `None` when it is not known without evaluating.
+    fn of_step(expr: &Expr) -> Option<Self> {
+        let mut reach = Self::default();
+        let mut known = true;
+        expr.walk(&mut |e| {
+            known &= match &e.kind {
                 ExprKind::Vector(v) => reach.selector(v),
                 ExprKind::Matrix(m) => reach.range(&m.range) && reach.selector(&m.selector),
                 ExprKind::Subquery(s) => {
                     let step = s.step.as_ref().is_none_or(|step| matches!(step, Duration::Fixed(_)));
                     step && s.at.is_none() && reach.range(&s.range) && reach.offset(&s.offset)
                 }
-                ExprKind::Call { function, .. } => !NOT_KEPT.contains(&function.name),
-                ExprKind::Binary(b) => b.op != BinaryOp::Or,
-                ExprKind::Aggregate(a) => !matches!(a.op, AggregateOp::LimitK | AggregateOp::LimitRatio),
                 _ => true,
             };
-            sound &= fine;
         });
-        sound.then_some(reach)
+        known.then_some(reach)
     }
 
     fn selector(&mut self, v: &VectorSelector) -> bool {
-        let named = |m: &Matcher| m.op == MatchOp::Equal && m.name == METRIC_NAME;
-        v.at.is_none() && v.mode == RangeMode::Plain && v.matchers.iter().any(named) && self.offset(&v.offset)
+        v.at.is_none() && v.mode == RangeMode::Plain && self.offset(&v.offset)
     }
 
     fn range(&mut self, range: &Duration) -> bool {

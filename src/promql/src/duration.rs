@@ -13,7 +13,7 @@ const UNITS: [(&str, i64); 7] = [
 
 /// Reads a duration: integers with units, longest unit first, each once; or `0`. Milliseconds.
 ///
-/// Errors with the reference's texts: `not a valid duration string: "5q"`, `duration out of range`.
+/// Errors with the reference's texts: `not a valid duration string: "5"`, `duration out of range`.
 pub fn parse_duration(text: &str) -> Result<i64, String> {
     if text == "0" {
         return Ok(0);
@@ -31,9 +31,18 @@ pub fn parse_duration(text: &str) -> Result<i64, String> {
             return Err(invalid());
         }
         let (number, after) = rest.split_at(digits);
-        let letters = after.bytes().take_while(u8::is_ascii_alphabetic).count();
-        let (unit, after) = after.split_at(letters);
-        let index = UNITS.iter().position(|(u, _)| *u == unit).filter(|i| *i >= next_unit).ok_or_else(invalid)?;
+        let end = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
+        let (unit, after) = after.split_at(end);
+        if unit.is_empty() {
+            return Err(invalid());
+        }
+        let index = UNITS.iter().position(|(u, _)| *u == unit).ok_or_else(|| {
+            let quote = crate::format::quote;
+            format!("unknown unit {} in duration {}", quote(unit), quote(text))
+        })?;
+        if index < next_unit {
+            return Err(invalid());
+        }
         next_unit = index + 1;
         rest = after;
         let overflow = || "duration out of range".to_owned();

@@ -35,6 +35,7 @@ use crate::algebra::series::{HISTOGRAM_BYTES, MERGE_BYTES};
 use crate::algebra::{AlgebraError, Notes, Point, Room, Series, cleanup_names};
 use crate::annotations::{Annotations, NoteKind};
 use crate::ast::{Expr, PositionRange, ValueType};
+use crate::deep::with_room_for;
 use crate::parser::{ParseError, ParserOptions};
 use crate::value::{QueryResult, QueryStats, ResultSeries, Sample, SampleValue, Value};
 
@@ -49,6 +50,9 @@ pub enum EngineError {
     /// The text is not a query.
     #[error(transparent)]
     Parse(#[from] ParseError),
+    /// The query is none for this range and step: a duration that depends on them has no valid value.
+    #[error("{0}")]
+    Query(String),
     /// The query cannot be evaluated on this data; the text is the reference's.
     #[error("{0}")]
     Execution(String),
@@ -327,13 +331,15 @@ impl Engine {
         };
         budget.check()?;
         let end_ms = grid.end_ms();
-        let prepared = prepare::prepare(expr, grid.start_ms, end_ms, step_ms)?;
-        let evaluator = Evaluator::new(&context, grid, until_ms.unwrap_or(grid.start_ms));
-        let value = if until_ms.is_none() {
-            instant_value(&evaluator, &prepared)
-        } else {
-            evaluator.eval(&prepared).and_then(|v| matrix_value(v, grid, &meter))
-        };
+        let value = with_room_for(expr, || {
+            let prepared = prepare::prepare(expr, grid.start_ms, end_ms, step_ms)?;
+            let evaluator = Evaluator::new(&context, grid, until_ms.unwrap_or(grid.start_ms));
+            if until_ms.is_none() {
+                instant_value(&evaluator, &prepared)
+            } else {
+                evaluator.eval(&prepared).and_then(|v| matrix_value(v, grid, &meter))
+            }
+        });
         // The value is held until the query is over.
         let held = meter.finish(value.as_ref().map_or(0, value_bytes));
         let value = value.and_then(|v| held.map(|()| v).map_err(EngineError::from));
@@ -366,7 +372,7 @@ fn instant_value(evaluator: &Evaluator<'_>, expr: &Expr) -> Result<Value, Engine
     let meter = evaluator.context.meter;
     Ok(match evaluator.eval(expr)? {
         Evaluated::Scalar(column) => Value::Scalar(t_ms, column[0]),
-        Evaluated::Text(text) => Value::String(t_ms, text),
+        Evaluated::Text(text) => Value::String(t_ms, crate::format::replaced(&text).into_owned()),
         Evaluated::Series(series) => {
             meter.take(series.len() as u64 * (MERGE_BYTES + size_of::<Sample>()) as u64)?;
             let series = cleanup_names(series)?;

@@ -67,6 +67,14 @@ pub(crate) fn is_valid_utf8(text: &str) -> bool {
     !text.chars().any(|c| c as u32 >= RAW_BYTE)
 }
 
+/// The text with U+FFFD for each byte that is no UTF-8, as answers show it.
+pub(crate) fn replaced(text: &str) -> std::borrow::Cow<'_, str> {
+    if is_valid_utf8(text) {
+        return text.into();
+    }
+    text.chars().map(|c| if c as u32 >= RAW_BYTE { char::REPLACEMENT_CHARACTER } else { c }).collect::<String>().into()
+}
+
 /// A text in double quotes with Go's escapes (`%q`).
 pub fn quote(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);

@@ -11,7 +11,7 @@ mod sum;
 mod trim;
 
 pub use buckets::{Bucket, all_buckets, text};
-pub use reset::detect_reset;
+pub use reset::{continues, detect_reset};
 pub use sum::{Added, HistogramMean, HistogramSum, IncompatibleSchema};
 pub use trim::trimmed;
 

@@ -127,7 +127,8 @@ pub(crate) struct LexError {
 
 /// Splits the text. The last token is `Eof`, or `Error` with the error beside it.
 pub(crate) fn tokenize(input: &str) -> (Vec<Token<'_>>, Option<LexError>) {
-    let mut lexer = Lexer { input, at: 0, tokens: Vec::new(), parens: 0, bracket: Bracket::Closed };
+    let mut lexer =
+        Lexer { input, at: 0, tokens: Vec::new(), parens: 0, bracket: Bracket::Closed, colon: false, duration: false };
     let error = lexer.run().err();
     let position = PositionRange::new(input.len(), input.len());
     let kind = if error.is_some() { Kind::Error } else { Kind::Eof };
@@ -136,10 +137,14 @@ pub(crate) fn tokenize(input: &str) -> (Vec<Token<'_>>, Option<LexError>) {
     (lexer.tokens, error)
 }
 
+/// Where the lexer is with regard to square brackets.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Bracket {
     Closed,
-    Open { colon: bool, duration: bool },
+    /// Behind `[`, before the first number: little may stand here.
+    Begun,
+    /// Behind a number or a colon in brackets: what may not stand here is told by the parser.
+    Open,
 }
 
 struct Lexer<'a> {
@@ -148,6 +153,10 @@ struct Lexer<'a> {
     tokens: Vec<Token<'a>>,
     parens: i32,
     bracket: Bracket,
+    /// A colon was read in these brackets.
+    colon: bool,
+    /// A number was read in brackets, these or earlier ones: the reference forgets it never.
+    duration: bool,
 }
 
 impl<'a> Lexer<'a> {
@@ -155,20 +164,23 @@ impl<'a> Lexer<'a> {
         loop {
             let start = self.skip_blank();
             let Some(c) = self.peek() else { return self.end(start) };
-            if let Bracket::Open { colon, duration } = self.bracket {
-                self.in_brackets(c, start, colon, duration)?;
-            } else {
-                self.statement(c, start)?;
+            match self.bracket {
+                Bracket::Begun => self.in_brackets(c, start)?,
+                Bracket::Open if c == ':' || c == '_' || c.is_ascii_alphabetic() => self.word_in_brackets(c, start)?,
+                Bracket::Open | Bracket::Closed => self.statement(c, start)?,
             }
         }
     }
 
     fn end(&self, start: usize) -> Result<(), LexError> {
-        if matches!(self.bracket, Bracket::Open { .. }) {
+        if self.bracket == Bracket::Begun {
             return Err(self.error(start, "unexpected end of input in duration expression"));
         }
         if self.parens != 0 {
             return Err(self.error(start, "unclosed left parenthesis"));
+        }
+        if self.bracket == Bracket::Open {
+            return Err(self.error(start, "unclosed left bracket"));
         }
         Ok(())
     }
@@ -189,7 +201,7 @@ impl<'a> Lexer<'a> {
         loop {
             match self.peek() {
                 Some(' ' | '\t' | '\n' | '\r') => self.at += 1,
-                Some('#') => {
+                Some('#') if self.bracket != Bracket::Begun => {
                     let rest = &self.input[self.at..];
                     self.at += rest.find(['\n', '\r']).unwrap_or(rest.len());
                 }
@@ -221,9 +233,15 @@ impl<'a> Lexer<'a> {
                 self.take(Kind::LeftParen, start, 1);
             }
             ')' => self.close_paren(start)?,
+            '[' if self.bracket == Bracket::Open => return Err(self.error(start, "unexpected left bracket '['")),
             '[' => {
                 self.take(Kind::LeftBracket, start, 1);
-                self.bracket = Bracket::Open { colon: false, duration: false };
+                self.bracket = Bracket::Begun;
+                self.colon = false;
+            }
+            ']' if self.bracket == Bracket::Open => {
+                self.take(Kind::RightBracket, start, 1);
+                self.bracket = Bracket::Closed;
             }
             ']' => return Err(self.error(start, "unexpected right bracket ']'")),
             '{' => {
@@ -281,21 +299,22 @@ impl<'a> Lexer<'a> {
         Ok(())
     }
 
-    fn in_brackets(&mut self, c: char, start: usize, colon: bool, duration: bool) -> Result<(), LexError> {
+    /// Behind `[`, up to the first number.
+    fn in_brackets(&mut self, c: char, start: usize) -> Result<(), LexError> {
         match c {
             ']' => {
                 self.take(Kind::RightBracket, start, 1);
                 self.bracket = Bracket::Closed;
             }
             ':' => {
-                if !duration {
+                if !self.duration {
                     return Err(self.error(start + 1, "unexpected colon before duration in duration expression"));
                 }
-                if colon {
+                if self.colon {
                     return Err(self.error(start + 1, "unexpected repeated colon in duration expression"));
                 }
                 self.take(Kind::Colon, start, 1);
-                self.bracket = Bracket::Open { colon: true, duration };
+                self.colon = true;
             }
             '(' => {
                 self.parens += 1;
@@ -309,31 +328,45 @@ impl<'a> Lexer<'a> {
                 }
             }
             _ if c.is_ascii_digit() || (c == '.' && self.digit_at(start + 1)) => {
-                self.bracket = Bracket::Open { colon, duration: true };
+                self.duration = true;
+                self.bracket = Bracket::Open;
                 self.number(start)?;
             }
-            _ => {
-                for (word, keyword) in [
-                    ("step", Keyword::Step),
-                    ("range", Keyword::Range),
-                    ("min_of", Keyword::MinOf),
-                    ("max_of", Keyword::MaxOf),
-                ] {
-                    let rest = &self.input[start..];
-                    if rest.len() >= word.len()
-                        && rest.is_char_boundary(word.len())
-                        && rest[..word.len()].eq_ignore_ascii_case(word)
-                        && !rest[word.len()..].starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
-                    {
-                        self.bracket = Bracket::Open { colon, duration: true };
-                        self.take(Kind::Keyword(keyword), start, word.len());
-                        return Ok(());
-                    }
-                }
-                return Err(self.error(start, format!("unexpected character in duration expression: '{c}'")));
-            }
+            _ if self.duration_word(start) => {}
+            _ => return Err(self.error(start, format!("unexpected character in duration expression: '{c}'"))),
         }
         Ok(())
+    }
+
+    /// A colon or word behind a number in brackets.
+    fn word_in_brackets(&mut self, c: char, start: usize) -> Result<(), LexError> {
+        if c == ':' {
+            if self.colon {
+                return Err(self.error(start, "unexpected colon ':'"));
+            }
+            self.colon = true;
+            self.take(Kind::Colon, start, 1);
+            return Ok(());
+        }
+        if self.duration_word(start) {
+            return Ok(());
+        }
+        Err(self.error(start, format!("unexpected character: '{c}', expected ':'")))
+    }
+
+    /// Takes a word of duration expressions, if one stands here.
+    fn duration_word(&mut self, start: usize) -> bool {
+        let rest = &self.input[start..];
+        let length = rest.find(|c: char| !(c.is_ascii_alphabetic() || c == '_')).unwrap_or(rest.len());
+        let keyword = match rest[..length].to_ascii_lowercase().as_str() {
+            "step" => Keyword::Step,
+            "range" => Keyword::Range,
+            "min_of" => Keyword::MinOf,
+            "max_of" => Keyword::MaxOf,
+            _ => return false,
+        };
+        self.take(Kind::Keyword(keyword), start, length);
+        true
     }
 
     fn braces(&mut self) -> Result<(), LexError> {
@@ -458,98 +491,114 @@ impl<'a> Lexer<'a> {
         Ok(())
     }
 
-    /// A number, or a duration such as `1h30m`.
+    /// A number, or a duration such as `1h30m`. What looks like one may still have no value: the parser tells.
     fn number(&mut self, start: usize) -> Result<(), LexError> {
         let bytes = self.input.as_bytes();
-        if let Some(end) = duration_end(bytes, start) {
-            self.at = end;
-            self.emit(Kind::Duration, start);
-            return Ok(());
-        }
-        let end = number_end(bytes, start);
-        match end {
-            Ok(end) => {
-                self.at = end;
-                self.emit(Kind::Number, start);
-                Ok(())
-            }
-            Err(end) => {
-                let mut end = end.min(bytes.len());
-                while !self.input.is_char_boundary(end) {
-                    end += 1;
+        let (kind, end) = match number_end(bytes, start) {
+            Ok(end) => (Kind::Number, end),
+            Err(end) => match duration_end(bytes, end) {
+                Ok(end) => (Kind::Duration, end),
+                Err(end) => {
+                    let shown = quote(&self.input[start..end]);
+                    return Err(self.error(start, format!("bad number or duration syntax: {shown}")));
                 }
-                Err(self.error(start, format!("bad number or duration syntax: {}", quote(&self.input[start..end]))))
-            }
-        }
+            },
+        };
+        self.at = end;
+        self.emit(kind, start);
+        Ok(())
     }
 }
 
-/// Where the duration that starts here ends.
-fn duration_end(bytes: &[u8], start: usize) -> Option<usize> {
-    let mut at = start;
-    let mut parts = 0;
+/// True for what may not follow a number.
+fn is_word(b: Option<&u8>) -> bool {
+    b.is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_')
+}
+
+/// Where the duration ends whose first number ends here; on an error, what to show of it.
+fn duration_end(bytes: &[u8], first: usize) -> Result<usize, usize> {
+    let mut at = first;
+    let mut units: &[u8] = b"smhdwy";
     loop {
+        if !bytes.get(at).is_some_and(|b| units.contains(b)) {
+            return Err(at);
+        }
+        at += 1;
+        if bytes.get(at) == Some(&b's') {
+            at += 1;
+        }
+        // Years come first or not at all.
+        units = b"smhdw";
         let digits = bytes[at..].iter().take_while(|b| b.is_ascii_digit()).count();
         if digits == 0 {
             break;
         }
-        let unit = *bytes.get(at + digits)?;
-        if !b"smhdwy".contains(&unit) {
-            return None;
-        }
-        at += digits + 1;
-        if unit == b'm' && bytes.get(at) == Some(&b's') {
-            at += 1;
-        }
-        parts += 1;
+        at += digits;
     }
-    let ends = bytes.get(at).is_none_or(|b| !(b.is_ascii_alphanumeric() || *b == b'_'));
-    (parts > 0 && ends).then_some(at)
+    if is_word(bytes.get(at)) { Err(at + 1) } else { Ok(at) }
 }
 
 /// Where the number that starts here ends; on an error, what to show of it.
 fn number_end(bytes: &[u8], start: usize) -> Result<usize, usize> {
     let mut at = start;
     let byte = |i: usize| bytes.get(i).copied().unwrap_or(0);
-    let hex = byte(at) == b'0' && matches!(byte(at + 1), b'x' | b'X');
-    if hex {
-        at += 2;
-    }
-    let (mut dot, mut exponent) = (false, false);
-    loop {
-        let b = byte(at);
-        if b.is_ascii_digit() || (hex && b.is_ascii_hexdigit()) {
-            at += 1;
-        } else if b == b'_' {
-            at += 1;
-            let next = byte(at);
-            if !(next.is_ascii_digit() || (hex && next.is_ascii_hexdigit())) {
-                return Err(at + 1);
-            }
-        } else if b == b'.' && !hex {
-            at += 1;
-            if dot || exponent || byte(at) == b'_' || byte(at) == b'.' {
-                return Err(at + 1);
-            }
-            dot = true;
-        } else if matches!(b, b'e' | b'E') && !hex {
-            at += 1;
-            if exponent {
-                return Err(at);
-            }
-            exponent = true;
-            if matches!(byte(at), b'+' | b'-') {
-                at += 1;
-            }
-            if !byte(at).is_ascii_digit() {
-                return Err(at + 1);
-            }
-        } else {
-            break;
+    let is_end = |i: usize| i >= bytes.len();
+    let mut hex = false;
+    if byte(at) == b'0' {
+        at += 1;
+        if matches!(byte(at), b'x' | b'X') {
+            hex = true;
+            at += 1 + usize::from(byte(at + 1) == b'_');
         }
     }
-    let next = byte(at);
-    if next.is_ascii_alphanumeric() || next == b'_' || (hex && at == start + 2) { Err(at + 1) } else { Ok(at) }
+    let is_digit = |b: u8| if hex { b.is_ascii_hexdigit() } else { b.is_ascii_digit() };
+    at += usize::from(byte(at) == b'.');
+    at += usize::from(is_digit(byte(at)));
+    let (mut dot, mut exponent) = (false, false);
+    loop {
+        match byte(at) {
+            b'.' => {
+                at += 1;
+                if dot || hex {
+                    return Err(at + usize::from(!dot && matches!(byte(at), b'_' | b'.')));
+                }
+                if matches!(byte(at), b'_' | b'.') {
+                    return Err(at + 1);
+                }
+                dot = true;
+            }
+            b'e' | b'E' => {
+                at += 1;
+                if exponent {
+                    return Err(at);
+                }
+                exponent = true;
+                at += usize::from(matches!(byte(at), b'+' | b'-'));
+                if matches!(byte(at), b'.' | b'_' | b'e' | b'E') {
+                    return Err(at + 1);
+                }
+                if is_end(at) {
+                    return Err(at);
+                }
+            }
+            b'_' => {
+                at += 1;
+                if matches!(byte(at), b'.' | b'_' | b'e' | b'E') {
+                    return Err(at + 1);
+                }
+                if is_end(at) {
+                    return Err(at);
+                }
+            }
+            b if is_digit(b) => {
+                while is_digit(byte(at)) {
+                    at += 1;
+                }
+            }
+            _ => break,
+        }
+    }
+    if is_word(bytes.get(at)) { Err(at) } else { Ok(at) }
 }
 
 fn keyword(word: &str) -> Option<Kind> {

@@ -14,6 +14,7 @@ pub mod algebra;
 pub mod annotations;
 pub mod ast;
 pub mod cache;
+mod deep;
 pub mod duration;
 pub mod engine;
 pub mod format;
@@ -26,7 +27,8 @@ pub mod testing;
 pub mod value;
 
 pub use ast::{Expr, ValueType};
-pub use cache::{RangeQuery, ResultCache};
+pub use cache::{InstantQuery, RangeQuery, ResultCache};
+pub use deep::with_room_for;
 pub use duration::{format_duration, parse_duration};
 pub use engine::{Engine, EngineError, EngineOptions, ProfileNode, QueryOptions};
 pub use format::format_value;

@@ -10,20 +10,23 @@ use std::fmt;
 
 use crate::algebra::{AggregateOp, BinaryOp, Cardinality, Grouping, Matching};
 use crate::ast::{Aggregate, Binary, Expr, ExprKind, PositionRange, line_column};
-use crate::format::quote;
+use crate::deep::{depth, with_room};
+use crate::format::{is_valid_utf8, quote};
 use crate::functions::Function;
 use crate::lexer::{Keyword, Kind, LexError, Token, tokenize};
 
 /// Longest accepted query in bytes.
-pub const QUERY_BYTES_MAX: usize = 128 * 1024;
+pub const QUERY_BYTES_MAX: usize = 1024 * 1024;
 /// Most nodes of a tree.
-pub const NODES_MAX: usize = 5000;
-/// Deepest nesting of parentheses, calls and aggregations.
-pub const NESTING_MAX: usize = 64;
+pub const NODES_MAX: usize = 50_000;
+/// Most operators in durations.
+pub const DURATIONS_MAX: usize = 1000;
+/// Deepest nesting of parentheses, calls and aggregations: the parser's own recursion.
+pub const NESTING_MAX: usize = 128;
 /// Longest chain of operators without parentheses.
-pub const CHAIN_MAX: usize = 256;
-/// Deepest tree: recursion over it must fit a thread's stack.
-pub const DEPTH_MAX: usize = 320;
+pub const CHAIN_MAX: usize = 5000;
+/// Deepest tree: see [`crate::with_room_for`].
+pub const DEPTH_MAX: usize = 5200;
 
 /// Which parts of the language are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,7 +117,7 @@ pub fn parse(query: &str, options: ParserOptions) -> Result<Expr, ParseError> {
         Ok(expr)
     })
     .and_then(|mut expr| {
-        let errors = check::check(&mut expr, query);
+        let errors = with_room(depth(&expr), || check::check(&mut expr, query));
         if errors.is_empty() { Ok(expr) } else { Err(ParseError { query: query.to_owned(), errors }) }
     })
 }
@@ -150,7 +153,7 @@ fn run<T>(
         });
     }
     let (tokens, lex_error) = tokenize(query);
-    let mut parser = Parser { tokens, lex_error, next: 0, options, depth: 0, nodes: 0 };
+    let mut parser = Parser { tokens, lex_error, next: 0, options, depth: 0, nodes: 0, durations: 0 };
     f(&mut parser).map_err(fail)
 }
 
@@ -167,6 +170,7 @@ pub(crate) struct Parser<'a> {
     options: ParserOptions,
     depth: usize,
     nodes: usize,
+    durations: usize,
 }
 
 impl<'a> Parser<'a> {
@@ -332,9 +336,19 @@ impl<'a> Parser<'a> {
         match token.kind {
             Kind::Number => {
                 self.advance();
-                let value = parse_number(token.text)
-                    .ok_or_else(|| error(token.position, format!("error parsing number: {}", quote(token.text))))?;
-                Ok((value, false))
+                let fail = |what: &str| {
+                    let message =
+                        format!("error parsing number: strconv.ParseFloat: parsing {}: {what}", quote(token.text));
+                    error(token.position, message)
+                };
+                match parse_number(token.text) {
+                    // Digits of too great a number, no `Inf`.
+                    Some(v) if v.is_infinite() && token.text.starts_with(|c: char| c.is_ascii_digit() || c == '.') => {
+                        Err(fail("value out of range"))
+                    }
+                    Some(value) => Ok((value, false)),
+                    None => Err(fail("invalid syntax")),
+                }
             }
             Kind::Duration => {
                 self.advance();
@@ -358,7 +372,7 @@ impl<'a> Parser<'a> {
             if token.kind == Kind::String {
                 self.advance();
                 let name = unquote(token)?;
-                if name.is_empty() {
+                if name.is_empty() || !is_valid_utf8(&name) {
                     let message = format!("invalid label name for grouping: {}", quote(&name));
                     return Err(error(token.position, message));
                 }
@@ -396,10 +410,16 @@ impl<'a> Parser<'a> {
             return self.node(position, ExprKind::Unary { negative, expr: Box::new(expr) });
         }
         let mut expr = self.primary()?;
+        let mut modifiers = 0;
         while let Kind::LeftBracket
         | Kind::At
         | Kind::Keyword(Keyword::Offset | Keyword::Anchored | Keyword::Smoothed) = self.token().kind
         {
+            modifiers += 1;
+            if modifiers > NESTING_MAX {
+                let message = format!("more than {NESTING_MAX} modifiers in a row");
+                return Err(error(self.token().position, message));
+            }
             expr = self.postfix(expr)?;
         }
         Ok(expr)
@@ -519,17 +539,6 @@ impl<'a> Parser<'a> {
         let param = args.pop();
         self.node(position, ExprKind::Aggregate(Box::new(Aggregate { op, grouping, param, expr })))
     }
-}
-
-/// The longest way from the root to a leaf, without recursion.
-fn depth(expr: &Expr) -> usize {
-    let mut deepest = 0;
-    let mut open = vec![(expr, 1)];
-    while let Some((e, level)) = open.pop() {
-        deepest = deepest.max(level);
-        open.extend(e.children().into_iter().map(|c| (c, level + 1)));
-    }
-    deepest
 }
 
 fn precedence(op: BinaryOp) -> u8 {

@@ -1,6 +1,6 @@
 //! Expressions as text: on one line (`Display`) and laid out over lines ([`pretty`]).
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use trefoil_model::labels::{METRIC_NAME, is_legacy_label_name};
 use trefoil_model::{MatchOp, Matcher};
@@ -10,87 +10,162 @@ use crate::ast::{
     Aggregate, At, Binary, Duration, DurationExpr, DurationKind, Expr, ExprKind, MatrixSelector, RangeMode, Subquery,
     VectorSelector,
 };
+use crate::deep::with_room_for;
 use crate::duration::format_duration;
 use crate::format::{format_decimal, format_g, quote};
 
 /// Lines longer than this are split.
 const LINE_BYTES_MAX: usize = 100;
+/// Deeper levels are indented no further.
+const INDENT_MAX: usize = 200;
 
 impl fmt::Display for Expr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.kind {
-            ExprKind::Number { value, duration: false } => f.write_str(&format_decimal(*value)),
-            ExprKind::Number { value, duration: true } => f.write_str(&seconds(*value)),
-            ExprKind::String(s) => f.write_str(&quote(s)),
-            ExprKind::Paren(e) => write!(f, "({e})"),
-            ExprKind::Unary { negative, expr } => write!(f, "{}{expr}", if *negative { "-" } else { "+" }),
-            ExprKind::Binary(b) => write!(f, "{} {} {}", b.lhs, operator(b), b.rhs),
-            ExprKind::Aggregate(a) => {
-                write!(f, "{}(", head(a))?;
-                if let Some(param) = &a.param {
-                    write!(f, "{param}, ")?;
-                }
-                write!(f, "{})", a.expr)
-            }
-            ExprKind::Call { function, args } => {
-                write!(f, "{}(", function.name)?;
-                for (i, arg) in args.iter().enumerate() {
-                    if i > 0 {
-                        f.write_str(", ")?;
-                    }
-                    write!(f, "{arg}")?;
-                }
-                f.write_str(")")
-            }
-            ExprKind::Vector(v) => {
-                f.write_str(&selector(v))?;
-                f.write_str(&at(v.at))?;
-                f.write_str(mode(v.mode))?;
-                f.write_str(&offset(&v.offset))
-            }
-            ExprKind::Matrix(m) => f.write_str(&matrix(m)),
-            ExprKind::Subquery(s) => write!(f, "{}{}", s.expr, subquery_suffix(s)),
-            ExprKind::StepInvariant(e) => fmt::Display::fmt(e, f),
+        f.write_str(&with_room_for(self, || line_within(self, usize::MAX)).ok_or(fmt::Error)?)
+    }
+}
+
+/// A text that may become so long.
+struct Line {
+    text: String,
+    bytes_max: usize,
+}
+
+impl fmt::Write for Line {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        if self.text.len() + s.len() > self.bytes_max {
+            return Err(fmt::Error);
         }
+        self.text.push_str(s);
+        Ok(())
+    }
+}
+
+/// The expression on one line, if that is no longer.
+fn line_within(expr: &Expr, bytes_max: usize) -> Option<String> {
+    let mut f = Line { text: String::new(), bytes_max };
+    line(expr, &mut f).is_ok().then_some(f.text)
+}
+
+/// Writes an expression on one line.
+fn line(expr: &Expr, f: &mut Line) -> fmt::Result {
+    match &expr.kind {
+        ExprKind::Number { value, duration: false } => f.write_str(&format_decimal(*value)),
+        ExprKind::Number { value, duration: true } => f.write_str(&seconds(*value)),
+        ExprKind::String(s) => f.write_str(&quote(s)),
+        ExprKind::Paren(e) => {
+            f.write_char('(')?;
+            line(e, f)?;
+            f.write_str(")")
+        }
+        ExprKind::Unary { negative, expr } => {
+            f.write_char(if *negative { '-' } else { '+' })?;
+            line(expr, f)
+        }
+        ExprKind::Binary(b) => {
+            line(&b.lhs, f)?;
+            write!(f, " {} ", operator(b))?;
+            line(&b.rhs, f)
+        }
+        ExprKind::Aggregate(a) => {
+            write!(f, "{}(", head(a))?;
+            if let Some(param) = &a.param {
+                line(param, f)?;
+                f.write_str(", ")?;
+            }
+            line(&a.expr, f)?;
+            f.write_str(")")
+        }
+        ExprKind::Call { function, args } => {
+            write!(f, "{}(", function.name)?;
+            for (i, arg) in args.iter().enumerate() {
+                if i > 0 {
+                    f.write_str(", ")?;
+                }
+                line(arg, f)?;
+            }
+            f.write_str(")")
+        }
+        ExprKind::Vector(v) => {
+            f.write_str(&selector(v))?;
+            f.write_str(&at(v.at))?;
+            f.write_str(mode(v.mode))?;
+            f.write_str(&offset(&v.offset))
+        }
+        ExprKind::Matrix(m) => f.write_str(&matrix(m)),
+        ExprKind::Subquery(s) => {
+            line(&s.expr, f)?;
+            f.write_str(&subquery_suffix(s))
+        }
+        ExprKind::StepInvariant(e) => line(e, f),
     }
 }
 
 /// Lays an expression out: what does not fit 100 characters is split over lines, indented by two blanks a level.
 pub fn pretty(expr: &Expr) -> String {
-    layout(expr, 0)
+    let mut out = String::new();
+    with_room_for(expr, || layout(expr, 0, &mut out));
+    out
 }
 
-fn layout(expr: &Expr, level: usize) -> String {
-    let indent = "  ".repeat(level);
-    let line = expr.to_string();
-    let fits = line.len() <= LINE_BYTES_MAX;
-    match &expr.kind {
-        ExprKind::Subquery(_) if fits => line,
-        ExprKind::Subquery(s) => format!("{}{}", layout(&s.expr, level), subquery_suffix(s)),
-        ExprKind::Unary { negative, expr } => {
-            let sign = if *negative { "-" } else { "+" };
-            format!("{indent}{sign}{}", layout(expr, level).trim())
+fn layout(expr: &Expr, level: usize, out: &mut String) {
+    // Thousands of levels would make blanks of nearly all.
+    let indent = "  ".repeat(level.min(INDENT_MAX));
+    if let ExprKind::Unary { negative, expr } = &expr.kind {
+        let start = out.len();
+        layout(expr, level, out);
+        let inner = out.split_off(start);
+        out.extend([indent.as_str(), if *negative { "-" } else { "+" }, inner.trim()]);
+        return;
+    }
+    if let ExprKind::StepInvariant(e) = &expr.kind {
+        return layout(e, level, out);
+    }
+    if let Some(line) = line_within(expr, LINE_BYTES_MAX) {
+        if !matches!(expr.kind, ExprKind::Subquery(_)) {
+            out.push_str(&indent);
         }
-        ExprKind::StepInvariant(e) => layout(e, level),
-        _ if fits => format!("{indent}{line}"),
+        out.push_str(&line);
+        return;
+    }
+    match &expr.kind {
+        ExprKind::Subquery(s) => {
+            layout(&s.expr, level, out);
+            out.push_str(&subquery_suffix(s));
+        }
         ExprKind::Aggregate(a) => {
-            let mut out = format!("{indent}{}(\n", head(a));
+            out.extend([indent.as_str(), &head(a), "(\n"]);
             if let Some(param) = &a.param {
-                out.push_str(&layout(param, level + 1));
+                layout(param, level + 1, out);
                 out.push_str(",\n");
             }
-            out.push_str(&layout(&a.expr, level + 1));
-            out + "\n" + &indent + ")"
+            layout(&a.expr, level + 1, out);
+            out.extend(["\n", &indent, ")"]);
         }
         ExprKind::Binary(b) => {
-            format!("{}\n{indent}{}\n{}", layout(&b.lhs, level + 1), operator(b), layout(&b.rhs, level + 1))
+            layout(&b.lhs, level + 1, out);
+            out.extend(["\n", &indent, &operator(b), "\n"]);
+            layout(&b.rhs, level + 1, out);
         }
         ExprKind::Call { function, args } => {
-            let args: Vec<String> = args.iter().map(|a| layout(a, level + 1)).collect();
-            format!("{indent}{}(\n{}\n{indent})", function.name, args.join(",\n"))
+            out.extend([indent.as_str(), function.name, "(\n"]);
+            for (i, arg) in args.iter().enumerate() {
+                if i > 0 {
+                    out.push_str(",\n");
+                }
+                layout(arg, level + 1, out);
+            }
+            out.extend(["\n", &indent, ")"]);
         }
-        ExprKind::Paren(e) => format!("{indent}(\n{}\n{indent})", layout(e, level + 1)),
-        _ => format!("{indent}{line}"),
+        ExprKind::Paren(e) => {
+            out.extend([indent.as_str(), "(\n"]);
+            layout(e, level + 1, out);
+            out.extend(["\n", &indent, ")"]);
+        }
+        _ => {
+            out.push_str(&indent);
+            out.extend(line_within(expr, usize::MAX));
+        }
     }
 }
 

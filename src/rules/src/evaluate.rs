@@ -1,5 +1,8 @@
 //! The seam to the query languages.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use trefoil_model::Labels;
 
 /// One sample of an instant vector. A scalar is one sample without labels.
@@ -15,4 +18,9 @@ pub struct VectorSample {
 pub trait Evaluate: Send + Sync {
     /// The instant vector of `expr` at `t_ms` (Unix milliseconds); samples that are histograms are left out.
     fn instant(&self, expr: &str, t_ms: i64) -> Result<Vec<VectorSample>, String>;
+
+    /// The same for the rules of one group, when it is told apart which group asks. Default `None`: it is not.
+    fn for_group(&self, _file: &Path, _name: &str) -> Option<Arc<dyn Evaluate>> {
+        None
+    }
 }

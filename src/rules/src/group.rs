@@ -226,9 +226,9 @@ impl Group {
         let Some(shared) = self.state.lock().slots.get(index).map(|s| Arc::clone(&s.rule)) else {
             return Outcome::default();
         };
+        let query = wiring.query.for_group(&self.file, &self.name).unwrap_or_else(|| Arc::clone(&wiring.query));
         let mut rule = shared.lock();
-        let outcome =
-            rule.evaluate(&wiring.query, &wiring.context, t_ms - self.offset_ms, self.interval_ms, self.limit);
+        let outcome = rule.evaluate(&query, &wiring.context, t_ms - self.offset_ms, self.interval_ms, self.limit);
         rule.took(wiring.clock.monotonic().saturating_sub(begun));
         metrics::EVALUATIONS.inc();
         if !rule.last_error().is_empty() {

@@ -43,7 +43,7 @@ pub enum DataDirError {
 /// Keeps other processes out of a data directory until it is dropped or the process ends.
 #[derive(Debug)]
 pub struct DataDirLock {
-    _file: File,
+    file: Option<File>,
 }
 
 impl DataDirLock {
@@ -52,18 +52,48 @@ impl DataDirLock {
         let io = |source| DataDirError::Io { dir: dir.to_owned(), source };
         std::fs::create_dir_all(dir).map_err(io)?;
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(dir.join(LOCK_FILE)).map_err(io)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(DataDirError::InUse(dir.to_owned())),
-            Err(errno) => Err(io(errno.into())),
+        Self::lock(file, FlockOperation::NonBlockingLockExclusive, dir)
+    }
+
+    /// Locks a directory for one who only reads, and makes nothing in it: those who write are kept out, others who
+    /// read are not. Does not wait. A directory without a file to lock, or whose file may not be opened, is not locked:
+    /// see [`DataDirLock::is_held`].
+    pub fn acquire_to_read(dir: &Path) -> Result<Self, DataDirError> {
+        match File::open(dir.join(LOCK_FILE)) {
+            Ok(file) => Self::lock(file, FlockOperation::NonBlockingLockShared, dir),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
+                Ok(Self { file: None })
+            }
+            Err(source) => Err(DataDirError::Io { dir: dir.to_owned(), source }),
         }
+    }
+
+    fn lock(file: File, operation: FlockOperation, dir: &Path) -> Result<Self, DataDirError> {
+        match flock(&file, operation) {
+            Ok(()) => Ok(Self { file: Some(file) }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(DataDirError::InUse(dir.to_owned())),
+            // Some file systems that only read, and some on a network, have no locks.
+            Err(rustix::io::Errno::NOLCK | rustix::io::Errno::NOTSUP)
+                if operation == FlockOperation::NonBlockingLockShared =>
+            {
+                Ok(Self { file: None })
+            }
+            Err(errno) => Err(DataDirError::Io { dir: dir.to_owned(), source: errno.into() }),
+        }
+    }
+
+    /// Whether others are really kept out.
+    pub fn is_held(&self) -> bool {
+        self.file.is_some()
     }
 }
 
-/// Says whether a directory holds the database of a Prometheus server (which is not read), and whether that server
-/// runs on it now. `None`: no such database.
+/// Says whether a directory holds the database of a Prometheus server (a log or blocks, which are not read), and whether
+/// that server runs on it now. `None`: no such database.
 pub fn foreign_database(dir: &Path) -> Option<bool> {
-    let is_prometheus = ["wal", "chunks_head"].iter().any(|name| dir.join(name).is_dir());
+    let is_block = |dir: &Path| dir.join("meta.json").is_file() && dir.join("index").is_file();
+    let is_prometheus = ["wal", "chunks_head"].iter().any(|name| dir.join(name).is_dir())
+        || std::fs::read_dir(dir).into_iter().flatten().flatten().any(|entry| is_block(&entry.path()));
     is_prometheus.then(|| {
         let lock = OpenOptions::new().write(true).open(dir.join("lock"));
         lock.is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_err())
@@ -72,15 +102,23 @@ pub fn foreign_database(dir: &Path) -> Option<bool> {
 
 /// Checks the FORMAT file of a data directory, writing it when it is missing.
 pub fn check_format(vfs: &dyn Vfs, dir: &Path) -> Result<(), DataDirError> {
-    let io = |source| DataDirError::Io { dir: dir.to_owned(), source };
-    let path = dir.join(FORMAT_FILE);
-    let ours = format!("trefoil {FORMAT_VERSION}\n");
-    if !vfs.exists(&path) {
-        return write_atomic(vfs, &path, ours.as_bytes()).map_err(io);
-    }
-    let found = vfs.read(&path).map_err(io)?;
-    if found.trim_ascii_end() == ours.trim_ascii_end().as_bytes() {
+    if has_format(vfs, dir)? {
         return Ok(());
+    }
+    let ours = format!("trefoil {FORMAT_VERSION}\n");
+    write_atomic(vfs, &dir.join(FORMAT_FILE), ours.as_bytes())
+        .map_err(|source| DataDirError::Io { dir: dir.to_owned(), source })
+}
+
+/// Checks the FORMAT file of a data directory and writes nothing; `false` when it has none.
+pub fn has_format(vfs: &dyn Vfs, dir: &Path) -> Result<bool, DataDirError> {
+    let path = dir.join(FORMAT_FILE);
+    if !vfs.exists(&path) {
+        return Ok(false);
+    }
+    let found = vfs.read(&path).map_err(|source| DataDirError::Io { dir: dir.to_owned(), source })?;
+    if found.trim_ascii_end() == format!("trefoil {FORMAT_VERSION}").as_bytes() {
+        return Ok(true);
     }
     let found = String::from_utf8_lossy(&found[..found.len().min(64)]).trim_end().to_owned();
     Err(DataDirError::Format { dir: dir.to_owned(), found })
@@ -102,12 +140,31 @@ mod tests {
     }
 
     #[test]
+    fn those_who_read_share_and_make_nothing() {
+        let dir = std::env::temp_dir().join(format!("trefoil-read-{}-{}", std::process::id(), rand::random::<u64>()));
+        std::fs::create_dir_all(&dir).unwrap();
+        assert!(!DataDirLock::acquire_to_read(&dir).unwrap().is_held());
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0);
+        drop(DataDirLock::acquire(&dir).unwrap());
+        let reader = DataDirLock::acquire_to_read(&dir).unwrap();
+        assert!(reader.is_held() && DataDirLock::acquire_to_read(&dir).unwrap().is_held());
+        assert!(matches!(DataDirLock::acquire(&dir), Err(DataDirError::InUse(_))));
+        drop(reader);
+        let writer = DataDirLock::acquire(&dir).unwrap();
+        assert!(writer.is_held());
+        assert!(matches!(DataDirLock::acquire_to_read(&dir), Err(DataDirError::InUse(_))));
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
     fn an_unknown_format_is_refused() {
         let disk = SimDisk::new();
         let dir = Path::new("/data");
         disk.create_dir_all(dir).unwrap();
+        assert!(!has_format(&disk, dir).unwrap());
         check_format(&disk, dir).unwrap();
         check_format(&disk, dir).unwrap();
+        assert!(has_format(&disk, dir).unwrap());
         write_atomic(&disk, &dir.join(FORMAT_FILE), b"trefoil 99\n").unwrap();
         let error = check_format(&disk, dir).unwrap_err().to_string();
         assert_eq!(error, "data directory /data has format \"trefoil 99\", this build reads \"trefoil 1\"");

@@ -384,7 +384,8 @@ fn read_exemplar(text: &str) -> Option<RawExemplar<'_>> {
     Some(RawExemplar { labels, value, t_ms })
 }
 
-/// A float as Go's `ParseFloat` reads it, without hexadecimal and underscores.
+/// A float as Go's `ParseFloat` reads it, without hexadecimal and underscores: a number that is too large for a float is
+/// none.
 fn parse_value(text: &str) -> Option<f64> {
     let bytes = text.as_bytes();
     // Most values on a page are short whole numbers.
@@ -392,6 +393,9 @@ fn parse_value(text: &str) -> Option<f64> {
         return Some(bytes.iter().fold(0u64, |n, b| n * 10 + u64::from(b - b'0')) as f64);
     }
     if let Ok(v) = fast_float2::parse::<f64, _>(bytes) {
+        if v.is_infinite() && bytes.iter().any(u8::is_ascii_digit) {
+            return None;
+        }
         return Some(if v.is_nan() { f64::from_bits(0x7ff8_0000_0000_0001) } else { v });
     }
     let (sign, word) = match bytes.first()? {
@@ -403,7 +407,7 @@ fn parse_value(text: &str) -> Option<f64> {
         return Some(sign * f64::INFINITY);
     }
     if text.starts_with('+') && word.as_bytes().first().is_some_and(|b| b.is_ascii_digit() || *b == b'.') {
-        return fast_float2::parse::<f64, _>(word.as_bytes()).ok();
+        return fast_float2::parse::<f64, _>(word.as_bytes()).ok().filter(|v| v.is_finite());
     }
     word.eq_ignore_ascii_case("nan").then(|| f64::from_bits(0x7ff8_0000_0000_0001))
 }

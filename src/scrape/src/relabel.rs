@@ -1,23 +1,22 @@
 //! Relabelling: the rules that keep, drop and rewrite label sets.
 //!
 //! Semantics are those of `relabel_configs` in the Prometheus configuration documentation: patterns are anchored and
-//! RE2-like, `hashmod` takes the last eight bytes of the MD5 sum, big-endian, so that a sharded fleet keeps its shards.
+//! those of Go, `hashmod` takes the last eight bytes of the MD5 sum, big-endian, so that a sharded fleet keeps its shards.
 
 use md5::{Digest, Md5};
-use regex::Regex;
 use trefoil_config::{RelabelAction, RelabelConfig};
 use trefoil_model::LabelsBuilder;
-use trefoil_model::matcher::anchored;
+use trefoil_model::re2::Regex;
 
 /// A rule that cannot be compiled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("relabel rule {index}: invalid regex {pattern:?}: {reason}")]
+#[error("relabel rule {index}: {reason}")]
 pub struct RelabelError {
     /// Which rule, counted from 0.
     pub index: usize,
     /// Its pattern.
     pub pattern: String,
-    /// What the regex parser says.
+    /// What is wrong with it, in the words of Prometheus.
     pub reason: String,
 }
 
@@ -45,8 +44,11 @@ impl Relabel {
             .iter()
             .enumerate()
             .map(|(index, c)| {
-                let regex =
-                    anchored(&c.regex).map_err(|reason| RelabelError { index, pattern: c.regex.clone(), reason })?;
+                let regex = Regex::anchored(&c.regex).map_err(|e| RelabelError {
+                    index,
+                    pattern: c.regex.clone(),
+                    reason: e.to_string(),
+                })?;
                 Ok(Rule {
                     action: c.action,
                     source_labels: c.source_labels.clone(),

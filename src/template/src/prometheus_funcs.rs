@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use regex::Regex;
+use trefoil_model::re2::Regex;
 
 use crate::alert::{QueryFn, QuerySample};
 use crate::builtins::query_escape;
@@ -34,12 +34,12 @@ pub fn pure_functions() -> FuncMap {
     map.add("args", |a| Ok(Value::map(Map::any(a.iter().enumerate().map(|(i, v)| (format!("arg{i}"), v.clone()))))));
     map.add("reReplaceAll", |a| {
         arity("reReplaceAll", a, 3)?;
-        let regex = compile(text("reReplaceAll", a, 0)?)?;
+        let regex = must_compile(text("reReplaceAll", a, 0)?)?;
         Ok(Value::from(&*regex.replace_all(text("reReplaceAll", a, 2)?, text("reReplaceAll", a, 1)?)))
     });
     map.add("match", |a| {
         arity("match", a, 2)?;
-        Ok(Value::Bool(compile(text("match", a, 0)?)?.is_match(text("match", a, 1)?)))
+        Ok(Value::Bool(Regex::new(text("match", a, 0)?).map_err(|e| e.to_string())?.is_match(text("match", a, 1)?)))
     });
     map.add("safeHtml", |a| Ok(Value::Safe(Arc::from(text("safeHtml", a, 0)?))));
     map.add("title", |a| Ok(Value::from(title(text("title", a, 0)?))));
@@ -146,11 +146,16 @@ fn number(name: &str, arguments: &[Value]) -> Result<f64, String> {
     }
 }
 
-fn compile(pattern: &str) -> Result<Regex, String> {
-    regex::RegexBuilder::new(pattern)
-        .size_limit(1 << 20)
-        .build()
-        .map_err(|e| e.to_string().lines().last().unwrap_or_default().to_owned())
+/// As Go's `MustCompile` words what is wrong.
+fn must_compile(pattern: &str) -> Result<Regex, String> {
+    let shown = |p: &str| {
+        if p.contains(|c: char| c == '`' || c == '\u{feff}' || (c.is_control() && c != '\t')) {
+            format!("{p:?}")
+        } else {
+            format!("`{p}`")
+        }
+    };
+    Regex::new(pattern).map_err(|e| format!("regexp: Compile({}): {e}", shown(pattern)))
 }
 
 fn short(v: f64) -> String {

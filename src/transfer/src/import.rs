@@ -55,7 +55,7 @@ pub struct ImportReport {
     pub damage: Vec<Damage>,
     /// How much was broken.
     pub damage_count: u64,
-    /// First and last time of the samples.
+    /// First and last time of the samples that were taken, as far as the receiver tells which.
     pub times: Option<(i64, i64)>,
 }
 
@@ -69,6 +69,8 @@ pub struct Importer<'a> {
     progress: &'a mut dyn FnMut(&str),
     batch: MetricBatch,
     bytes: usize,
+    /// First and last time in the batch.
+    times: Option<(i64, i64)>,
     index: FxHashMap<Labels, u32>,
     seen: FxHashSet<u64>,
 }
@@ -84,6 +86,7 @@ impl<'a> Importer<'a> {
             progress,
             batch,
             bytes: 0,
+            times: None,
             index: FxHashMap::default(),
             seen: FxHashSet::default(),
         }
@@ -114,8 +117,7 @@ impl<'a> Importer<'a> {
     }
 
     fn note(&mut self, t_ms: i64) {
-        let (first, last) = self.report.times.unwrap_or((t_ms, t_ms));
-        self.report.times = Some((first.min(t_ms), last.max(t_ms)));
+        self.times = Some(span(self.times, (t_ms, t_ms)));
     }
 
     /// Adds a float sample; one outside the range of time is left out.
@@ -181,7 +183,12 @@ impl<'a> Importer<'a> {
         if batch.sample_count() == 0 && batch.exemplars.is_empty() && batch.metadata.is_empty() {
             return Ok(());
         }
+        let times = self.times.take();
         let report = self.sink.write(batch)?;
+        // What was refused is no part of what was imported.
+        if let Some(taken) = if report.rejected == 0 { times } else { report.taken_ms } {
+            self.report.times = Some(span(self.report.times, taken));
+        }
         self.report.samples += report.accepted;
         self.report.rejected += report.rejected;
         for reason in report.reasons {
@@ -197,4 +204,9 @@ impl<'a> Importer<'a> {
         self.flush()?;
         Ok(self.report)
     }
+}
+
+/// The times that hold both.
+fn span(one: Option<(i64, i64)>, other: (i64, i64)) -> (i64, i64) {
+    one.map_or(other, |(first, last)| (first.min(other.0), last.max(other.1)))
 }

@@ -98,8 +98,8 @@ fn read_value(text: &str) -> Option<f64> {
         "nan" => Some(f64::from_bits(NORMAL_NAN)),
         "infinity" | "+infinity" | "inf" | "+inf" => Some(f64::INFINITY),
         "-infinity" | "-inf" => Some(f64::NEG_INFINITY),
-        // The standard library reads to the nearest float.
-        number => number.parse().ok(),
+        // The standard library reads to the nearest float; what is too large for one is no number.
+        number => number.parse().ok().filter(|v: &f64| v.is_finite()),
     }
 }
 
@@ -162,11 +162,16 @@ pub fn import(path: &Path, from: &mut dyn BufRead, into: &mut Importer<'_>) -> R
     loop {
         line.clear();
         let mut limited = std::io::Read::take(&mut *from, LINE_BYTES_MAX as u64);
-        let n = limited.read_until(b'\n', &mut line).map_err(TransferError::file(path))?;
-        if n == 0 {
-            return Ok(());
-        }
         number += 1;
+        let n = match limited.read_until(b'\n', &mut line) {
+            Ok(0) => return Ok(()),
+            Ok(n) => n,
+            Err(error) => {
+                let reason = format!("line {number}: cannot be read further: {error}");
+                into.damage(Damage { path: path.to_owned(), offset: at, len: 0, reason });
+                return Ok(());
+            }
+        };
         if n == LINE_BYTES_MAX && line.last() != Some(&b'\n') {
             let reason = format!("is longer than {LINE_BYTES_MAX} bytes");
             return Err(TransferError::Line { path: path.to_owned(), line: number, reason });
@@ -294,6 +299,8 @@ mod tests {
             assert_eq!(read_value(&text).map(f64::to_bits), Some(v.to_bits()), "{text}");
         }
         assert_eq!(value_text(3.0), "3");
-        assert_eq!((read_value("\"x\""), read_value("\"NaN:0\"")), (None, None));
+        for bad in ["\"x\"", "\"NaN:0\"", "1e400", "-1e309"] {
+            assert_eq!(read_value(bad), None, "{bad}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! write.
 //!
 //! Reading order: [`import`] (what all importers share), [`prometheus`] (blocks, chunks, write-ahead log),
-//! [`open_metrics`], [`json_lines`], [`export`] (what all exporters share), [`remote_write`].
+//! [`input`], [`open_metrics`], [`json_lines`], [`export`] (what all exporters share), [`remote_write`], [`remote_read`].
 //!
 //! Invariants: importers hand batches to a [`import::BatchSink`] and exporters take series from the store's contract;
 //! this crate knows no store. Whatever a file holds, reading it never panics and never takes memory that the file's
@@ -13,9 +13,11 @@ mod cursor;
 mod error;
 pub mod export;
 pub mod import;
+pub mod input;
 pub mod json_lines;
 pub mod open_metrics;
 pub mod prometheus;
+pub mod remote_read;
 pub mod remote_write;
 
 pub use error::{Damage, TransferError};

@@ -24,8 +24,9 @@ const PIECE_BYTES: usize = 1 << 20;
 /// The longest line.
 const LINE_BYTES_MAX: usize = 16 << 20;
 
-/// Imports a file. A line that is wrong is told as damage with its byte and the rest is imported; with OpenMetrics a
-/// missing `# EOF` too, since the file may be cut.
+/// Imports a file. A line that is wrong is told as damage with its byte and the rest is imported; so is, with its line,
+/// what stands behind `# EOF`, a file that cannot be read further, and a last line without a line feed, which may have
+/// lost its end and is not taken. With OpenMetrics a missing `# EOF` is damage too, since the file may be cut.
 pub fn import(
     path: &Path,
     from: &mut dyn BufRead,
@@ -33,36 +34,94 @@ pub fn import(
     into: &mut Importer<'_>,
 ) -> Result<(), TransferError> {
     let mut family = Family::default();
-    let (mut piece, mut at, mut ended) = (Vec::new(), 0u64, false);
-    loop {
+    let (mut piece, mut at, mut lines) = (Vec::new(), 0u64, 0u64);
+    let mut end = End::Open;
+    while end == End::Open {
         let begin = at;
         piece.clear();
         while piece.len() < PIECE_BYTES {
             let before = piece.len();
-            let n = read_line(path, from, at, &mut piece)?;
-            at += n as u64;
+            let n = match read_line(path, from, at, &mut piece) {
+                Ok(n) => n,
+                Err(error) => {
+                    piece.truncate(before);
+                    end = End::Told;
+                    let reason = format!(
+                        "line {}: cannot be read further: {}",
+                        lines + 1,
+                        trefoil_runtime::tasks::chain(&error)
+                    );
+                    into.damage(Damage { path: path.to_owned(), offset: at, len: 0, reason });
+                    break;
+                }
+            };
             if n == 0 {
+                end = End::Reached;
                 break;
             }
-            if format == TextFormat::OpenMetrics && is_eof(&piece[before..]) {
+            lines += 1;
+            at += n as u64;
+            let line = &piece[before..];
+            if format == TextFormat::OpenMetrics && is_eof(line) {
                 piece.truncate(before);
-                ended = true;
+                end = End::Marked;
                 break;
             }
-        }
-        if piece.is_empty() {
-            break;
+            // A number that lost its end is a wrong number.
+            if line.last() != Some(&b'\n') {
+                let reason =
+                    format!("line {lines}: the last line has no line feed; the file may be cut, so it is not taken");
+                into.damage(Damage { path: path.to_owned(), offset: at - n as u64, len: n as u64, reason });
+                piece.truncate(before);
+                end = End::Told;
+                break;
+            }
         }
         import_piece(path, begin, &piece, format, &mut family, into)?;
-        if ended {
-            break;
-        }
     }
-    if format == TextFormat::OpenMetrics && !ended {
-        let reason = "data does not end with # EOF; the file may be cut".to_owned();
-        into.damage(Damage { path: path.to_owned(), offset: at, len: 0, reason });
+    match end {
+        End::Marked => nothing_follows(path, from, at, lines, into),
+        End::Reached if format == TextFormat::OpenMetrics => {
+            let reason = "data does not end with # EOF; the file may be cut".to_owned();
+            into.damage(Damage { path: path.to_owned(), offset: at, len: 0, reason });
+        }
+        _ => {}
     }
     family.finish(into)
+}
+
+/// Where the reading of a file stands.
+#[derive(PartialEq, Eq)]
+enum End {
+    Open,
+    /// At the end of the file.
+    Reached,
+    /// At `# EOF`.
+    Marked,
+    /// Before the end of the file, which was told as damage.
+    Told,
+}
+
+/// Tells what stands behind `# EOF`; blank lines do no harm.
+fn nothing_follows(path: &Path, from: &mut dyn BufRead, mut at: u64, mut lines: u64, into: &mut Importer<'_>) {
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let read = read_line(path, from, at, &mut line);
+        lines += 1;
+        match read {
+            Ok(0) => return,
+            Ok(n) if line.trim_ascii().is_empty() => at += n as u64,
+            read => {
+                let reason = match read {
+                    Ok(_) => "unexpected data after # EOF; from here on nothing is imported".to_owned(),
+                    Err(error) => format!("cannot be read further: {}", trefoil_runtime::tasks::chain(&error)),
+                };
+                let reason = format!("line {lines}: {reason}");
+                return into.damage(Damage { path: path.to_owned(), offset: at, len: 0, reason });
+            }
+        }
+    }
 }
 
 fn is_eof(line: &[u8]) -> bool {

@@ -18,6 +18,10 @@ const ATTEMPTS: u32 = 8;
 const WAIT_MAX: Duration = Duration::from_secs(30);
 /// Attempts when nobody listens: 15 seconds in all, enough for a restart.
 const ATTEMPTS_UNREACHED: u32 = 5;
+/// Attempts when the receiver takes a request and does not answer in time.
+const ATTEMPTS_STALLED: u32 = 2;
+/// Longest time of a request, unless somebody says otherwise.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[derive(Clone, PartialEq, Message)]
 struct WriteRequest {
@@ -161,6 +165,8 @@ pub struct Sender {
     pub runtime: tokio::runtime::Handle,
     /// Gets a line when something is tried again.
     pub notice: fn(&str),
+    /// Longest time of a request, for example [`REQUEST_TIMEOUT`].
+    pub timeout: Duration,
 }
 
 /// Samples of a request that the receiver did not take, while it took the others.
@@ -184,10 +190,21 @@ impl Refused {
 /// Why an attempt failed.
 struct Failed {
     reason: String,
-    is_unreached: bool,
+    /// How often it is tried in all.
+    attempts: u32,
 }
 
 impl Sender {
+    /// Checks the URL: what is not HTTP will never be reached.
+    pub fn check_url(url: &str) -> Result<(), TransferError> {
+        let fail = |reason: String| TransferError::Http { url: url.to_owned(), reason };
+        let parsed = reqwest::Url::parse(url).map_err(|e| fail(format!("is no URL: {e}")))?;
+        match parsed.scheme() {
+            "http" | "https" if parsed.host_str().is_some() => Ok(()),
+            scheme => Err(fail(format!("must begin with http:// or https://, not with {scheme}:"))),
+        }
+    }
+
     /// Sends a request; what the receiver refused of it.
     fn send(&self, request: &WriteRequest) -> Result<Option<Refused>, TransferError> {
         let plain = request.encode_to_vec();
@@ -210,7 +227,7 @@ impl Sender {
                     }
                     (reason, ATTEMPTS)
                 }
-                Err(failed) => (failed.reason, if failed.is_unreached { ATTEMPTS_UNREACHED } else { ATTEMPTS }),
+                Err(failed) => (failed.reason, failed.attempts),
             };
             if attempt >= attempts {
                 return Err(fail(format!("{reason} (after {attempt} attempts)")));
@@ -218,7 +235,7 @@ impl Sender {
             if attempt == 1 {
                 (self.notice)(&format!("{}: {reason}; trying again, {attempts} times in all", self.url));
             }
-            self.runtime.block_on(tokio::time::sleep(wait));
+            self.runtime.block_on(async { tokio::time::sleep(wait).await });
             wait = (wait * 2).min(WAIT_MAX);
         }
         unreachable!("the loop ends by the number of attempts")
@@ -231,6 +248,7 @@ impl Sender {
             .header("content-type", "application/x-protobuf")
             .header("content-encoding", "snappy")
             .header("x-prometheus-remote-write-version", "0.1.0")
+            .timeout(self.timeout)
             .body(body);
         if let Some(value) = &self.authorization {
             request = request.header("authorization", value);
@@ -243,7 +261,13 @@ impl Sender {
                 text = format!("{text}: {e}");
                 cause = e.source();
             }
-            Failed { reason: text, is_unreached: e.is_connect() }
+            let attempts = match () {
+                () if e.is_connect() => ATTEMPTS_UNREACHED,
+                () if e.is_timeout() => ATTEMPTS_STALLED,
+                () => ATTEMPTS,
+            };
+            let stalled = format!("no answer within {:?}: {text}", self.timeout);
+            Failed { reason: if attempts == ATTEMPTS_STALLED { stalled } else { text }, attempts }
         };
         let response = request.send().await.map_err(text)?;
         let status = response.status();
@@ -359,6 +383,16 @@ fn time_series(labels: &Labels, samples: &SampleBuffer, from: usize, to: usize) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_receiver_is_reached_by_http() {
+        let check = |url: &str| Sender::check_url(url).map_err(|e| e.to_string());
+        assert_eq!(check("http://127.0.0.1:9090/api/v1/write"), Ok(()));
+        assert_eq!(check("https://h/x"), Ok(()));
+        let want = "ftp://x: must begin with http:// or https://, not with ftp:";
+        assert_eq!(check("ftp://x"), Err(want.to_owned()));
+        assert!(check("h:9090").is_err() && check("nothing").is_err() && check("http://").is_err());
+    }
 
     #[test]
     fn what_was_refused_is_counted() {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tracing::warn;
 use trefoil_events::EventStore;
+use trefoil_runtime::tasks::chain;
 use trefoil_runtime::{OnError, Phase, SharedClock, Stop, Tasks};
 use trefoil_tsdb::Tsdb;
 
@@ -70,8 +71,8 @@ pub(crate) fn start(stores: &Stores, tasks: &Tasks) {
                 for _ in 0..MERGES_AT_ONCE {
                     let (metrics, events) = (s.metrics.clone(), s.events.clone());
                     let merged = tokio::task::spawn_blocking(move || -> Result<bool, String> {
-                        let samples = metrics.merge_once().map_err(|e| e.to_string())?;
-                        let records = events.merge_once().map_err(|e| e.to_string())?;
+                        let samples = metrics.merge_once().map_err(|e| chain(&e))?;
+                        let records = events.merge_once().map_err(|e| chain(&e))?;
                         Ok(samples || records)
                     })
                     .await?;
@@ -92,8 +93,8 @@ pub(crate) fn start(stores: &Stores, tasks: &Tasks) {
                 let now = s.clock.now_ms();
                 let (metrics, events) = (s.metrics.clone(), s.events.clone());
                 tokio::task::spawn_blocking(move || -> Result<(), String> {
-                    metrics.apply_retention(now).map_err(|e| e.to_string())?;
-                    events.apply_retention(now).map_err(|e| e.to_string())?;
+                    metrics.apply_retention(now).map_err(|e| chain(&e))?;
+                    events.apply_retention(now).map_err(|e| chain(&e))?;
                     Ok(())
                 })
                 .await??;
@@ -117,7 +118,7 @@ fn start_moving(stores: &Stores, tasks: &Tasks) {
                     Ok(false) => delay = MOVE_EVERY,
                     Err(error) => {
                         delay = (delay * 2).clamp(MOVE_EVERY, MOVE_RETRY_MAX);
-                        let (error, retry_seconds) = (trefoil_runtime::tasks::chain(&error), delay.as_secs());
+                        let (error, retry_seconds) = (chain(&error), delay.as_secs());
                         warn!(%error, retry_seconds, "parts were not moved to the object store");
                     }
                 }
@@ -130,13 +131,13 @@ fn start_moving(stores: &Stores, tasks: &Tasks) {
 /// Brings everything onto the disk and closes the stores. What fails stays in the journal and is replayed.
 pub(crate) async fn close(stores: &Stores) {
     if let Err(error) = stores.metrics.flush().await {
-        warn!(%error, "metrics not flushed at the end; the journal keeps them");
+        warn!(error = chain(&error), "metrics not flushed at the end; the journal keeps them");
     }
     stores.metrics.close().await;
     if let Err(error) = stores.events.flush().await {
-        warn!(%error, "events not flushed at the end; the journal keeps them");
+        warn!(error = chain(&error), "events not flushed at the end; the journal keeps them");
     }
     if let Err(error) = stores.events.close().await {
-        warn!(%error, "event store not closed in order");
+        warn!(error = chain(&error), "event store not closed in order");
     }
 }

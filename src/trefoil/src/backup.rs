@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use trefoil_parts::backup::Manifest;
-use trefoil_parts::objects::{Objects, folder_of, open_existing, open_url};
+use trefoil_parts::objects::{Objects, folder_of, open_existing, open_url_with};
 use trefoil_parts::{BackupError, BackupOptions, Backups};
 use trefoil_runtime::{Clock, DataDirLock, RealClock, RealVfs, Vfs, data_dir};
 
-use crate::cli::{BackupArgs, BackupCommand, Output, RestoreArgs, Target};
+use crate::cli::{BackupArgs, BackupCommand, Output, Patience, RestoreArgs, Target};
 use crate::snapshots;
 
 /// Ending of a snapshot that a backup of a running server works with. Its process holds the snapshot's lock.
@@ -26,10 +26,15 @@ pub(crate) async fn run(arguments: BackupArgs) -> anyhow::Result<()> {
 /// Runs `restore`.
 pub(crate) async fn restore(arguments: RestoreArgs) -> anyhow::Result<()> {
     blocking(move || {
-        let objects = place_with_backups(&arguments.from)?;
+        let objects = place_with_backups(&arguments.from, arguments.patience)?;
         let backups = Backups::at(&*objects);
         let manifest = backups.manifest(arguments.at.as_deref())?;
         tell_source_damage(&manifest);
+        let dir = std::path::absolute(&arguments.data_dir).context("--data-dir")?;
+        if let Some(above) = dir.parent().and_then(data_dir_above) {
+            let (dir, above) = (dir.display(), above.display());
+            bail!("{dir} lies within the data directory {above}; what is restored belongs elsewhere");
+        }
         backups.restore(&RealVfs, &manifest, &arguments.data_dir)?;
         let (name, dir) = (&manifest.name, arguments.data_dir.display());
         crate::print_line(&format!(
@@ -45,13 +50,14 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> anyhow::Result<T> + 
     tokio::task::spawn_blocking(work).await.context("background thread")?
 }
 
-fn place(url: &str) -> anyhow::Result<Arc<dyn Objects>> {
-    open_url(url, RealVfs::shared()).with_context(|| format!("open {url}"))
+fn place(url: &str, patience: Patience) -> anyhow::Result<Arc<dyn Objects>> {
+    open_url_with(url, RealVfs::shared(), patience.timeout()).with_context(|| format!("open {url}"))
 }
 
 /// A place that is read; one that holds nothing is an error and is not made.
-fn place_with_backups(url: &str) -> anyhow::Result<Arc<dyn Objects>> {
-    let objects = open_existing(url, RealVfs::shared()).with_context(|| format!("no backups at {url}"))?;
+fn place_with_backups(url: &str, patience: Patience) -> anyhow::Result<Arc<dyn Objects>> {
+    let objects =
+        open_existing(url, RealVfs::shared(), patience.timeout()).with_context(|| format!("no backups at {url}"))?;
     let names = Backups::at(&*objects).names().with_context(|| format!("look for backups at {url}"))?;
     if names.is_empty() {
         bail!("no backups at {url}");
@@ -62,15 +68,18 @@ fn place_with_backups(url: &str) -> anyhow::Result<Arc<dyn Objects>> {
 /// Refuses a place within a data directory: a backup would grow by the ones before, and go with what it is to save.
 fn check_outside(to: &str) -> anyhow::Result<()> {
     let Some(dir) = folder_of(to) else { return Ok(()) };
-    let dir = std::path::absolute(dir).with_context(|| format!("place {to}"))?;
-    // What is not there yet lies below the first that is.
-    let there = dir.ancestors().find_map(|above| above.canonicalize().ok());
-    for above in there.iter().flat_map(|there| there.ancestors()) {
-        if above.join(data_dir::FORMAT_FILE).is_file() && above.join("metrics").is_dir() {
-            bail!("{to} lies within the data directory {}; a backup belongs elsewhere", above.display());
-        }
+    match data_dir_above(&std::path::absolute(dir).with_context(|| format!("place {to}"))?) {
+        Some(above) => bail!("{to} lies within the data directory {}; a backup belongs elsewhere", above.display()),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// The data directory that is, or holds, an absolute path.
+fn data_dir_above(path: &Path) -> Option<PathBuf> {
+    // What is not there yet lies below the first that is.
+    let there = path.ancestors().find_map(|above| above.canonicalize().ok())?;
+    let is_data_dir = |dir: &&Path| dir.join(data_dir::FORMAT_FILE).is_file() && dir.join("metrics").is_dir();
+    there.ancestors().find(is_data_dir).map(Path::to_path_buf)
 }
 
 #[expect(clippy::print_stderr, reason = "what a person must know beside the result")]
@@ -92,7 +101,7 @@ fn amount(files: u64, bytes: u64) -> String {
 async fn create(arguments: BackupArgs) -> anyhow::Result<()> {
     let to = arguments.to.clone().context("--to is missing")?;
     let now_ms = RealClock::new().now_ms();
-    let how = How { leaves_remote: arguments.leave_remote, recheck: arguments.verify };
+    let how = How { leaves_remote: arguments.leave_remote, recheck: arguments.verify, patience: arguments.patience };
     check_outside(&to)?;
     if arguments.server.is_some() {
         let snapshot = take_snapshot(&arguments).await?;
@@ -114,8 +123,7 @@ async fn create(arguments: BackupArgs) -> anyhow::Result<()> {
         if !dir.is_dir() {
             bail!("{} is not a directory", dir.display());
         }
-        let _lock = DataDirLock::acquire(&dir)
-            .map_err(|error| anyhow!("{error}; to back up a running server, give its --server URL"))?;
+        let _lock = crate::tsdb::lock(&dir, false)?;
         copy(&dir, &to, now_ms, how)
     })
     .await
@@ -126,19 +134,21 @@ async fn create(arguments: BackupArgs) -> anyhow::Result<()> {
 struct How {
     leaves_remote: bool,
     recheck: bool,
+    patience: Patience,
 }
 
 fn copy(dir: &Path, to: &str, now_ms: i64, how: How) -> anyhow::Result<()> {
-    let objects = place(to)?;
+    let objects = place(to, how.patience)?;
     let name = snapshots::name_at(now_ms);
-    let open_place = |url: &str| open_url(url, RealVfs::shared());
+    let open_place = |url: &str| open_url_with(url, RealVfs::shared(), how.patience.timeout());
     let options = BackupOptions {
         name: &name,
         created_ms: now_ms,
         open_place: (!how.leaves_remote).then_some(&open_place),
         recheck: how.recheck,
     };
-    let report = Backups::at(&*objects).create(&RealVfs::shared(), dir, &options)?;
+    let report =
+        Backups::at(&*objects).create(&RealVfs::shared(), dir, &options).with_context(|| format!("backup to {to}"))?;
     let (all, new) = (amount(report.files, report.bytes), (report.new_objects, report.new_bytes));
     crate::print_line(&format!("backup {name}: {all}, {} objects with {} bytes are new", new.0, new.1));
     if report.mended_objects > 0 {
@@ -219,8 +229,8 @@ const SWITCHED_OFF: &str = "take a snapshot: the server must be started with --w
 
 fn look_after(command: BackupCommand) -> anyhow::Result<()> {
     match command {
-        BackupCommand::List { from } => {
-            let objects = place_with_backups(&from)?;
+        BackupCommand::List { from, patience } => {
+            let objects = place_with_backups(&from, patience)?;
             let backups = Backups::at(&*objects);
             for name in backups.names()? {
                 let line = match backups.manifest(Some(&name)) {
@@ -238,12 +248,18 @@ fn look_after(command: BackupCommand) -> anyhow::Result<()> {
             }
             Ok(())
         }
-        BackupCommand::Verify { from, at } => {
-            let objects = place_with_backups(&from)?;
+        BackupCommand::Verify { from, at, patience } => {
+            let objects = place_with_backups(&from, patience)?;
             let backups = Backups::at(&*objects);
             let manifest = backups.manifest(at.as_deref())?;
             let mut faults = backups.verify(&manifest);
-            let open_place = |url: &str| open_existing(url, RealVfs::shared());
+            if let Some(BackupError::Io { .. }) = faults.last()
+                && !objects.is_local()
+            {
+                faults.iter().for_each(|fault| crate::print_line(&trefoil_runtime::tasks::chain(fault)));
+                bail!("backup {} could not be checked to its end: {} does not answer", manifest.name, objects.url());
+            }
+            let open_place = |url: &str| open_existing(url, RealVfs::shared(), patience.timeout());
             let (left, left_count) = backups.verify_left_remote(&manifest, &open_place);
             // Damaged commits were named above.
             faults.extend(left.into_iter().filter(|fault| !matches!(fault, BackupError::Set { .. })));
@@ -268,8 +284,8 @@ fn look_after(command: BackupCommand) -> anyhow::Result<()> {
             crate::print_line(&format!("backup {} is whole: {all}{left}", manifest.name));
             Ok(())
         }
-        BackupCommand::Prune { from, keep } => {
-            let objects = place_with_backups(&from)?;
+        BackupCommand::Prune { from, keep, patience } => {
+            let objects = place_with_backups(&from, patience)?;
             let report = Backups::at(&*objects).prune(keep)?;
             let (backups, objects, bytes) = (report.backups, report.objects, report.bytes);
             crate::print_line(&format!("removed {backups} backups and {objects} objects with {bytes} bytes"));

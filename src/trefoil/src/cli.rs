@@ -3,13 +3,18 @@
 mod backup;
 #[cfg(test)]
 mod documented;
+mod reference_flags;
+#[cfg(test)]
+mod reference_tests;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use trefoil_config::FlagOverrides;
 
-pub(crate) use self::backup::{BackupArgs, BackupCommand, RestoreArgs};
+pub(crate) use self::backup::{BackupArgs, BackupCommand, Patience, RestoreArgs};
+pub(crate) use self::reference_flags::REFERENCE_FLAGS;
 
 /// One server for metrics, logs and traces: scrapes, receives, stores, queries, alerts and shows them.
 #[derive(Debug, Parser)]
@@ -70,6 +75,9 @@ pub(crate) struct ServeArgs {
     /// How many bytes of metrics are kept, for example 50GB.
     #[arg(long = "storage.tsdb.retention.size", value_name = "SIZE")]
     pub retention_size: Option<String>,
+    /// How many percent of the disk metrics may take, instead of a number of bytes; 0: no limit.
+    #[arg(long = "storage.tsdb.retention.percentage", value_name = "PERCENT")]
+    pub retention_percentage: Option<String>,
     /// Address of the HTTP listener; may be given several times. Default 127.0.0.1:9090.
     #[arg(long = "web.listen-address", value_name = "HOST:PORT")]
     pub listen_address: Vec<String>,
@@ -88,6 +96,24 @@ pub(crate) struct ServeArgs {
     /// Prometheus web configuration: TLS and users.
     #[arg(long = "web.config.file", value_name = "FILE")]
     pub web_config_file: Option<PathBuf>,
+    /// How far back a query looks for the last sample of a series. Default 5m.
+    #[arg(long = "query.lookback-delta", value_name = "DURATION")]
+    pub query_lookback_delta: Option<String>,
+    /// Longest time of a query. Default 60s.
+    #[arg(long = "query.timeout", value_name = "DURATION")]
+    pub query_timeout: Option<String>,
+    /// Most queries at once; more wait. Default twice the cores.
+    #[arg(long = "query.max-concurrency", value_name = "N")]
+    pub query_max_concurrency: Option<String>,
+    /// Most samples that a query may hold at once. Default 50000000.
+    #[arg(long = "query.max-samples", value_name = "N")]
+    pub query_max_samples: Option<String>,
+    /// Most connections of a listener. Default 4096.
+    #[arg(long = "web.max-connections", value_name = "N")]
+    pub max_connections: Option<String>,
+    /// Most alerts that wait to be sent. Default 10000.
+    #[arg(long = "alertmanager.notification-queue-capacity", value_name = "N")]
+    pub notification_queue_capacity: Option<String>,
     /// Address of OTLP over gRPC. Default 127.0.0.1:4317.
     #[arg(long = "otlp.grpc-address", value_name = "HOST:PORT")]
     pub otlp_grpc_address: Option<String>,
@@ -95,7 +121,8 @@ pub(crate) struct ServeArgs {
     #[arg(long = "otlp.http-address", value_name = "HOST:PORT")]
     pub otlp_http_address: Option<String>,
     /// Language features that are off by default, separated by commas: promql-experimental-functions,
-    /// promql-extended-range-selectors, promql-binop-fill-modifiers, promql-delayed-name-removal, use-start-timestamps.
+    /// promql-extended-range-selectors, promql-binop-fill-modifiers, promql-delayed-name-removal, promql-per-step-stats,
+    /// use-start-timestamps.
     #[arg(long = "enable-feature", value_name = "NAMES", value_delimiter = ',')]
     pub enable_feature: Vec<String>,
     /// Least severity that is logged: debug, info, warn, error.
@@ -106,31 +133,6 @@ pub(crate) struct ServeArgs {
     pub log_format: Option<String>,
 }
 
-/// Flags of Prometheus that may stand in a unit file and mean nothing here, with whether a value follows.
-pub(crate) const IGNORED_FLAGS: &[(&str, bool)] = &[
-    ("--query.lookback-delta", true),
-    ("--query.max-concurrency", true),
-    ("--query.max-samples", true),
-    ("--query.timeout", true),
-    ("--rules.alert.for-grace-period", true),
-    ("--rules.alert.for-outage-tolerance", true),
-    ("--rules.alert.resend-delay", true),
-    ("--storage.remote.flush-deadline", true),
-    ("--storage.tsdb.no-lockfile", false),
-    ("--storage.tsdb.retention.percentage", true),
-    ("--storage.tsdb.wal-compression", false),
-    ("--storage.tsdb.min-block-duration", true),
-    ("--storage.tsdb.max-block-duration", true),
-    ("--web.console.libraries", true),
-    ("--web.console.templates", true),
-    ("--web.enable-otlp-receiver", false),
-    ("--web.enable-remote-write-receiver", false),
-    ("--web.max-connections", true),
-    ("--web.page-title", true),
-    ("--web.read-timeout", true),
-    ("--web.route-prefix", true),
-];
-
 impl ServeArgs {
     /// What the flags set over the configuration.
     pub(crate) fn overrides(&self) -> FlagOverrides {
@@ -138,6 +140,7 @@ impl ServeArgs {
             storage_tsdb_path: self.storage_path.clone(),
             storage_tsdb_retention_time: self.retention_time.clone(),
             storage_tsdb_retention_size: self.retention_size.clone(),
+            storage_tsdb_retention_percentage: self.retention_percentage.clone(),
             web_listen_address: self.listen_address.clone(),
             web_external_url: self.external_url.clone(),
             web_enable_lifecycle: self.enable_lifecycle,
@@ -146,6 +149,12 @@ impl ServeArgs {
             web_config_file: self.web_config_file.clone(),
             log_level: self.log_level.clone(),
             log_format: self.log_format.clone(),
+            query_lookback_delta: self.query_lookback_delta.clone(),
+            query_timeout: self.query_timeout.clone(),
+            query_max_concurrency: self.query_max_concurrency.clone(),
+            query_max_samples: self.query_max_samples.clone(),
+            web_max_connections: self.max_connections.clone(),
+            alertmanager_notification_queue_capacity: self.notification_queue_capacity.clone(),
             otlp_grpc_address: self.otlp_grpc_address.clone(),
             otlp_http_address: self.otlp_http_address.clone(),
         }
@@ -236,10 +245,10 @@ pub(crate) struct Target {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Window {
     /// Start: RFC 3339, Unix seconds, or a duration before now such as `1h`.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub start: Option<String>,
     /// End, likewise. Default now.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub end: Option<String>,
     /// Step of a range query, for example `15s`.
     #[arg(long)]
@@ -284,20 +293,39 @@ pub(crate) enum QueryCommand {
     },
 }
 
-/// True for a switch, of ours or without a meaning here; Prometheus takes each as `--no-NAME` too.
-fn is_switch(name: &str) -> bool {
-    let ours = Cli::command();
-    let serve = ours.find_subcommand("serve");
-    serve
-        .into_iter()
-        .flat_map(clap::Command::get_arguments)
-        .any(|argument| argument.get_long() == Some(name) && matches!(argument.get_action(), clap::ArgAction::SetTrue))
-        || IGNORED_FLAGS.iter().any(|(flag, takes_value)| !takes_value && flag.strip_prefix("--") == Some(name))
+/// A flag of Prometheus that was taken out of the command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ignored {
+    /// As it was given, with its dashes and without its value.
+    pub(crate) flag: String,
+    /// Its value.
+    pub(crate) value: Option<String>,
+}
+
+/// The flags of `serve`, and those of them that take no value, with all their names.
+fn flags_of_serve() -> (BTreeSet<String>, BTreeSet<String>) {
+    let cli = Cli::command();
+    let (mut all, mut switches) = (BTreeSet::new(), BTreeSet::new());
+    let serve = cli.find_subcommand("serve").expect("the command line has the command serve");
+    for argument in serve.get_arguments() {
+        let aliases = argument.get_all_aliases().unwrap_or_default();
+        let names = argument.get_long().into_iter().chain(aliases).map(str::to_owned);
+        if matches!(argument.get_action(), clap::ArgAction::SetTrue) {
+            switches.extend(names.clone());
+        }
+        all.extend(names);
+    }
+    (all, switches)
+}
+
+/// Ends the program as for a command line that cannot be read: with the message and exit code 2.
+pub(crate) fn wrong_usage(message: &str) -> ! {
+    Cli::command().error(clap::error::ErrorKind::ArgumentConflict, message).exit()
 }
 
 /// Makes Prometheus' command line ours: a line of flags alone is `serve`, and flags without a meaning here are taken
 /// out. Returns the line and the flags that were taken out.
-pub(crate) fn adapt(arguments: Vec<String>) -> (Vec<String>, Vec<String>) {
+pub(crate) fn adapt(arguments: Vec<String>) -> (Vec<String>, Vec<Ignored>) {
     let mut arguments = arguments.into_iter();
     let mut line: Vec<String> = arguments.next().into_iter().collect();
     let mut rest: Vec<String> = arguments.collect();
@@ -306,22 +334,35 @@ pub(crate) fn adapt(arguments: Vec<String>) -> (Vec<String>, Vec<String>) {
     if first.is_some_and(|f| f.starts_with('-')) && !wants_help {
         rest.insert(0, "serve".to_owned());
     }
+    let words = (rest.first().map(String::as_str), rest.get(1).map(String::as_str));
+    if !matches!(words, (Some("serve" | "demo"), _) | (Some("config"), Some("print"))) {
+        line.extend(rest);
+        return (line, Vec::new());
+    }
+    let (ours, our_switches) = flags_of_serve();
+    let foreign = |name: &str| REFERENCE_FLAGS.iter().find(|flag| flag.name == name && !ours.contains(name));
     let mut ignored = Vec::new();
-    let serves = matches!(rest.first().map(String::as_str), Some("serve" | "demo"));
     let mut rest = rest.into_iter().peekable();
     while let Some(argument) = rest.next() {
-        let (name, value) = argument.split_once('=').map_or((argument.as_str(), None), |(n, v)| (n, Some(v)));
-        if serves && name.strip_prefix("--no-").is_some_and(is_switch) {
-            // The default of all switches here is off.
-            ignored.push(name.to_owned());
+        let (flag, value) = match argument.split_once('=') {
+            Some((flag, value)) => (flag.to_owned(), Some(value.to_owned())),
+            None => (argument.clone(), None),
+        };
+        let name = flag.strip_prefix("--").unwrap_or("");
+        // Prometheus takes each switch as `--no-NAME` too; the default of all switches here is off.
+        let is_switched_off = name
+            .strip_prefix("no-")
+            .is_some_and(|name| our_switches.contains(name) || foreign(name).is_some_and(|flag| flag.is_switch));
+        if is_switched_off {
+            ignored.push(Ignored { flag, value });
             continue;
         }
-        match IGNORED_FLAGS.iter().find(|(flag, _)| serves && *flag == name) {
-            Some((flag, takes_value)) => {
-                if *takes_value && value.is_none() && rest.peek().is_some_and(|next| !next.starts_with("--")) {
-                    rest.next();
-                }
-                ignored.push((*flag).to_owned());
+        match foreign(name) {
+            Some(found) => {
+                let takes_next =
+                    !found.is_switch && value.is_none() && rest.peek().is_some_and(|next| !next.starts_with("--"));
+                let value = if takes_next { rest.next() } else { value };
+                ignored.push(Ignored { flag, value });
             }
             None => line.push(argument),
         }
@@ -335,6 +376,7 @@ mod tests {
 
     fn check(line: &str, want: &str, ignored: &[&str]) {
         let (got, dropped) = adapt(line.split(' ').map(str::to_owned).collect());
+        let dropped: Vec<String> = dropped.into_iter().map(|i| i.flag).collect();
         assert_eq!(
             (got.join(" ").as_str(), dropped),
             (want, ignored.iter().map(|s| (*s).to_owned()).collect()),
@@ -350,9 +392,9 @@ mod tests {
     #[test]
     fn a_unit_file_changes_by_one_word() {
         check(
-            "trefoil --config.file=/etc/p.yml --storage.tsdb.path /var/p --web.console.templates /x --query.timeout=1m",
+            "trefoil --config.file=/etc/p.yml --storage.tsdb.path /var/p --web.console.templates /x --web.page-title=1m",
             "trefoil serve --config.file=/etc/p.yml --storage.tsdb.path /var/p",
-            &["--web.console.templates", "--query.timeout"],
+            &["--web.console.templates", "--web.page-title"],
         );
         check("trefoil serve --storage.tsdb.wal-compression", "trefoil serve", &["--storage.tsdb.wal-compression"]);
         check("trefoil serve --no-web.enable-lifecycle", "trefoil serve", &["--no-web.enable-lifecycle"]);
@@ -363,11 +405,12 @@ mod tests {
         );
         check(
             "trefoil --web.enable-admin-api --web.cors.origin=.* --storage.tsdb.retention.percentage 80",
-            "trefoil serve --web.enable-admin-api --web.cors.origin=.*",
-            &["--storage.tsdb.retention.percentage"],
+            "trefoil serve --web.enable-admin-api --web.cors.origin=.* --storage.tsdb.retention.percentage 80",
+            &[],
         );
         check("trefoil serve --no-such-flag", "trefoil serve --no-such-flag", &[]);
         check("trefoil serve --no-config.file", "trefoil serve --no-config.file", &[]);
+        check("trefoil config print --agent", "trefoil config print", &["--agent"]);
         check("trefoil --version", "trefoil --version", &[]);
         check("trefoil query promql up", "trefoil query promql up", &[]);
         let (line, _) = adapt(

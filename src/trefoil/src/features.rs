@@ -2,6 +2,8 @@
 
 use trefoil_promql::{EngineOptions, ParserOptions};
 
+use crate::flag_values::Given;
+
 /// What was switched on.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Features {
@@ -9,8 +11,12 @@ pub(crate) struct Features {
     pub(crate) parser: ParserOptions,
     /// Evaluation.
     pub(crate) engine: EngineOptions,
+    /// Whether `stats=all` tells the samples of each step.
+    pub(crate) per_step_stats: bool,
     /// Names that mean nothing here.
     pub(crate) unknown: Vec<String>,
+    /// What `/api/v1/status/flags` shows of the command line.
+    pub(crate) given: Given,
 }
 
 /// Reads the names of features.
@@ -24,6 +30,7 @@ pub(crate) fn features(names: &[String]) -> Features {
             "promql-duration-expr" => features.parser.duration_expressions = true,
             "promql-delayed-name-removal" => features.engine.delayed_name_removal = true,
             "use-start-timestamps" => features.engine.start_timestamps = true,
+            "promql-per-step-stats" => features.per_step_stats = true,
             _ => features.unknown.push(name.clone()),
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`cli`], [`serve`] (how a server is put together, reloaded and taken down), [`background`] (what the
 //! stores need to have done now and then), [`logging`], [`self_telemetry`], [`memory`], [`demo`], [`check`], [`query`], [`query_log`],
-//! [`script_test`], [`snapshots`], [`backup`], [`tsdb`].
+//! [`flag_values`], [`script_test`], [`snapshots`], [`backup`], [`tsdb`].
 
 mod background;
 mod backup;
@@ -11,6 +11,7 @@ mod cli;
 mod counted;
 mod demo;
 mod features;
+mod flag_values;
 mod logging;
 mod memory;
 mod query;

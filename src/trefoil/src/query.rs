@@ -1,5 +1,7 @@
 //! `trefoil query`: asks a server and prints the answer.
 
+use std::time::Duration;
+
 use anyhow::{Context, bail};
 use serde_json::Value;
 
@@ -14,9 +16,17 @@ pub(crate) async fn run(command: QueryCommand, now_ms: i64) -> anyhow::Result<()
     }
 }
 
+/// Longest time without a byte of an answer: more than the reference gives a query.
+const STALL: Duration = Duration::from_secs(130);
+/// Longest time until a connection is there.
+const CONNECT: Duration = Duration::from_secs(10);
+/// After this long without an answer a line says that it is waited for.
+const SILENCE: Duration = Duration::from_secs(10);
+
 /// The client for a server.
 pub(crate) fn client(target: &Target) -> anyhow::Result<reqwest::Client> {
-    let mut client = reqwest::Client::builder().tls_danger_accept_invalid_certs(target.insecure);
+    let client = reqwest::Client::builder().connect_timeout(CONNECT).read_timeout(STALL);
+    let mut client = client.tls_danger_accept_invalid_certs(target.insecure);
     if let Some(file) = &target.ca_file {
         let pem = std::fs::read(file).with_context(|| format!("read {}", file.display()))?;
         client = client.tls_certs_only(reqwest::Certificate::from_pem_bundle(&pem).context("read certificates")?);
@@ -40,15 +50,40 @@ async fn send(target: &Target, method: reqwest::Method, path: &str, query: &[(&s
     if let Some(value) = &target.authorization {
         request = request.header("authorization", value);
     }
-    let response = request.send().await.with_context(|| format!("ask {}", target.server))?;
-    let status = response.status();
-    let text = response.text().await.context("read answer")?;
+    let (status, text) = answer(request, &target.server).await?;
     let json: Option<Value> = serde_json::from_str(&text).ok();
     if status.is_success() {
         return json.with_context(|| format!("the answer is not JSON: {text:.200}"));
     }
     let message = json.as_ref().and_then(|j| j["error"].as_str().or(j["errors"][0]["msg"].as_str()));
     bail!("{status}: {}", message.unwrap_or(text.trim()))
+}
+
+/// Status and text of an answer. Who does not answer is told on standard error, and is an error in the end.
+async fn answer(request: reqwest::RequestBuilder, server: &str) -> anyhow::Result<(reqwest::StatusCode, String)> {
+    let whole = async {
+        let response = request.send().await.map_err(|error| explain(error, server))?;
+        let status = response.status();
+        let text = response.text().await.map_err(|error| explain(error, server))?;
+        anyhow::Ok((status, text))
+    };
+    let mut whole = std::pin::pin!(whole);
+    match tokio::time::timeout(SILENCE, &mut whole).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            crate::tsdb::say(&format!("{server} has not answered for {SILENCE:?}; still waiting"));
+            whole.await
+        }
+    }
+}
+
+fn explain(error: reqwest::Error, server: &str) -> anyhow::Error {
+    let is_stalled = error.is_timeout() && !error.is_connect();
+    let error = anyhow::Error::new(error);
+    if is_stalled {
+        return error.context(format!("{server} sent nothing for {STALL:?}: it hangs, or the query takes too long"));
+    }
+    error.context(format!("ask {server}"))
 }
 
 /// Unix milliseconds of a time as a user writes it.
@@ -225,5 +260,18 @@ mod tests {
     fn series_read_as_in_promql() {
         let labels = serde_json::json!({"__name__": "up", "job": "a\"b", "a": "1"});
         assert_eq!(series_text(&labels), r#"up{a="1", job="a\"b"}"#);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_hangs_is_given_up() {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let server = format!("http://{}", listener.local_addr().unwrap());
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let client = reqwest::Client::builder().read_timeout(Duration::from_millis(50)).build().unwrap();
+        let error = format!("{:#}", answer(client.get(&server), &server).await.unwrap_err());
+        assert!(error.starts_with(&format!("{server} sent nothing for ")), "{error}");
+        drop(listener);
+        let error = format!("{:#}", answer(client.get(&server), &server).await.unwrap_err());
+        assert!(error.starts_with(&format!("ask {server}: ")), "{error}");
     }
 }

@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tracing::{info, warn};
 use trefoil_alertmanager::{AlertmanagerOptions, Dispatcher, FanOut, RemoteAlertmanagers};
+use trefoil_api::queries::QueryBooks;
 use trefoil_api::server::Kind;
 use trefoil_api::{App, AppState, BuildInfo, PromqlEvaluate, Servers, Setup};
 use trefoil_config::{Config, FlagOverrides, LoadedConfig, RuleFile, TrefoilConfig};
@@ -20,7 +21,7 @@ use trefoil_model::{
     AlertReceiver, EventWriter, LogReader, MetricAdmin, MetricReader, MetricWriter, SnapshotTaker, TraceReader,
 };
 use trefoil_parts::RemoteOptions;
-use trefoil_promql::{Engine, ParserOptions};
+use trefoil_promql::{Engine, EngineOptions, ParserOptions};
 use trefoil_rules::{RuleManager, RuleOptions, load_rule_files};
 use trefoil_runtime::{
     Accountant, DataDirLock, OnError, Phase, RealClock, RealVfs, SharedClock, StartProgress, Tasks, data_dir,
@@ -30,9 +31,10 @@ use trefoil_tsdb::{DownsamplingRule, ObjectStoreOptions, Policy, RetentionRule, 
 
 use crate::background::{self, Stores};
 use crate::check::{chain, env};
-use crate::cli::ServeArgs;
+use crate::cli::{Ignored, ServeArgs};
 use crate::counted::{Counted, Credited};
 use crate::features::{Features, features};
+use crate::flag_values::{Given, flag_values};
 use crate::self_telemetry::{self, Collector, Identity};
 use crate::snapshots::Snapshots;
 use crate::{logging, memory, query_log};
@@ -56,14 +58,15 @@ static BUILD_INFO: LazyLock<IntGaugeVec> = LazyLock::new(|| {
 });
 
 /// Runs the server until it is told to stop.
-pub(crate) async fn run(arguments: ServeArgs, ignored: Vec<String>) -> anyhow::Result<()> {
-    let features = features(&arguments.enable_feature);
+pub(crate) async fn run(arguments: ServeArgs, ignored: Vec<Ignored>) -> anyhow::Result<()> {
+    let mut features = features(&arguments.enable_feature);
+    features.given = Given::of(&arguments.enable_feature, &ignored);
     let unknown = features.unknown.clone();
     let server = Server::start(arguments.config_file.clone(), arguments.overrides(), features).await?;
     for feature in unknown {
         warn!(%feature, "feature has no meaning here and is ignored");
     }
-    for flag in ignored {
+    for Ignored { flag, .. } in ignored {
         warn!(%flag, "flag has no meaning here and is ignored");
     }
     server.run_to_end().await
@@ -94,6 +97,7 @@ fn needs_restart(started_with: &TrefoilConfig, now: &TrefoilConfig) -> Vec<&'sta
         ("cors_origin", started_with.cors_origin != now.cors_origin),
         ("listeners", started_with.listeners != now.listeners),
         ("limits", started_with.limits != now.limits),
+        ("query_lookback", started_with.query_lookback != now.query_lookback),
         ("retention.logs", started_with.retention.logs != now.retention.logs),
         ("retention.traces", started_with.retention.traces != now.retention.traces),
         ("journal", started_with.journal != now.journal),
@@ -214,6 +218,7 @@ impl Server {
     /// Starts a server: binds, opens the stores, replays, and puts the configuration in force.
     pub(crate) async fn start(path: Option<PathBuf>, flags: FlagOverrides, features: Features) -> anyhow::Result<Self> {
         let checked = load(path.as_deref(), &flags, features.parser)?;
+        let config_file = path.clone();
         let loaded = Arc::clone(&checked.config);
         let config = &loaded.config;
         let own = &config.trefoil.self_telemetry;
@@ -236,7 +241,14 @@ impl Server {
                 ));
             }
             Some(false) => {
-                warn!(data_dir = %data.display(), "the directory holds a Prometheus database, which is not read")
+                let dir = data.display();
+                let command = format!("trefoil tsdb import --data {dir} {dir}");
+                warn!(
+                    data_dir = %dir,
+                    %command,
+                    "the directory holds a Prometheus database, which is not read; to take its history over, stop this \
+                     server and run the command; afterwards wal, chunks_head and the blocks may be removed"
+                )
             }
             None => {}
         }
@@ -273,19 +285,22 @@ impl Server {
             Arc::clone(&clock),
             IngestOptions::default(),
         );
-        let engine = Engine::new(features.engine, features.parser);
+        let lookback_ms = config.trefoil.query_lookback.as_ms();
+        let engine = Engine::new(EngineOptions { lookback_ms, ..features.engine }, features.parser);
         let scraped = Counted { protocol: counters::SCRAPE, inner: Arc::clone(&writer) };
         let scrape = Arc::new(ScrapeManager::new(Arc::new(scraped), Arc::clone(&clock), tasks.clone(), limits.clone()));
         let dispatcher = Arc::new(Dispatcher::new(Arc::clone(&clock)));
         let remote = Arc::new(RemoteAlertmanagers::default());
         let receiver: Arc<dyn AlertReceiver> = Arc::new(FanOut(vec![dispatcher.clone(), remote.clone()]));
-        let evaluate = Arc::new(PromqlEvaluate::new(
+        let books = QueryBooks::default();
+        let evaluate = PromqlEvaluate::new(
             engine.clone(),
             Arc::clone(&reader),
             limits.clone(),
             accountant.clone(),
             Arc::clone(&clock),
-        ));
+        );
+        let evaluate = Arc::new(evaluate.noted_in(books.clone()));
         let rules =
             Arc::new(RuleManager::new(evaluate, Arc::clone(&writer), receiver, Arc::clone(&clock), tasks.clone()));
         let external_url = match config.trefoil.external_url.trim_end_matches('/') {
@@ -316,11 +331,13 @@ impl Server {
             scrape,
             rules,
             engine,
+            per_step_stats: features.per_step_stats,
+            books,
             loaded: Arc::clone(&loaded),
             accountant,
             clock: Arc::clone(&clock),
             tasks: tasks.clone(),
-            flags: flag_values(&flags, &data),
+            flags: flag_values(config_file.as_deref(), config, &data, &features.given),
             external_url,
             reloader: Arc::clone(&reloader),
             quit: Arc::clone(&quit),
@@ -500,6 +517,8 @@ struct AppParts {
     scrape: Arc<ScrapeManager>,
     rules: Arc<RuleManager>,
     engine: Engine,
+    per_step_stats: bool,
+    books: QueryBooks,
     loaded: Arc<LoadedConfig>,
     accountant: Accountant,
     clock: SharedClock,
@@ -526,6 +545,8 @@ fn make_app(parts: AppParts) -> anyhow::Result<AppState> {
         scrape: Some(parts.scrape),
         rules: Some(parts.rules),
         engine: parts.engine,
+        per_step_stats: parts.per_step_stats,
+        books: parts.books,
         config: parts.loaded,
         accountant: parts.accountant,
         clock: parts.clock,
@@ -549,23 +570,4 @@ fn make_app(parts: AppParts) -> anyhow::Result<AppState> {
     // Set once, here.
     drop(slot.set(Arc::downgrade(&app)));
     Ok(app)
-}
-
-/// What `/api/v1/status/flags` shows: the flags that were given, and where the data is.
-fn flag_values(flags: &FlagOverrides, data: &Path) -> BTreeMap<String, String> {
-    let path = |p: &Option<PathBuf>| p.as_ref().map(|p| p.display().to_string());
-    let given = [
-        ("storage.tsdb.path", Some(std::path::absolute(data).unwrap_or_else(|_| data.into()).display().to_string())),
-        ("storage.tsdb.retention.time", flags.storage_tsdb_retention_time.clone()),
-        ("storage.tsdb.retention.size", flags.storage_tsdb_retention_size.clone()),
-        ("web.listen-address", Some(flags.web_listen_address.join(",")).filter(|a| !a.is_empty())),
-        ("web.external-url", flags.web_external_url.clone()),
-        ("web.enable-lifecycle", Some(flags.web_enable_lifecycle.to_string())),
-        ("web.enable-admin-api", Some(flags.web_enable_admin_api.to_string())),
-        ("web.cors.origin", flags.web_cors_origin.clone()),
-        ("web.config.file", path(&flags.web_config_file)),
-        ("log.level", flags.log_level.clone()),
-        ("log.format", flags.log_format.clone()),
-    ];
-    given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }

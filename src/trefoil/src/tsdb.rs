@@ -23,7 +23,7 @@ use trefoil_config::trefoil::ObjectStoreConfig;
 use trefoil_model::{Matcher, TenantId, TimeRange};
 use trefoil_parts::RemoteOptions;
 use trefoil_parts::objects::open_url;
-use trefoil_runtime::{Clock, DataDirLock, ReadOnlyVfs, RealClock, RealVfs, SharedVfs, data_dir};
+use trefoil_runtime::{Clock, DataDirError, DataDirLock, ReadOnlyVfs, RealClock, RealVfs, SharedVfs, data_dir};
 use trefoil_tsdb::{ObjectStoreOptions, Tsdb, TsdbOptions};
 
 /// The commands.
@@ -66,6 +66,9 @@ pub(crate) enum TsdbCommand {
         /// Only tells what would be done.
         #[arg(long)]
         dry_run: bool,
+        /// Takes in also the parts in `lost/leftover-...`, which a start took for what a crash left before its commit.
+        #[arg(long)]
+        leftovers: bool,
     },
     /// Prints samples as text: series, value, Unix milliseconds. What is damaged is named and left out; then the exit code
     /// is 1.
@@ -121,10 +124,10 @@ pub(crate) struct Selection {
     /// Series selectors, for example '{job="api"}'; a series that any of them takes counts. None: all series.
     pub selectors: Vec<String>,
     /// Start: RFC 3339, Unix seconds, or a duration before now such as `1h`. Without: all there is.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub start: Option<String>,
     /// End, likewise, exclusive.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub end: Option<String>,
     /// Tenant.
     #[arg(long, default_value_t = 0)]
@@ -159,10 +162,10 @@ pub(crate) struct ImportArgs {
     #[command(flatten)]
     pub store: Store,
     /// Leaves out samples before: RFC 3339, Unix seconds, or a duration before now.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub start: Option<String>,
     /// Leaves out samples from this time on, likewise.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub end: Option<String>,
     /// Tenant.
     #[arg(long, default_value_t = 0)]
@@ -215,7 +218,7 @@ pub(crate) async fn run(command: TsdbCommand) -> anyhow::Result<()> {
         TsdbCommand::List { place } => list::run(&place),
         TsdbCommand::Analyze { place, tenant, limit } => analyze::run(&place, TenantId(tenant), limit),
         TsdbCommand::Verify { place } => verify::run(&place),
-        TsdbCommand::Repair { place, dry_run } => repair::run(&place, dry_run),
+        TsdbCommand::Repair { place, dry_run, leftovers } => repair::run(&place, dry_run, leftovers),
         TsdbCommand::Dump { selection, place } => transfer::dump(&selection, &place),
         TsdbCommand::Import(arguments) => transfer::import(&arguments),
         TsdbCommand::Export(arguments) => transfer::export(&arguments),
@@ -230,20 +233,57 @@ pub(crate) struct Opened {
     _lock: DataDirLock,
 }
 
+/// Locks a data directory for one who writes, or only reads and makes nothing in it. Says so when it cannot be locked.
+pub(crate) fn lock(data: &Path, writes: bool) -> anyhow::Result<DataDirLock> {
+    let locked = if writes { DataDirLock::acquire(data) } else { DataDirLock::acquire_to_read(data) };
+    let lock = match locked {
+        Err(error @ DataDirError::InUse(_)) => {
+            return Err(error).context("stop the server first, or use --server where there is one");
+        }
+        other => other?,
+    };
+    if !lock.is_held() && data.join(data_dir::LOCK_FILE).exists() {
+        say(&format!("{} cannot be locked; make sure that no server uses it meanwhile", data.display()));
+    }
+    Ok(lock)
+}
+
+/// A remark on standard error.
+#[expect(clippy::print_stderr, reason = "what a person must know beside the result")]
+pub(crate) fn say(text: &str) {
+    eprintln!("{text}");
+}
+
 /// Opens the store of a data directory, to be written to and made when it is missing with `create`, else to be read.
 pub(crate) fn open(data: &Path, create: bool) -> anyhow::Result<Opened> {
     if !create && !data.join("metrics").is_dir() {
         bail!("{} is not a data directory with metrics (see --data)", data.display());
     }
-    let lock = DataDirLock::acquire(data).context("stop the server first, or use --server where there is one")?;
+    let mut lock = lock(data, create)?;
     let vfs = RealVfs::shared();
-    data_dir::check_format(&*vfs, data)?;
+    if create {
+        data_dir::check_format(&*vfs, data)?;
+    } else {
+        data_dir::has_format(&*vfs, data)?;
+    }
     let dir = data.join("metrics");
-    // Who only looks changes nothing, whatever state the directory is in; but what is fetched is kept.
-    let cache = dir.join("parts").join("cache");
-    let view = if create { Arc::clone(&vfs) } else { ReadOnlyVfs::shared(Arc::clone(&vfs), Some(cache)) };
+    let remote = object_store(&vfs, data)?;
+    // Who only looks changes nothing, whatever state the directory is in; but what is fetched is kept, by one at a time.
+    let mut cache = None;
+    if !create && remote.is_some() {
+        drop(lock);
+        lock = match DataDirLock::acquire(data) {
+            Ok(lock) => {
+                cache = Some(dir.join("parts").join("cache"));
+                lock
+            }
+            Err(DataDirError::Io { .. }) => self::lock(data, false)?,
+            Err(error) => return Err(error).context("stop the server first, or use --server where there is one"),
+        };
+    }
+    let view = if create { Arc::clone(&vfs) } else { ReadOnlyVfs::shared(Arc::clone(&vfs), cache) };
     let mut options = TsdbOptions::new(dir, view, RealClock::shared());
-    options.object_store = object_store(&vfs, data)?;
+    options.object_store = remote;
     // A back-fill touches many days: fewer, larger flushes make fewer parts.
     options.flush_bytes = 192 << 20;
     let store = Tsdb::open(options).context("open the metrics store")?;

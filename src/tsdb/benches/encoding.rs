@@ -1,7 +1,8 @@
 //! Speed and size of parts: samples a second and core, bytes a sample.
 //!
 //! `cargo bench -p trefoil-tsdb` measures made-up series; with a folder that holds the files `index` and `blocks` of a
-//! part behind it (`-- DIR`) those of the part as well, with what its bytes are for.
+//! part behind it (`-- DIR`) those of the part as well, with what its bytes are for. `--only=TEXT` measures the cases
+//! with this text in their name.
 #![expect(clippy::print_stdout, reason = "a benchmark says what it measured")]
 
 use std::path::Path;
@@ -97,11 +98,15 @@ fn main() {
         let series = part.series().expect("the part is whole");
         measure(&folder, &series, true);
     }
+    let only = std::env::args().find_map(|a| a.strip_prefix("--only=").map(str::to_owned)).unwrap_or_default();
     for len in [120, 480, 4096] {
         let count = 400_000 / len;
         for (what, times) in [("regular", Times::Regular), ("jitter", Times::Shared), ("own times", Times::Own)] {
             let show = |name: &str, value: &dyn Fn(i64, i64) -> f64| {
-                measure(&format!("{name}, {what} x {len}"), &made(count, len, times, value), false);
+                let name = format!("{name}, {what} x {len}");
+                if name.contains(&only) {
+                    measure(&name, &made(count, len, times, value), false);
+                }
             };
             show("counter", &|total, _| total as f64);
             show("gauge of hundredths", &|_, n| (n % 5000) as f64 / 100.0);

@@ -1,6 +1,7 @@
 //! The contract of administration, over what [`crate::tombstones`] and [`crate::cardinality`] do.
 
-use trefoil_model::{Cardinality, MetricAdmin, SelectRequest, StoreError, StoredBlock, TenantId};
+use trefoil_model::{Cardinality, MetricAdmin, ObjectStoreState, SelectRequest, StoreError, StoredBlock, TenantId};
+use trefoil_parts::RemoteState;
 
 use crate::error::TsdbError;
 use crate::inspect::PartInfo;
@@ -29,6 +30,11 @@ impl MetricAdmin for Tsdb {
 
     fn cardinality(&self, tenant: TenantId, limit: usize) -> Result<Cardinality, StoreError> {
         Tsdb::cardinality(self, tenant, limit)
+    }
+
+    fn object_store(&self) -> ObjectStoreState {
+        let RemoteState { parts, bytes, unreachable, error } = self.inner.parts.remote_state();
+        ObjectStoreState { parts, bytes, unreachable_parts: unreachable, error }
     }
 
     fn blocks(&self, tenant: TenantId) -> Vec<StoredBlock> {

@@ -2,28 +2,40 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 
-use trefoil_model::{Cardinality, Counted, StoreError, TenantId, labels::METRIC_NAME};
+use rustc_hash::FxHashMap;
+use trefoil_model::{Cardinality, Counted, Labels, StoreError, TenantId, labels::METRIC_NAME};
 
+use crate::series::SeriesEntry;
 use crate::store::Tsdb;
 
+/// How many series have each value of each label.
+type Values<'a> = FxHashMap<&'a str, FxHashMap<&'a str, u64>>;
+
 impl Tsdb {
-    /// What the active series of a tenant are made of: those of the memtable, or of the one that is being flushed
-    /// while that has more. Each list has at most `limit` entries, greatest first, equal ones by name. Looks at
-    /// dictionaries and postings only; their index takes no new series meanwhile. Not for an async thread.
+    /// What the active series of a tenant are made of: those with a sample since the last flush but one, as the
+    /// cardinality guard counts them. Each list has at most `limit` entries, greatest first, equal ones by name. Looks at
+    /// dictionaries and postings of the memtable, whose index takes no new series meanwhile, and at the labels of series
+    /// that have no sample in it yet. Not for an async thread.
     pub fn cardinality(&self, tenant: TenantId, limit: usize) -> Result<Cardinality, StoreError> {
         let view = self.inner.view.load_full();
-        let frozen = view.frozen.as_ref().map(|f| &f.memtable);
-        let memtable = frozen.filter(|f| f.series() > view.active.series()).unwrap_or(&view.active);
         let mut offenders = self.inner.guard.offenders(tenant);
         offenders.truncate(limit);
         let mut out = Cardinality { offenders, ..Cardinality::default() };
-        let Some(index) = memtable.index(tenant) else { return Ok(out) };
-        out.times = memtable.times();
-        let index = index.read();
-        out.series = index.rows();
+        let index = view.active.index(tenant);
+        let index = index.as_ref().map(|index| index.read());
+        // No new rows while the index is locked: each series is either in it or here.
+        let rest = self.series_without_row(tenant, view.active.epoch());
+        let mut values_of_rest = values(rest.iter().map(|entry| &entry.labels));
+        let frozen = view.frozen.as_ref().and_then(|f| f.memtable.times());
+        out.times = match (view.active.times(), frozen) {
+            (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
+            (a, b) => a.or(b),
+        };
+        out.series = index.as_ref().map_or(0, |index| index.rows()) + rest.len() as u64;
         let [mut by_metric, mut values, mut bytes, mut pairs] = [(); 4].map(|()| Greatest::new(limit));
-        index.for_each_dictionary(&mut |name, dictionary| {
+        let mut look = |name: &str, dictionary: &mut dyn Iterator<Item = (&str, u64)>| {
             let (mut distinct, mut size) = (0u64, 0u64);
             for (value, rows) in dictionary {
                 distinct += 1;
@@ -36,13 +48,54 @@ impl Tsdb {
             out.label_pairs += distinct;
             values.add(distinct, || name.to_owned());
             bytes.add(size, || name.to_owned());
-        });
+        };
+        if let Some(index) = &index {
+            index.for_each_dictionary(&mut |name, dictionary| {
+                let mut more = values_of_rest.remove(name).unwrap_or_default();
+                let mut in_index = Vec::new();
+                if more.is_empty() {
+                    look(name, dictionary);
+                } else {
+                    in_index.extend(dictionary.map(|(value, rows)| (value, rows + more.remove(value).unwrap_or(0))));
+                    look(name, &mut in_index.into_iter().chain(sorted(more)));
+                }
+            });
+        }
+        for (name, more) in sorted(values_of_rest) {
+            look(name, &mut sorted(more));
+        }
         out.series_by_metric = by_metric.finish();
         out.values_by_label = values.finish();
         out.bytes_by_label = bytes.finish();
         out.series_by_pair = pairs.finish();
         Ok(out)
     }
+
+    fn series_without_row(&self, tenant: TenantId, memtable_epoch: u32) -> Vec<Arc<SeriesEntry>> {
+        let mut found = Vec::new();
+        self.inner.registry.for_each(|entry| {
+            if entry.tenant == tenant && entry.row_in(memtable_epoch).is_none() {
+                found.push(Arc::clone(entry));
+            }
+        });
+        found
+    }
+}
+
+fn values<'a>(all: impl Iterator<Item = &'a Labels>) -> Values<'a> {
+    let mut values = Values::default();
+    for labels in all {
+        for (name, value) in labels {
+            *values.entry(name).or_default().entry(value).or_default() += 1;
+        }
+    }
+    values
+}
+
+fn sorted<T>(map: FxHashMap<&str, T>) -> impl Iterator<Item = (&str, T)> {
+    let mut list: Vec<(&str, T)> = map.into_iter().collect();
+    list.sort_unstable_by_key(|(name, _)| *name);
+    list.into_iter()
 }
 
 /// The greatest of many.

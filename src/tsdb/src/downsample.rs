@@ -73,18 +73,18 @@ fn histograms_within(buffer: &SampleBuffer, begin: usize, end: usize) -> u64 {
 }
 
 /// Walks over the samples of a buffer.
-pub(crate) struct Cursor<'a> {
+struct Cursor<'a> {
     buffer: &'a SampleBuffer,
-    pub(crate) at: usize,
+    at: usize,
     histogram: usize,
 }
 
 impl<'a> Cursor<'a> {
-    pub(crate) fn new(buffer: &'a SampleBuffer) -> Self {
+    fn new(buffer: &'a SampleBuffer) -> Self {
         Self { buffer, at: 0, histogram: 0 }
     }
 
-    pub(crate) fn time(&self) -> Option<i64> {
+    fn time(&self) -> Option<i64> {
         self.buffer.times.get(self.at).copied()
     }
 
@@ -93,7 +93,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The value of a float sample that is not a stale marker.
-    pub(crate) fn float(&self) -> Option<f64> {
+    fn float(&self) -> Option<f64> {
         let v = self.buffer.values[self.at];
         (!self.is_histogram() && !is_stale_nan(v)).then_some(v)
     }
@@ -112,7 +112,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    pub(crate) fn copy_to(&self, out: &mut SampleBuffer) {
+    fn copy_to(&self, out: &mut SampleBuffer) {
         let (t, start) = (self.buffer.times[self.at], self.buffer.starts.get(self.at).copied().unwrap_or(0));
         if self.is_histogram() {
             out.push_histogram(t, start, Arc::clone(&self.buffer.histograms[self.histogram].1));
@@ -121,7 +121,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    pub(crate) fn advance(&mut self) {
+    fn advance(&mut self) {
         if self.is_histogram() {
             self.histogram += 1;
         }

@@ -25,6 +25,15 @@ pub enum TsdbError {
         #[source]
         source: std::io::Error,
     },
+    /// A folder of the store takes no files.
+    #[error("the folder {} cannot be written to", dir.display())]
+    NotWritable {
+        /// The folder.
+        dir: std::path::PathBuf,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
     /// A value that travels with commits is not what this version writes.
     #[error("store attribute {name} has the value {value:?}, not as this version writes it")]
     Attribute {

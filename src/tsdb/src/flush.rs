@@ -15,8 +15,10 @@ use crate::memtable::Memtable;
 use crate::metrics;
 use crate::part::PartBuilder;
 use crate::part::layout::{BLOCKS_FILE, INDEX_FILE, VERSION, blocks_header};
+use crate::record::Record;
 use crate::store::{
-    FLUSH_SEQUENCE, Frozen, Inner, NEXT_SERIES_ID, ROLLUP_MS, SEQUENCE_FIRST, SEQUENCE_LAST, Tsdb, attribute,
+    FLUSH_SEQUENCE, Frozen, Inner, JOURNAL_SEQUENCE, NEXT_SERIES_ID, ROLLUP_MS, SEQUENCE_FIRST, SEQUENCE_LAST, Tsdb,
+    attribute,
 };
 
 /// Bytes of blocks that are written at once.
@@ -58,6 +60,24 @@ impl Tsdb {
 
     /// Flushes; says whether that was the rest of an earlier flush. An empty memtable counts when `always` is set.
     async fn flush_once(&self, always: bool) -> Result<(FlushReport, bool), TsdbError> {
+        let result = self.try_flush(always).await;
+        match &result {
+            Ok(_) => {
+                *self.inner.flush_trouble.lock() = None;
+                metrics::FLUSH_FAILING.set(0);
+            }
+            Err(TsdbError::Closed | TsdbError::Stopped) => {}
+            Err(error) => {
+                let cause = format!("metrics cannot be flushed: {}", trefoil_runtime::tasks::chain(error));
+                *self.inner.flush_trouble.lock() = Some(cause);
+                metrics::FLUSH_FAILURES.inc();
+                metrics::FLUSH_FAILING.set(1);
+            }
+        }
+        result
+    }
+
+    async fn try_flush(&self, always: bool) -> Result<(FlushReport, bool), TsdbError> {
         let inner = Arc::clone(&self.inner);
         let alone = Arc::clone(&inner.flush_lock).lock_owned().await;
         if inner.closed.load(Ordering::Acquire) {
@@ -65,8 +85,8 @@ impl Tsdb {
         }
         let is_rest = inner.view.load().frozen.is_some();
         let Some(frozen) = inner.freeze(always).await else { return Ok((FlushReport::default(), false)) };
-        for record in &frozen.carried {
-            inner.journal.append(record.clone()).await?;
+        for (record, definitions) in &frozen.carried {
+            inner.journal.append_with_copy(record.clone(), definitions.clone()).await?;
         }
         // Not cancelled with this future, because the view must follow the commit.
         let work = move || {
@@ -91,12 +111,13 @@ impl Inner {
             return None;
         }
         // Nobody is between journal and memtable now.
-        let position = self.journal.end();
+        let (position, sequence) = self.journal.end_sequence();
         let mut carried = self.exemplars.lock().snapshot();
         carried.extend(self.metadata.lock().snapshot());
-        let carried = carried.iter().map(|record| Bytes::from(record.encode())).collect();
+        let encode = |record: &mut Record| (Bytes::from(record.encode()), Bytes::from(record.encode_definitions()));
+        let carried = carried.iter_mut().map(encode).collect();
         let memtable = Arc::clone(&self.view.load().active);
-        let frozen = Arc::new(Frozen { memtable, position, carried });
+        let frozen = Arc::new(Frozen { memtable, position, sequence, carried });
         self.journal_epoch.fetch_add(1, Ordering::AcqRel);
         self.switch_memtable(Some(Arc::clone(&frozen)));
         // What the memtable before this one had and this one has not is in parts; nobody is looking series up.
@@ -114,20 +135,22 @@ impl Inner {
     }
 
     fn write_frozen(&self, frozen: &Arc<Frozen>) -> Result<FlushReport, TsdbError> {
-        let report = self.write_memtable(&frozen.memtable, Some(frozen.position))?;
+        let report = self.write_memtable(&frozen.memtable, Some((frozen.position, frozen.sequence)))?;
         self.publish_parts(|view| view.frozen = None);
         // Should this fail, the next flush does it.
         if let Err(error) = self.journal.truncate_before(frozen.position) {
-            tracing::warn!(%error, "old journal segments were not removed");
+            let error = trefoil_runtime::tasks::chain(&error);
+            tracing::warn!(error, "old journal segments were not removed");
         }
         Ok(report)
     }
 
-    /// Writes and commits the parts of a memtable that nobody writes to any more. Does not change the view.
+    /// Writes and commits the parts of a memtable that nobody writes to any more, with the position and the sequence number
+    /// that the journal had behind it. Does not change the view.
     pub(crate) fn write_memtable(
         &self,
         memtable: &Memtable,
-        position: Option<Position>,
+        position: Option<(Position, u64)>,
     ) -> Result<FlushReport, TsdbError> {
         let timer = metrics::FLUSH_DURATION.start_timer();
         let sequence = attribute(&self.parts, FLUSH_SEQUENCE)?.unwrap_or(0) + 1;
@@ -140,11 +163,13 @@ impl Inner {
                 add.extend(part);
             }
         }
-        let attributes = [(NEXT_SERIES_ID, self.registry.next_id()), (FLUSH_SEQUENCE, sequence)];
+        let mut attributes = vec![(NEXT_SERIES_ID, self.registry.next_id()), (FLUSH_SEQUENCE, sequence)];
+        attributes.extend(position.map(|(_, sequence)| (JOURNAL_SEQUENCE, sequence)));
         self.parts.commit(Commit {
             add,
             remove: Vec::new(),
-            journal: position.map(|p| (p.segment, p.offset)),
+            journal: position.map(|(p, _)| (p.segment, p.offset)),
+            journal_start: self.journal.first_segment().into(),
             attributes: attributes.into_iter().map(|(name, n)| (name.to_owned(), n.to_string())).collect(),
         })?;
         let seconds = timer.stop_and_record();
@@ -174,7 +199,7 @@ impl Inner {
                 .read(row, range, &mut samples)
                 .map_err(|e| StoreError::Corrupt(format!("memtable: series {labels}: {e}")))?;
             let id = memtable.with_row(row, |r| r.series.id);
-            writer.add(id, labels, &samples)?;
+            writer.add(id, &labels, &samples)?;
         }
         report.series += writer.builder.rows() as u64;
         report.samples += writer.builder.samples();
@@ -210,7 +235,7 @@ impl<'a> DayWriter<'a> {
     pub(crate) fn add(
         &mut self,
         id: trefoil_model::SeriesId,
-        labels: Labels,
+        labels: &Labels,
         samples: &SampleBuffer,
     ) -> Result<(), TsdbError> {
         self.builder.add(id, labels, samples, &mut self.blocks);

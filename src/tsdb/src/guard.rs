@@ -17,6 +17,7 @@ mod exposed;
 mod sketch;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -69,6 +70,8 @@ pub(crate) struct Guard {
     limits: GuardLimits,
     clock: SharedClock,
     state: Arc<Mutex<State>>,
+    /// Active series of all jobs, to be read without the lock.
+    active: AtomicU64,
     _exposed: Exposed,
 }
 
@@ -80,6 +83,13 @@ pub(crate) struct Refusal {
     job: u32,
     /// The job at fault.
     culprit: u32,
+}
+
+impl Refusal {
+    /// What all refusals with the same reason share: the limit and the job at fault.
+    pub(crate) fn cause(&self) -> (&'static str, u32) {
+        (self.limit, self.culprit)
+    }
 }
 
 #[derive(Default)]
@@ -120,6 +130,8 @@ struct Job {
     taken: u64,
     allowance: Allowance,
     sketch: Option<Box<Sketch>>,
+    /// Series that came by a replay and are in no sketch yet.
+    unsketched: u64,
     trouble: Option<Box<Trouble>>,
 }
 
@@ -166,7 +178,7 @@ impl Guard {
         };
         let state = State { large: (limits.active / KEEP_SKETCH).max(SKETCH_GROWTH), ..State::default() };
         let state = Arc::new(Mutex::new(state));
-        Self { limits, _exposed: Exposed::new(&state, &clock), clock, state }
+        Self { limits, _exposed: Exposed::new(&state, &clock), clock, state, active: AtomicU64::new(0) }
     }
 
     /// True when the series with this hash was refused before, so that no part knows it.
@@ -191,6 +203,7 @@ impl Guard {
             state.take(at);
         }
         state.count(at);
+        self.active.store(state.total, Ordering::Relaxed);
         Ok(at)
     }
 
@@ -199,7 +212,34 @@ impl Guard {
         let mut state = self.state.lock();
         let at = state.job(tenant, labels.get(JOB).unwrap_or(""));
         state.count(at);
+        state.jobs[at as usize].unsketched += 1;
+        self.active.store(state.total, Ordering::Relaxed);
         at
+    }
+
+    /// Active series of all jobs: those with a sample since the last flush but one.
+    pub(crate) fn active(&self) -> u64 {
+        self.active.load(Ordering::Relaxed)
+    }
+
+    /// Looks at all series of the job at fault when some of them came without a look at their labels, as those of a replay
+    /// do. `all` calls with the job and the labels of every series.
+    pub(crate) fn survey(&self, refusal: &Refusal, all: impl FnOnce(&mut dyn FnMut(u32, &Labels))) {
+        let job = refusal.culprit;
+        let is_wanted = |state: &mut State| std::mem::take(&mut state.jobs[job as usize].unsketched) > 0;
+        if !is_wanted(&mut self.state.lock()) {
+            return;
+        }
+        let mut found = Sketch::default();
+        all(&mut |of, labels| {
+            if of == job {
+                found.add(labels);
+            }
+        });
+        let mut state = self.state.lock();
+        let sketch = state.jobs[job as usize].sketch.get_or_insert_default();
+        sketch.merge(found);
+        state.tell(job);
     }
 
     /// Takes back series that are no longer active, each by its job's number.
@@ -214,6 +254,7 @@ impl Guard {
             state.total = state.total.saturating_sub(1);
             state.inhabited -= u64::from(is_empty);
         }
+        self.active.store(state.total, Ordering::Relaxed);
         state.make_room(now_ms);
     }
 
@@ -388,9 +429,20 @@ impl State {
         });
         (trouble.limit, trouble.limit_value, trouble.last_ms) = (limit, limit_value, now_ms);
         trouble.refused += u64::from(is_first);
+        // Otherwise once its series were looked at.
+        if job.unsketched == 0 {
+            self.tell(culprit);
+        }
+    }
+
+    /// Logs the trouble of a job, once.
+    fn tell(&mut self, culprit: u32) {
+        let job = &mut self.jobs[culprit as usize];
+        let Some(trouble) = &mut job.trouble else { return };
         if trouble.logged || self.logged >= LOGGED_PER_MINUTE {
             return;
         }
+        let (limit, limit_value) = (trouble.limit, trouble.limit_value);
         trouble.logged = true;
         self.logged += 1;
         let tenant = job.tenant.0;

@@ -108,7 +108,7 @@ impl Tsdb {
                 None => self.inner.parts.folder(meta).display().to_string(),
             },
             is_remote,
-            error: local.and_then(|reader| reader.err().map(|e| e.to_string())),
+            error: local.and_then(|reader| reader.err().map(|e| trefoil_runtime::tasks::chain(&e))),
         }
     }
 
@@ -178,7 +178,7 @@ impl Tsdb {
                 reader.verify(&mut row, &mut found);
                 found.append(&mut clashes);
             }
-            Err(error) => found.push(error.to_string()),
+            Err(error) => found.push(trefoil_runtime::tasks::chain(&error)),
         }
         // Bytes that no checksum of ours covers, and whole files that changed.
         if let Err(error) = self.inner.parts.verify(&part.meta)

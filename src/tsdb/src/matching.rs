@@ -26,10 +26,12 @@ pub(crate) enum Wanted<'a> {
 impl<'a> Wanted<'a> {
     /// What the pattern of a `=~` or `!~` matches.
     pub(crate) fn of(m: &'a Matcher) -> Self {
-        match (m.literal_alternatives(), ValueSet::of(m)) {
-            (Some(values), _) => Self::Listed(values),
-            (None, Some(set)) => Self::Set(set),
-            (None, None) => Self::Tested(literal_prefix(&m.value), m),
+        if let Some(values) = m.literal_alternatives() {
+            return Self::Listed(values);
+        }
+        match ValueSet::of(m) {
+            Some(set) => Self::Set(set),
+            None => Self::Tested(literal_prefix(&m.value), m),
         }
     }
 
@@ -241,7 +243,7 @@ fn matched(index: &dyn LabelIndex, m: &Matcher, budget: &dyn QueryBudget) -> Res
 
 /// The text with which every match of the pattern begins.
 pub(crate) fn literal_prefix(pattern: &str) -> String {
-    let Ok(hir) = regex_syntax::parse(&format!("(?s:{pattern})")) else { return String::new() };
+    let Some(hir) = trefoil_model::re2::matcher_hir(pattern) else { return String::new() };
     let literals = regex_syntax::hir::literal::Extractor::new().limit_total(64).extract(&hir);
     let prefix = literals.longest_common_prefix().unwrap_or_default();
     // A prefix may end within a character.

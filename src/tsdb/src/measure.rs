@@ -27,7 +27,7 @@ impl PartFiles {
         let mut builder = PartBuilder::new(day_of_ms(first.copied().unwrap_or(0)), blocks.len());
         builder.set_effort(if merged { Effort::Merged } else { Effort::Fresh });
         for (id, (labels, samples)) in series.iter().enumerate() {
-            builder.add(SeriesId(id as u64), labels.clone(), samples, &mut blocks);
+            builder.add(SeriesId(id as u64), labels, samples, &mut blocks);
         }
         Self { index: builder.index().into(), blocks: blocks.into() }
     }

@@ -214,8 +214,8 @@ impl Inner {
                 &merged
             };
             match rewriting.apply(&labels, samples) {
-                Some(left) => writer.add(id, labels, &left)?,
-                None => writer.add(id, labels, samples)?,
+                Some(left) => writer.add(id, &labels, &left)?,
+                None => writer.add(id, &labels, samples)?,
             }
         }
         let highest = parts.iter().map(|p| p.meta.level).max().unwrap_or(0);

@@ -25,7 +25,7 @@ fn seconds() -> Vec<f64> {
 
 metrics! {
     SERIES_ACTIVE: IntGauge = register_int_gauge!(
-        "trefoil_tsdb_series_active", "Series with a sample in the memtable");
+        "trefoil_tsdb_series_active", "Series with a sample since the last flush but one");
     SERIES_CREATED: IntCounter = register_int_counter!(
         "trefoil_tsdb_series_created_total", "Series that got a new id");
     SERIES_REFUSED: IntCounterVec = register_int_counter_vec!(
@@ -52,6 +52,13 @@ metrics! {
         "trefoil_tsdb_downsampled_samples_total", "Samples that downsampling and dedup left out of merged parts");
     REPLAYED_RECORDS: IntCounter = register_int_counter!(
         "trefoil_tsdb_replayed_records_total", "Journal records read at start-up");
+    JOURNAL_UNUSABLE: IntCounter = register_int_counter!(
+        "trefoil_tsdb_journal_unusable_samples_total",
+        "Samples in the journal that are of unknown series because of damage; their segments are kept");
+    FLUSH_FAILURES: IntCounter = register_int_counter!(
+        "trefoil_tsdb_flush_failures_total", "Flushes that failed; what they hold stays in memory and in the journal");
+    FLUSH_FAILING: IntGauge = register_int_gauge!(
+        "trefoil_tsdb_flush_failing", "1 while the last flush failed");
     BLOCKS_CORRUPT: IntCounter = register_int_counter!(
         "trefoil_tsdb_blocks_corrupt_total", "Reads that met a block or an index range that is damaged");
     DAMAGED_PLACES: IntCounter = register_int_counter!(

@@ -221,6 +221,8 @@ const SERIES_BYTES: usize = 192;
 struct Selection {
     by_id: FxHashMap<u64, usize>,
     series: Vec<Found>,
+    /// True while nothing but rows of one part was added, which come sorted and each once.
+    is_sorted: bool,
 }
 
 impl Selection {
@@ -243,6 +245,7 @@ impl Selection {
                 }
                 let labels = labels();
                 budget.charge_bytes((SERIES_BYTES + labels.heap_bytes()) as u64)?;
+                self.is_sorted = false;
                 self.by_id.insert(id, self.series.len());
                 self.series.push((labels, vec![piece]));
             }
@@ -259,21 +262,36 @@ impl Selection {
     ) -> Result<(), StoreError> {
         let reader = part.index()?;
         let hidden = |row| hidden.filter(|h| h.touched.contains(row)).cloned();
-        let mut unknown = RoaringBitmap::new();
+        let (mut unknown, mut ids) = (Vec::new(), Vec::new());
         for row in rows {
-            match self.by_id.get(&reader.id(row)?.0) {
+            let id = reader.id(row)?.0;
+            match self.by_id.get(&id) {
                 Some(at) => {
                     budget.charge_bytes(size_of::<Piece>() as u64)?;
                     self.series[*at].1.push(Piece::Part(Arc::clone(part), row, hidden(row)));
                 }
                 None => {
-                    unknown.insert(row);
+                    unknown.push(row);
+                    ids.push(id);
                 }
             }
         }
-        reader.for_each_labels(&unknown, &mut |row, labels| {
-            self.add(reader.id(row)?.0, Piece::Part(Arc::clone(part), row, hidden(row)), budget, || labels)
-        })
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        // Before their labels take memory.
+        budget.charge_series(unknown.len() as u64)?;
+        budget.charge_bytes((unknown.len() * SERIES_BYTES) as u64)?;
+        let labels = reader.labels_of(&unknown, &|| Ok(budget.check()?))?;
+        budget.charge_bytes(labels.iter().map(Labels::heap_bytes).sum::<usize>() as u64)?;
+        self.is_sorted = self.series.is_empty();
+        self.by_id.reserve(unknown.len());
+        self.series.reserve(unknown.len());
+        for ((row, id), labels) in unknown.into_iter().zip(ids).zip(labels) {
+            self.by_id.insert(id, self.series.len());
+            self.series.push((labels, vec![Piece::Part(Arc::clone(part), row, hidden(row))]));
+        }
+        Ok(())
     }
 
     fn add_memtable(
@@ -291,6 +309,9 @@ impl Selection {
 
     /// Sorted by labels, each once.
     fn finish(mut self) -> Vec<Found> {
+        if self.is_sorted {
+            return self.series;
+        }
         // Stable, because rows of a part come sorted and such runs cost nothing.
         self.series.sort_by(|a, b| a.0.cmp(&b.0));
         self.series.dedup_by(|later, first| {

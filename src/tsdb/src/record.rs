@@ -100,6 +100,18 @@ impl Record {
             && self.metadata.is_empty()
     }
 
+    /// A record of the definitions alone, for the copies of the journal; empty when there are none.
+    pub(crate) fn encode_definitions(&mut self) -> Vec<u8> {
+        if self.series.is_empty() {
+            return Vec::new();
+        }
+        let series = std::mem::take(&mut self.series);
+        let record = Self { tenant: self.tenant, series, ..Self::default() };
+        let encoded = record.encode();
+        self.series = record.series;
+        encoded
+    }
+
     /// The bytes for the journal.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let with_starts = self.floats.iter().any(|f| f.start != 0);

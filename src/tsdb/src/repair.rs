@@ -1,10 +1,12 @@
 //! A catalog made anew: what this store knows of its parts. See [`trefoil_parts::repair`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasher;
 use std::path::Path;
 
-use trefoil_model::{SampleBuffer, TimeRange};
-use trefoil_parts::repair::{Adopted, Describe, PartPlace, RepairReport};
+use roaring::RoaringBitmap;
+use trefoil_model::{SampleBuffer, StoreError, TimeRange};
+use trefoil_parts::repair::{Adopted, Describe, PartPlace, RepairOptions, RepairReport};
 use trefoil_parts::{CatalogState, FileMeta, PartId, PartMeta};
 use trefoil_runtime::SharedVfs;
 
@@ -12,13 +14,16 @@ use crate::error::TsdbError;
 use crate::flush::KIND;
 use crate::part::PartReader;
 use crate::part::layout::{BLOCKS_FILE, INDEX_FILE, VERSION};
-use crate::store::{FLUSH_SEQUENCE, NEXT_SERIES_ID, ROLLUP_MS, SEQUENCE_LAST};
+use crate::store::{FLUSH_SEQUENCE, JOURNAL_SEQUENCE, NEXT_SERIES_ID, ROLLUP_MS, SEQUENCE_LAST};
 
 struct Samples<'a> {
     vfs: &'a SharedVfs,
     dir: &'a Path,
     /// Highest id of a series in the parts that were looked at.
     highest_id: u64,
+    /// Hash of the labels that each id stands for in the parts that were admitted.
+    series: HashMap<u64, u64>,
+    hasher: std::hash::RandomState,
 }
 
 impl Samples<'_> {
@@ -80,7 +85,31 @@ impl Describe for Samples<'_> {
         })
     }
 
+    /// A part that was set aside before the store went on may use ids that were given again since.
+    fn admit(&mut self, folder: &Path, _: &PartMeta) -> Result<(), String> {
+        // What is damaged says nothing of ids; reading it is an error for whoever needs it.
+        let Ok((reader, _)) = self.open(folder) else { return Ok(()) };
+        let (mut ids, mut conflict) = (Vec::new(), None);
+        let all: RoaringBitmap = (0..reader.rows()).collect();
+        // A damaged page says nothing either.
+        let _read: Result<(), StoreError> = reader.for_each_labels(&all, &mut |row, labels| {
+            let (id, hash) = (reader.id(row)?.0, self.hasher.hash_one(&labels));
+            match self.series.get(&id) {
+                Some(known) if *known != hash => conflict = Some(labels),
+                _ => ids.push((id, hash)),
+            }
+            Ok(())
+        });
+        if let Some(labels) = conflict {
+            return Err(format!("the number of its series {labels} is that of another series in another part"));
+        }
+        self.series.extend(ids);
+        Ok(())
+    }
+
     fn finish(&mut self, state: &mut CatalogState, adopted: &[Adopted]) {
+        // It was of a commit that may be lost; what a merge took in since says nothing of the journal.
+        state.attributes.remove(JOURNAL_SEQUENCE);
         let number = |text: Option<&String>| text.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
         // Whatever the commits say that are left: no id of a series that is there is given again.
         let moved: BTreeMap<PartId, &Path> = adopted.iter().map(|part| (part.id, part.folder.as_path())).collect();
@@ -105,9 +134,11 @@ impl Describe for Samples<'_> {
 }
 
 /// Makes the catalog of a store anew from its commits and parts, see [`trefoil_parts::repair::repair`]. `dir` is that of
-/// the store; nobody may have it open. With `is_dry` it only tells.
-pub fn repair(vfs: &SharedVfs, dir: &Path, is_dry: bool) -> Result<RepairReport, TsdbError> {
+/// the store; nobody may have it open. Where its journal begins is looked up.
+pub fn repair(vfs: &SharedVfs, dir: &Path, options: RepairOptions) -> Result<RepairReport, TsdbError> {
+    let journal = trefoil_journal::first_segment(vfs, &dir.join("journal"))?.into();
     let dir = dir.join("parts");
-    let mut samples = Samples { vfs, dir: &dir, highest_id: 0 };
-    Ok(trefoil_parts::repair::repair(vfs, &dir, &mut samples, is_dry)?)
+    let mut samples =
+        Samples { vfs, dir: &dir, highest_id: 0, series: HashMap::new(), hasher: std::hash::RandomState::new() };
+    Ok(trefoil_parts::repair::repair(vfs, &dir, &mut samples, RepairOptions { journal, ..options })?)
 }

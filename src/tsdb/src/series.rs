@@ -54,6 +54,11 @@ impl SeriesEntry {
         self.place.store(u64::from(memtable_epoch) << 32 | u64::from(row), Ordering::Release);
     }
 
+    /// The number under which the cardinality guard counts it.
+    pub(crate) fn job(&self) -> u32 {
+        self.job
+    }
+
     fn last_epoch(&self) -> u32 {
         (self.place.load(Ordering::Acquire) >> 32) as u32
     }
@@ -199,6 +204,14 @@ impl Registry {
         let entry = Arc::new(SeriesEntry::new(SeriesId(id), tenant, labels.clone(), job));
         shard.insert(hash, Arc::clone(&entry));
         Ok((entry, true))
+    }
+
+    /// Calls `each` with every series, shard by shard under its lock.
+    pub(crate) fn for_each(&self, mut each: impl FnMut(&Arc<SeriesEntry>)) {
+        for shard in &self.shards {
+            let shard = shard.read();
+            shard.by_hash.values().chain(shard.collisions.iter().map(|(_, entry)| entry)).for_each(&mut each);
+        }
     }
 
     /// Forgets series that have no row in a memtable of `since` or later; their parts still know them. Returns the

@@ -1,6 +1,7 @@
 //! The store as a whole: what it consists of, opening and closing it.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -9,7 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use trefoil_journal::{FileJournal, JournalOptions, JournalStore, Position};
+use trefoil_journal::{Committed, FileJournal, JournalOptions, JournalStore, Position};
 use trefoil_model::{Labels, StoreError, TenantId, TimeRange, WriteError};
 use trefoil_parts::{PartHandle, PartId, PartMeta, PartSet};
 use trefoil_runtime::{Accountant, DiskGuard, Limits, Pool, Reservation, SharedClock, SharedVfs, StartProgress};
@@ -33,6 +34,8 @@ use crate::tombstones::Tombstones;
 pub(crate) const NEXT_SERIES_ID: &str = "next_series_id";
 /// Attribute of commits: the number of the last flush.
 pub(crate) const FLUSH_SEQUENCE: &str = "flush_sequence";
+/// Attribute of commits: the sequence number of the first journal record behind the commit's position.
+pub(crate) const JOURNAL_SEQUENCE: &str = "journal_sequence";
 /// Attributes of parts: the first and the last flush whose samples they hold.
 pub(crate) const SEQUENCE_FIRST: &str = "sequence_first";
 pub(crate) const SEQUENCE_LAST: &str = "sequence_last";
@@ -132,12 +135,27 @@ pub(crate) struct Inner {
     /// When the active memtable got its first sample (monotonic milliseconds), -1 before.
     pub(crate) first_write_ms: AtomicI64,
     pub(crate) closed: AtomicBool,
-    /// What was found damaged in the journal at the start.
-    pub(crate) journal_damage: Mutex<Vec<String>>,
+    /// What was found in the journal at the start.
+    pub(crate) journal_found: Mutex<JournalFound>,
+    /// Why the last flush failed, if it did.
+    pub(crate) flush_trouble: Mutex<Option<String>>,
+    /// What of the journal the last commit before the start covered.
+    pub(crate) committed_at_start: Committed,
     /// Refuses writes while the disk is nearly full.
     pub(crate) disk: DiskGuard,
     /// What the memtables hold of the memtable pool.
     memory: Mutex<Reservation>,
+}
+
+/// What was found wrong in the journal at the start.
+#[derive(Default)]
+pub(crate) struct JournalFound {
+    /// Ranges that are damaged or missing.
+    pub(crate) damage: Vec<String>,
+    /// What is intact and of no use.
+    pub(crate) unusable: Vec<String>,
+    /// Bytes at the end that are no whole record.
+    pub(crate) torn: Option<String>,
 }
 
 /// What queries read, replaced as a whole.
@@ -154,8 +172,10 @@ pub(crate) struct Frozen {
     pub(crate) memtable: Arc<Memtable>,
     /// End of the journal records that it holds.
     pub(crate) position: Position,
-    /// Records that must be in the journal behind `position` before that is committed.
-    pub(crate) carried: Vec<Bytes>,
+    /// Sequence number of the first record behind `position`.
+    pub(crate) sequence: u64,
+    /// Records that must be in the journal behind `position` before that is committed, each with its definitions.
+    pub(crate) carried: Vec<(Bytes, Bytes)>,
 }
 
 /// A part of the current commit.
@@ -169,7 +189,7 @@ pub(crate) struct OpenPart {
     /// What is known of it under a policy and a list of tombstones.
     pub(crate) known: Arc<PartKnowledge>,
     /// What was found when it was opened; `None` for a part in an object store.
-    local: Option<Result<PartReader, String>>,
+    local: Option<Result<PartReader, StoreError>>,
     /// The reader of a part in an object store, once a query wanted its samples.
     remote: OnceLock<PartReader>,
     /// A reader of its index alone, once somebody wanted that.
@@ -198,21 +218,28 @@ impl OpenPart {
         }
     }
 
-    fn open_local(parts: &PartSet, meta: &PartMeta) -> Result<PartReader, String> {
+    fn open_local(parts: &PartSet, meta: &PartMeta) -> Result<PartReader, StoreError> {
         let place = parts.path(meta, "").display().to_string();
         let place = place.trim_end_matches('/').to_owned();
-        let map = |file| parts.map(meta, file).map_err(|e| format!("{place}/{file}: {e}"));
-        let reader = map(INDEX_FILE)
-            .and_then(|index| PartReader::open(place.clone(), index, map(BLOCKS_FILE)?).map_err(|e| e.to_string()));
+        let map = |file| {
+            parts.map(meta, file).map_err(|error| match StoreError::from(error) {
+                StoreError::Corrupt(what) => StoreError::Corrupt(format!("{place}/{file}: {what}")),
+                other => other,
+            })
+        };
+        let reader = map(INDEX_FILE).and_then(|index| PartReader::open(place.clone(), index, map(BLOCKS_FILE)?));
         let reader = match reader {
             Ok(r) if r.day() != meta.partition => {
-                Err(format!("{place}/{INDEX_FILE} is of day {}, not {}", r.day(), meta.partition))
+                Err(StoreError::Corrupt(format!("{place}/{INDEX_FILE} is of day {}, not {}", r.day(), meta.partition)))
             }
             other => other,
         };
         if let Err(error) = &reader {
-            crate::damage_log::note(error);
-            tracing::error!(part = meta.id.0, tenant = meta.tenant.0, day = meta.partition, %error, "part not readable");
+            if let StoreError::Corrupt(what) = error {
+                crate::damage_log::note(what);
+            }
+            let error = trefoil_runtime::tasks::chain(error);
+            tracing::error!(part = meta.id.0, tenant = meta.tenant.0, day = meta.partition, error, "part not readable");
         }
         reader
     }
@@ -261,7 +288,14 @@ impl OpenPart {
     /// fails is tried again by the next call.
     pub(crate) fn reader(&self) -> Result<&PartReader, StoreError> {
         if let Some(local) = &self.local {
-            return local.as_ref().map_err(|e| StoreError::Corrupt(e.clone()));
+            return local.as_ref().map_err(|error| match error {
+                StoreError::Io { context, source } => StoreError::Io {
+                    context: context.clone(),
+                    source: std::io::Error::new(source.kind(), source.to_string()),
+                },
+                StoreError::Corrupt(what) => StoreError::Corrupt(what.clone()),
+                other => StoreError::Corrupt(other.to_string()),
+            });
         }
         self.set.touch(&self.meta);
         if let Some(reader) = self.remote.get() {
@@ -285,16 +319,25 @@ impl Tsdb {
     /// what the journal holds is in memory.
     pub fn open(mut options: TsdbOptions) -> Result<Self, TsdbError> {
         metrics::register();
-        let parts = PartSet::open_with(
+        let journal_dir = options.dir.join("journal");
+        let parts = PartSet::open_beside(
             Arc::clone(&options.vfs),
             &options.dir.join("parts"),
             "metrics",
             options.object_store.as_ref().map(|tier| tier.remote.clone()),
+            trefoil_journal::first_segment(&options.vfs, &journal_dir)?.into(),
         )?;
         let committed = parts.journal_position();
         options.journal.segment_min = options.journal.segment_min.max(committed.map_or(1, |(segment, _)| segment + 1));
-        let journal_dir = options.dir.join("journal");
+        // Before the first commit the journal begins with its first record. Of older commits it is not known.
+        let is_new = committed.is_none() && parts.parts().is_empty();
+        let committed_at_start = Committed {
+            position: committed.map_or(Position::default(), |(segment, offset)| Position { segment, offset }),
+            sequence: attribute(&parts, JOURNAL_SEQUENCE)?.or(is_new.then_some(1)),
+        };
+        options.journal.sequence_min = options.journal.sequence_min.max(committed_at_start.sequence.unwrap_or(1));
         let journal = FileJournal::open(Arc::clone(&options.vfs), &journal_dir, options.journal.clone())?;
+        probe(&options)?;
         let disk = DiskGuard::new(Arc::clone(&options.vfs), &options.dir, options.limits.disk_free_floor_bytes);
         let next_id = attribute(&parts, NEXT_SERIES_ID)?.unwrap_or(1);
         let memory = options.accountant.try_reserve(Pool::Memtable, 0).expect("nothing is always granted");
@@ -322,7 +365,9 @@ impl Tsdb {
             flush_wanted: AtomicBool::new(false),
             first_write_ms: AtomicI64::new(-1),
             closed: AtomicBool::new(false),
-            journal_damage: Mutex::default(),
+            journal_found: Mutex::default(),
+            flush_trouble: Mutex::default(),
+            committed_at_start,
             disk,
             memory: Mutex::new(memory),
             parts,
@@ -330,8 +375,7 @@ impl Tsdb {
         };
         inner.publish_parts(|_| {});
         inner.tell_unreachable();
-        let from = committed.map_or(Position::default(), |(segment, offset)| Position { segment, offset });
-        inner.replay(from)?;
+        inner.replay(committed_at_start)?;
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -353,9 +397,36 @@ impl Tsdb {
         self.inner.parts.findings()
     }
 
-    /// What was found damaged in the journal at the start, each with segment and range.
+    /// What was found damaged in the journal at the start, each with segment and range, and what in it is of no use.
     pub fn journal_findings(&self) -> Vec<String> {
-        self.inner.journal_damage.lock().clone()
+        let found = self.inner.journal_found.lock();
+        found.damage.iter().chain(&found.unusable).cloned().collect()
+    }
+
+    /// What of the journal was found intact at the start and is of no use, because what it leans on is lost.
+    pub fn journal_unusable(&self) -> Vec<String> {
+        self.inner.journal_found.lock().unusable.clone()
+    }
+
+    /// Bytes at the end of the journal that were no whole record at the start, if any: of a write that was cut off, or of
+    /// damage.
+    pub fn journal_torn(&self) -> Option<String> {
+        self.inner.journal_found.lock().torn.clone()
+    }
+
+    /// Why no write can be acknowledged now, if that is known and not for want of room.
+    pub fn write_trouble(&self) -> Option<String> {
+        self.inner.journal.trouble()
+    }
+
+    /// Why the last flush failed, if it did: writes are durable, but their memory and the journal grow.
+    pub fn flush_trouble(&self) -> Option<String> {
+        self.inner.flush_trouble.lock().clone()
+    }
+
+    /// What of the journal the last commit before the start covered, for a check of the journal.
+    pub fn journal_committed(&self) -> Committed {
+        self.inner.committed_at_start
     }
 
     /// Bytes of the journal and of the parts on disk.
@@ -368,6 +439,32 @@ impl Tsdb {
     pub fn is_read_only(&self) -> bool {
         self.inner.journal.is_read_only()
     }
+}
+
+/// Writes a file into each folder that the store writes to and removes it. A full disk is no error here: what is stored can
+/// be read and deleted all the same.
+fn probe(options: &TsdbOptions) -> Result<(), TsdbError> {
+    let vfs = &options.vfs;
+    if vfs.is_read_only() {
+        return Ok(());
+    }
+    for folder in ["journal", "parts", "parts/catalog", "parts/tmp"] {
+        let dir = options.dir.join(folder);
+        let path = dir.join("write-probe.tmp");
+        if !vfs.exists(&dir) {
+            continue;
+        }
+        // One that a crash left.
+        let left = if vfs.exists(&path) { vfs.remove_file(&path) } else { Ok(()) };
+        let written = left.and_then(|()| vfs.create(&path).map(drop)).and_then(|()| vfs.remove_file(&path));
+        match written {
+            Err(source) if !matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+                return Err(TsdbError::NotWritable { dir, source });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// A number that travels with commits.
@@ -440,8 +537,7 @@ impl Inner {
         let view = self.view.load();
         let held = view.active.bytes() + view.frozen.as_ref().map_or(0, |f| f.memtable.bytes());
         metrics::MEMTABLE_BYTES.set(held as i64);
-        let series = view.active.series().max(view.frozen.as_ref().map_or(0, |f| f.memtable.series()));
-        metrics::SERIES_ACTIVE.set(series as i64);
+        metrics::SERIES_ACTIVE.set(self.guard.active() as i64);
         let mut memory = self.memory.lock();
         let before = memory.bytes();
         if held < before {

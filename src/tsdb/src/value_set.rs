@@ -41,7 +41,9 @@ static KEPT: LazyLock<Mutex<Kept>> = LazyLock::new(Mutex::default);
 impl ValueSet {
     /// What the pattern of a `=~` or `!~` matches, whatever the sign. `None` when the automaton would be too large.
     pub(crate) fn of(matcher: &Matcher) -> Option<Arc<Self>> {
-        matcher.regex()?;
+        if !matcher.is_pattern() {
+            return None;
+        }
         {
             let mut kept = KEPT.lock();
             if let Some(at) = kept.iter().position(|(pattern, _)| *pattern == matcher.value) {
@@ -63,7 +65,7 @@ impl ValueSet {
     }
 
     fn of_pattern(pattern: &str) -> Option<Self> {
-        let hir = regex_syntax::parse(&format!("(?s:{pattern})")).ok()?;
+        let hir = trefoil_model::re2::matcher_hir(pattern)?;
         let config =
             thompson::Config::new().which_captures(thompson::WhichCaptures::None).nfa_size_limit(Some(NFA_BYTES_MAX));
         let whole = Hir::concat(vec![hir, Hir::look(Look::End)]);
@@ -151,6 +153,9 @@ mod tests {
         "suffix",
         "größe",
         "Größe",
+        "a{",
+        "[&&0]",
+        "\u{663}",
         "GRÖSSE",
         "日本",
         "日",
@@ -207,6 +212,14 @@ mod tests {
             r"a\nb",
             "x*",
             "[[:alpha:]]+",
+            "a{",
+            "[&&0]+",
+            "[\\d&&[^1]]*]",
+            r"\Q[&&0]\E",
+            r"(?i)\w+",
+            r"\W+",
+            r"\Bk|a\b.*",
+            r"\pL+",
         ] {
             check(pattern, &values);
         }

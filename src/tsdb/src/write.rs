@@ -48,7 +48,7 @@ impl MetricWriter for Tsdb {
         };
         let prepared = prepared?;
         let Some(record) = prepared.record.clone() else { return Ok(prepared.report) };
-        inner.journal.append(record).await?;
+        inner.journal.append_with_copy(record, prepared.definitions.clone()).await?;
         let insert = move || {
             let report = inner.insert(prepared);
             drop(gate);
@@ -72,6 +72,8 @@ struct Prepared {
     metadata: Vec<MetricMetadata>,
     /// `None` when nothing is left to write.
     record: Option<Bytes>,
+    /// The definitions of the record once more.
+    definitions: Bytes,
     /// Series that the record defines.
     defined: Vec<Arc<SeriesEntry>>,
     journal_epoch: u32,
@@ -124,6 +126,7 @@ impl Inner {
             value: e.value,
             labels: e.labels.clone(),
         }));
+        let definitions = Bytes::from(record.encode_definitions());
         let bytes = (!record.is_empty()).then(|| Bytes::from(record.encode()));
         Ok(Prepared {
             tenant: batch.tenant,
@@ -132,6 +135,7 @@ impl Inner {
             batch,
             metadata: record.metadata,
             record: bytes,
+            definitions,
             defined,
             journal_epoch,
             report,
@@ -200,6 +204,8 @@ impl Inner {
             .collect();
         let found = self.registry.get_all(batch.tenant, &hashes, &batch.series);
         let mut refused = false;
+        // Why series are refused is said once a job and limit.
+        let mut refusals: Vec<(Refusal, usize)> = Vec::new();
         let mut series = Vec::with_capacity(batch.series.len());
         for (((labels, used), hash), found) in batch.series.iter().zip(used).zip(hashes).zip(found) {
             let Some(hash) = hash else {
@@ -213,8 +219,12 @@ impl Inner {
                         Ok(entry) => Some(entry),
                         Err(refusal) => {
                             metrics::rejected("cardinality", u64::from(used));
-                            report.reject(|| self.guard.reason(refusal, labels));
-                            report.rejected = report.rejected + u64::from(used) - 1;
+                            report.rejected += u64::from(used);
+                            if refusals.len() < WriteReport::REASONS_MAX
+                                && refusals.iter().all(|(other, _)| other.cause() != refusal.cause())
+                            {
+                                refusals.push((refusal, series.len()));
+                            }
                             refused = true;
                             None
                         }
@@ -230,6 +240,10 @@ impl Inner {
             };
             series.push(entry);
         }
+        // Last, when all that was refused has been looked at.
+        let free = WriteReport::REASONS_MAX.saturating_sub(report.reasons.len());
+        let reason = |(refusal, at): &(Refusal, usize)| self.guard.reason(*refusal, &batch.series[*at]);
+        report.reasons.extend(refusals.iter().take(free).map(reason));
         if refused {
             batch.floats.retain(|f| series[f.series as usize].is_some());
             batch.histograms.retain(|h| series[h.series as usize].is_some());
@@ -241,7 +255,12 @@ impl Inner {
     fn create(&self, hash: u64, tenant: TenantId, labels: &Labels) -> Result<Arc<SeriesEntry>, Refusal> {
         let known = if self.guard.was_refused(hash) { None } else { self.id_in_parts(tenant, labels) };
         let admit = || self.guard.admit(hash, tenant, labels, known.is_some());
-        let (entry, is_new) = self.registry.get_or_create(hash, tenant, labels, known, admit)?;
+        let made = self.registry.get_or_create(hash, tenant, labels, known, admit);
+        if let Err(refusal) = &made {
+            // Not within the call above, which holds a lock of the registry.
+            self.guard.survey(refusal, |each| self.registry.for_each(|entry| each(entry.job(), &entry.labels)));
+        }
+        let (entry, is_new) = made?;
         if is_new && known.is_none() {
             metrics::SERIES_CREATED.inc();
         }
@@ -322,8 +341,11 @@ impl Inner {
         };
         memtable.insert_batch(tenant, floats.len() + histograms.len(), row_of, sample);
         let times = floats.iter().map(|f| f.t_ms).chain(histograms.iter().map(|h| h.t_ms));
-        if let Some(earliest) = times.min() {
+        if let Some(earliest) = times.clone().min() {
             self.changes.note(earliest);
+            if report.rejected > 0 {
+                report.taken_ms = times.max().map(|latest| (earliest, latest));
+            }
         }
         if !batch.exemplars.is_empty() {
             let mut exemplars = self.exemplars.lock();

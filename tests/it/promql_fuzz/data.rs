@@ -5,6 +5,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use trefoil_tests::{Http, wire};
 
+use super::Age;
+
 /// When the data begins, Unix milliseconds.
 pub(super) const BASE_MS: i64 = 1_700_000_000_000 / 3_600_000 * 3_600_000;
 /// Time between samples, milliseconds.
@@ -62,6 +64,8 @@ struct Span {
 struct Maker {
     random: StdRng,
     series: Vec<TimeSeries>,
+    /// Added to all times.
+    shift_ms: i64,
 }
 
 impl Maker {
@@ -79,7 +83,7 @@ impl Maker {
                 continue;
             }
             let jitter = [0, 0, 0, 250][self.random.random_range(0..4)];
-            out.push(BASE_MS + i * STEP_MS + jitter);
+            out.push(BASE_MS + i * STEP_MS + jitter + self.shift_ms);
         }
         out
     }
@@ -184,9 +188,16 @@ impl Maker {
     }
 }
 
-/// Writes all of it by remote write.
-pub(super) fn write(http: &Http) {
-    let mut maker = Maker { random: StdRng::seed_from_u64(11), series: Vec::new() };
+/// By how much the samples are late for an old reference, so that none lies on the edge of a window: those edges are the
+/// window's on both sides there. Queries are late by [`OLD_QUERY_SHIFT_MS`].
+const OLD_SHIFT_MS: i64 = 123;
+/// See [`OLD_SHIFT_MS`].
+pub(super) const OLD_QUERY_SHIFT_MS: i64 = 400;
+
+/// Writes all of it by remote write. An old reference takes no native histograms.
+pub(super) fn write(http: &Http, age: Age) {
+    let shift_ms = if age == Age::Old { OLD_SHIFT_MS } else { 0 };
+    let mut maker = Maker { random: StdRng::seed_from_u64(11), series: Vec::new(), shift_ms };
     for job in ["a", "b"] {
         for inst in ["0", "1", "2", "3"] {
             maker.gauge("gauge", &[("job", job), ("inst", inst)], 4);
@@ -197,6 +208,9 @@ pub(super) fn write(http: &Http) {
         }
         for inst in ["0", "1"] {
             maker.classic(&[("job", job), ("inst", inst)]);
+        }
+        if age == Age::Old {
+            continue;
         }
         for inst in ["0", "1"] {
             maker.native("native", &[("job", job), ("inst", inst)], false, false);

@@ -6,13 +6,13 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde_json::json;
 use tokio::sync::Semaphore;
-use trefoil_model::StoreError;
+use trefoil_model::{StoreError, TimeRange};
 use trefoil_runtime::{OnError, Phase};
 
 use super::answer::{PromResult, error, success};
-use super::labels::{range, selectors};
+use super::labels::{Faults, range, selectors};
 use crate::error::{ApiError, ErrorKind};
-use crate::params::Params;
+use crate::params::{Params, parse_bool};
 use crate::state::AppState;
 
 /// One of these calls at a time: each may rewrite a lot, and none is urgent.
@@ -61,7 +61,11 @@ pub(super) async fn delete_series(State(state): State<AppState>, request: Reques
     if params.all("match[]").next().is_none() {
         return Err(ApiError::bad_data("no match[] parameter provided").into());
     }
-    let requests = selectors(&state, &params, range(&params)?)?;
+    let range = range(&params)?;
+    let requests = selectors(&state, &params, range.unwrap_or(TimeRange::ALL), Faults::Named)?;
+    if range.is_none() {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
     let admin = state.admin.clone().ok_or_else(|| not_here("deletion"))?;
     let selectors: String = params.all("match[]").collect::<Vec<_>>().join(" ").chars().take(LOGGED_MAX).collect();
     let series = to_its_end(&state, "delete series", async move { admin.delete(&requests).await }).await?;
@@ -87,11 +91,10 @@ pub(super) async fn snapshot(State(state): State<AppState>, request: Request) ->
     }
     let params = Params::read(&state, request).await?;
     let skip_head = match params.get("skip_head") {
-        "" | "0" | "f" | "F" | "false" | "False" | "FALSE" => false,
-        "1" | "t" | "T" | "true" | "True" | "TRUE" => true,
-        other => {
-            let message = format!("unable to parse boolean: strconv.ParseBool: parsing {other:?}: invalid syntax");
-            return Err(ApiError::parameter("skip_head", message).into());
+        "" => false,
+        text => {
+            let fault = |e| ApiError::parameter("skip_head", format!("unable to parse boolean: {e}"));
+            parse_bool(text).map_err(fault)?
         }
     };
     let taker = state.snapshots.clone().ok_or_else(|| not_here("snapshots"))?;

@@ -23,8 +23,9 @@ fn limit(params: &Params, default: usize, most: usize) -> Result<usize, ApiError
     match params.get("limit") {
         "" => Ok(default),
         text => match text.parse::<usize>() {
-            Ok(n) if (1..=most).contains(&n) => Ok(n),
-            _ => Err(ApiError::parameter("limit", format!("limit must be a number from 1 to {most}"))),
+            Ok(n) if n > most => Err(ApiError::bad_data(format!("limit must not exceed {most}"))),
+            Ok(n) if n > 0 => Ok(n),
+            _ => Err(ApiError::bad_data("limit must be a positive number")),
         },
     }
 }
@@ -34,9 +35,10 @@ pub(super) async fn tsdb(State(state): State<AppState>, request: Request) -> Pro
     let limit = limit(&Params::read(&state, request).await?, 10, 10_000)?;
     let app = state.clone();
     let found = run_query(&state, None, move |budget| counted(&app, limit, budget)).await?;
+    let remote = state.admin.as_ref().map(|admin| admin.object_store()).unwrap_or_default();
     // Without samples the reference gives the times that no sample can have.
     let (min, max) = found.times.unwrap_or((i64::MAX, i64::MIN));
-    Ok(success(&json!({
+    let mut body = json!({
         "headStats": {
             "numSeries": found.series,
             "numLabelPairs": found.label_pairs,
@@ -48,7 +50,17 @@ pub(super) async fn tsdb(State(state): State<AppState>, request: Request) -> Pro
         "labelValueCountByLabelName": list(&found.values_by_label),
         "memoryInBytesByLabelName": list(&found.bytes_by_label),
         "seriesCountByLabelValuePair": list(&found.series_by_pair),
-    })))
+    });
+    // Of our own; not there without an object store.
+    if remote.parts > 0 {
+        body["objectStore"] = json!({
+            "parts": remote.parts,
+            "bytes": remote.bytes,
+            "unreachableParts": remote.unreachable_parts,
+            "error": remote.error,
+        });
+    }
+    Ok(success(&body))
 }
 
 /// `GET /api/v1/status/cardinality`: the same and more, in our own form: series by job, and whose new series are

@@ -1,14 +1,17 @@
 //! `/api/v1/explain`: evaluates a query and tells what it read and where the time went, node by node.
 
+use std::time::Duration;
+
 use axum::extract::{Request, State};
 use serde_json::{Value, json};
 use trefoil_promql::{ProfileNode, QueryOptions};
+use trefoil_runtime::QueryContext;
 
 use super::answer::{PromResult, success};
 use super::query::{Steps, check_range_type, client_of, parse_query, read_steps, stats_json};
 use crate::params::Params;
 use crate::queries::QueryNote;
-use crate::state::{AppState, run_noted};
+use crate::state::AppState;
 
 /// `GET`, `POST /api/v1/explain`: takes `query` and either `time` or `start`, `end` and `step`; the result itself is left
 /// out.
@@ -26,10 +29,11 @@ pub(super) async fn explain(State(state): State<AppState>, request: Request) -> 
         Steps { start_ms: t_ms, end_ms: t_ms, step_ms: 0 }
     };
     let Steps { start_ms, end_ms, step_ms } = steps;
-    let timeout = params.duration("timeout")?.map(|ms| std::time::Duration::from_millis(ms.max(0).unsigned_abs()));
-    let note = QueryNote { path: "/api/v1/explain", query: query.clone(), start_ms, end_ms, step_ms, client };
+    let timeout = params.duration("timeout")?.map(|ms| Duration::from_millis(ms.max(0).unsigned_abs()));
+    let path = "/api/v1/explain";
+    let note = QueryNote { path, query: query.clone(), start_ms, end_ms, step_ms, client, rule_group: None };
     let app = state.clone();
-    let data = run_noted(&state, timeout, note, move |budget| {
+    let work = move |budget: &QueryContext, waited: Duration| {
         let options = QueryOptions { profile: true, ..QueryOptions::default() };
         let (reader, tenant) = (app.metrics.as_ref(), app.tenant);
         let result = if is_range {
@@ -49,13 +53,12 @@ pub(super) async fn explain(State(state): State<AppState>, request: Request) -> 
             "tree": result.profile.as_ref().map(|p| node(p, &query)),
             "result": { "type": expr.value_type().as_str(), "series": series, "samples": samples },
             "seriesSelected": result.stats.series,
-            "stats": stats_json(&result.stats),
+            "stats": stats_json(&result.stats, waited, None),
             "warnings": warnings,
             "infos": infos,
         }))
-    })
-    .await?;
-    Ok(success(&data))
+    };
+    Ok(success(&state.gate.run_timed(&state, timeout, Some(note), work).await?))
 }
 
 fn node(n: &ProfileNode, query: &str) -> Value {

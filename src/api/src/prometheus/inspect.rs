@@ -21,7 +21,7 @@ fn pool(state: &App, params: &Params) -> Result<ScrapeConfig, ApiError> {
     }
     let loaded = state.config();
     let found = loaded.scrape_configs.iter().find(|c| c.job_name == name).cloned();
-    found.ok_or_else(|| ApiError::bad_data(format!("error retrieving scrape config: unknown scrape pool {name:?}")))
+    found.ok_or_else(|| ApiError::bad_data(format!("error retrieving scrape config: scrape pool {name:?} not found")))
 }
 
 /// `GET /api/v1/scrape_pools/config`: what is in force for a pool, secrets masked.

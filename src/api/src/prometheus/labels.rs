@@ -1,42 +1,80 @@
 //! `/api/v1/{series,labels,label/NAME/values,metadata,query_exemplars}`.
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use trefoil_model::{SelectRequest, TimeRange};
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use trefoil_model::{Matcher, SelectRequest, TimeRange};
 use trefoil_promql::{format_value, parse_selector};
 
 use super::answer::{PromResult, TRUNCATED, Writer, json, push_labels, push_list, push_string, push_time};
-use super::query::{parse_query, push_texts};
+use super::query::{push_texts, read_query};
 use crate::error::ApiError;
 use crate::params::{Params, TIME_MS_MAX};
 use crate::state::{App, AppState, run_query};
 
 /// Most `match[]` parameters.
-const SELECTORS_MAX: usize = 1000;
+pub(super) const SELECTORS_MAX: usize = 1000;
 
-/// The range of `start` and `end`, both included; all of time by default.
-pub(super) fn range(params: &Params) -> Result<TimeRange, ApiError> {
-    let start = params.time("start")?.unwrap_or(-TIME_MS_MAX);
-    let end = params.time("end")?.unwrap_or(TIME_MS_MAX);
-    if end < start {
-        return Err(ApiError::parameter("end", "end timestamp must not be before start timestamp"));
-    }
-    Ok(TimeRange::new(start, end + 1))
+/// Too many or too long `match[]` parameters.
+pub(super) fn too_many() -> ApiError {
+    ApiError::parameter("match[]", "too many or too long selectors")
 }
 
-/// The selectors of `match[]` over a range.
-pub(super) fn selectors(state: &App, params: &Params, range: TimeRange) -> Result<Vec<SelectRequest>, ApiError> {
+/// The range of `start` and `end`, both included; all of time by default. `None` when it ends before it starts: that
+/// has no data and is no error, as in the reference.
+pub(super) fn range(params: &Params) -> Result<Option<TimeRange>, ApiError> {
+    let start = params.time("start")?.unwrap_or(-TIME_MS_MAX);
+    let end = params.time("end")?.unwrap_or(TIME_MS_MAX);
+    Ok((end >= start).then(|| TimeRange::new(start, end + 1)))
+}
+
+/// How faults of `match[]` are told: the reference names the parameter in some calls only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Faults {
+    Named,
+    Bare,
+}
+
+impl Faults {
+    fn tell(self, fault: impl std::fmt::Display) -> ApiError {
+        match self {
+            Self::Named => ApiError::parameter("match[]", fault),
+            Self::Bare => ApiError::bad_data(fault.to_string()),
+        }
+    }
+}
+
+/// The selectors of `match[]`; each must ask for something.
+pub(super) fn matchers(state: &App, params: &Params, faults: Faults) -> Result<Vec<Vec<Matcher>>, ApiError> {
     let mut out = Vec::new();
     for text in params.all("match[]") {
         if out.len() >= SELECTORS_MAX || text.len() > state.limits.query_bytes_max {
-            return Err(ApiError::parameter("match[]", "too many or too long selectors"));
+            return Err(too_many());
         }
-        let matchers = parse_selector(text).map_err(|e| ApiError::parameter("match[]", e))?;
-        if matchers.iter().all(trefoil_model::Matcher::matches_empty) {
-            return Err(ApiError::parameter("match[]", "match[] must contain at least one non-empty matcher"));
-        }
-        out.push(SelectRequest { tenant: state.tenant, matchers, range });
+        out.push(parse_selector(text).map_err(|e| faults.tell(e))?);
+    }
+    if out.iter().any(|one| one.iter().all(Matcher::matches_empty)) {
+        return Err(faults.tell("match[] must contain at least one non-empty matcher"));
     }
     Ok(out)
+}
+
+/// The selectors of `match[]` over a range.
+pub(super) fn selectors(
+    state: &App,
+    params: &Params,
+    range: TimeRange,
+    faults: Faults,
+) -> Result<Vec<SelectRequest>, ApiError> {
+    let tenant = state.tenant;
+    let request = |matchers| SelectRequest { tenant, matchers, range };
+    Ok(matchers(state, params, faults)?.into_iter().map(request).collect())
+}
+
+/// Nothing, in order.
+fn empty() -> Response {
+    json("{\"status\":\"success\",\"data\":[]}".to_owned())
 }
 
 /// What the client wants, or what we give at most.
@@ -55,7 +93,11 @@ pub(super) async fn series(State(state): State<AppState>, request: Request) -> P
         return Err(ApiError::bad_data("no match[] parameter provided").into());
     }
     let limit = capped(params.limit("limit")?, state.limits.series_api_max);
-    let requests = selectors(&state, &params, range(&params)?)?;
+    let range = range(&params)?;
+    let requests = selectors(&state, &params, range.unwrap_or(TimeRange::ALL), Faults::Named)?;
+    if range.is_none() {
+        return Ok(empty());
+    }
     let app = state.clone();
     let body = run_query(&state, None, move |budget| {
         let (series, cut) = app.metrics.series(&requests, limit, budget)?;
@@ -80,7 +122,8 @@ pub(super) async fn names(State(state): State<AppState>, request: Request) -> Pr
     let params = Params::read(&state, request).await?;
     let limit = capped(params.limit("limit")?, state.limits.label_values_max);
     let range = range(&params)?;
-    let requests = selectors(&state, &params, range)?;
+    let requests = selectors(&state, &params, range.unwrap_or(TimeRange::ALL), Faults::Bare)?;
+    let Some(range) = range else { return Ok(empty()) };
     let app = state.clone();
     let body = run_query(&state, None, move |budget| {
         let (names, cut) = app.metrics.label_names(app.tenant, range, &requests, limit, budget)?;
@@ -94,15 +137,23 @@ pub(super) async fn names(State(state): State<AppState>, request: Request) -> Pr
 }
 
 /// `GET /api/v1/label/NAME/values`
-pub(super) async fn values(State(state): State<AppState>, Path(name): Path<String>, request: Request) -> PromResult {
+pub(super) async fn values(
+    State(state): State<AppState>,
+    name: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> PromResult {
     let params = Params::read(&state, request).await?;
+    let Ok(Path(name)) = name else {
+        return Err(ApiError::bad_data("invalid label name: it is not UTF-8").into());
+    };
     let name = unescape_name(&name);
     if name.is_empty() {
         return Err(ApiError::bad_data(format!("invalid label name: {name:?}")).into());
     }
     let limit = capped(params.limit("limit")?, state.limits.label_values_max);
     let range = range(&params)?;
-    let requests = selectors(&state, &params, range)?;
+    let requests = selectors(&state, &params, range.unwrap_or(TimeRange::ALL), Faults::Bare)?;
+    let Some(range) = range else { return Ok(empty()) };
     let app = state.clone();
     let body = run_query(&state, None, move |budget| {
         let (values, cut) = app.metrics.label_values(app.tenant, &name, range, &requests, limit, budget)?;
@@ -143,7 +194,7 @@ pub(super) fn unescape_name(name: &str) -> String {
             None => return name.to_owned(),
         }
     }
-    if out.is_empty() { name.to_owned() } else { out }
+    out
 }
 
 /// `GET /api/v1/metadata`
@@ -198,18 +249,23 @@ pub(super) async fn metadata(State(state): State<AppState>, request: Request) ->
 /// `GET`, `POST /api/v1/query_exemplars`
 pub(super) async fn exemplars(State(state): State<AppState>, request: Request) -> PromResult {
     let params = Params::read(&state, request).await?;
-    let range = range(&params)?;
-    let expr = parse_query(&state, params.get("query"))?;
+    let range =
+        range(&params)?.ok_or_else(|| ApiError::bad_data("end timestamp must not be before start timestamp"))?;
+    let expr = read_query(&state, params.get("query"), |e| ApiError::bad_data(e.to_string()))?;
     let requests: Vec<SelectRequest> = expr
         .selectors()
         .into_iter()
         .map(|matchers| SelectRequest { tenant: state.tenant, matchers: matchers.to_vec(), range })
         .collect();
+    // A query without selectors has no answer, not an empty one.
+    if requests.is_empty() {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
     let app = state.clone();
     let body = run_query(&state, None, move |budget| {
         let mut writer = Writer::new(app.limits.response_bytes_max);
         writer.out.push('[');
-        let found = if requests.is_empty() { Vec::new() } else { app.metrics.exemplars(&requests, budget)? };
+        let found = app.metrics.exemplars(&requests, budget)?;
         for (i, (labels, exemplars)) in found.iter().enumerate() {
             if i > 0 {
                 writer.out.push(',');
@@ -249,7 +305,7 @@ mod tests {
             ("U___1f600_", "\u{1f600}"),
             ("U__bad_zz_", "U__bad_zz_"),
             ("U__open_2e", "U__open_2e"),
-            ("U__", "U__"),
+            ("U__", ""),
         ] {
             assert_eq!(unescape_name(text), want, "{text}");
         }

@@ -72,6 +72,7 @@ pub(super) async fn active(State(state): State<AppState>) -> PromResult {
                 "end": rfc3339(q.note.end_ms),
                 "step": q.note.step_ms as f64 / 1000.0,
                 "client": q.note.client,
+                "ruleGroup": q.note.rule_group.as_ref().map(|g| json!({ "file": g.file, "name": g.name })),
                 "since": rfc3339(q.since_ms),
                 "durationSeconds": now.saturating_sub(q.since_ms) as f64 / 1000.0,
                 "state": if q.waits { "waiting" } else { "running" },

@@ -8,7 +8,7 @@ use http::Method;
 use serde_json::json;
 use trefoil_model::QueryBudget;
 use trefoil_promql::engine::EngineError;
-use trefoil_promql::{Expr, QueryOptions, QueryResult, QueryStats, RangeQuery, Value};
+use trefoil_promql::{Expr, InstantQuery, ParseError, QueryOptions, QueryResult, QueryStats, RangeQuery, Value};
 use trefoil_runtime::QueryContext;
 
 use super::answer::{
@@ -19,7 +19,7 @@ use crate::connection::Peer;
 use crate::error::ApiError;
 use crate::params::{Params, parse_duration};
 use crate::queries::QueryNote;
-use crate::state::{App, AppState, run_noted};
+use crate::state::{App, AppState};
 
 /// At most so many annotations of a kind are told.
 const ANNOTATIONS_MAX: usize = 10;
@@ -31,7 +31,8 @@ struct Common {
     options: QueryOptions,
     query: String,
     expr: Expr,
-    stats: bool,
+    /// The parameter `stats`; "" for none.
+    stats: String,
 }
 
 impl Common {
@@ -39,17 +40,52 @@ impl Common {
         let limit = params.limit("limit")?;
         let timeout = params.duration("timeout")?.map(|ms| Duration::from_millis(ms.max(0).unsigned_abs()));
         let lookback = params.get("lookback_delta");
+        // What is not positive is as if it were not given.
         let lookback_ms = if lookback.is_empty() {
             None
         } else {
             let fault = |e| ApiError::bad_data(format!("error parsing lookback delta duration: {e}"));
-            Some(parse_duration(lookback).map_err(fault)?)
+            Some(parse_duration(lookback).map_err(fault)?).filter(|ms| *ms > 0)
         };
         let query = params.get("query").to_owned();
         let expr = parse_query(state, &query)?;
-        let stats = !params.get("stats").is_empty();
+        let stats = params.get("stats").to_owned();
         let options = QueryOptions { lookback_ms, ..QueryOptions::default() };
         Ok(Self { timeout, limit, options, query, expr, stats })
+    }
+
+    /// Words that the reference will refuse one day.
+    fn stats_warning(&self) -> Option<String> {
+        let known = matches!(self.stats.as_str(), "" | "true" | "all");
+        (!known).then(|| {
+            format!(
+                "value {:?} for parameter \"stats\" is deprecated and will be rejected in the next major release, use \
+                 \"true\" or \"all\"",
+                self.stats
+            )
+        })
+    }
+
+    /// What each step looks at, where `stats=all` and `--enable-feature=promql-per-step-stats` ask for it: as many
+    /// samples as an instant query at its time, by definition, so each step is one.
+    fn samples_by_step(
+        &self,
+        app: &App,
+        steps: Steps,
+        budget: &QueryContext,
+    ) -> Result<Option<Vec<(i64, u64)>>, ApiError> {
+        if self.stats != "all" || !app.per_step_stats {
+            return Ok(None);
+        }
+        let Steps { start_ms, end_ms, step_ms } = steps;
+        let times = std::iter::successors(Some(start_ms), |t| t.checked_add(step_ms.max(1)));
+        let one = |t_ms| -> Result<(i64, u64), ApiError> {
+            budget.check()?;
+            let reader = app.metrics.as_ref();
+            let result = app.engine.instant(&self.expr, t_ms, &self.options, reader, app.tenant, budget)?;
+            Ok((t_ms, result.stats.samples_total))
+        };
+        times.take_while(|t| *t <= end_ms).map(one).collect::<Result<Vec<_>, ApiError>>().map(Some)
     }
 }
 
@@ -62,7 +98,7 @@ pub(super) struct Steps {
 }
 
 /// The address of the client, "" when it is not known.
-pub(super) fn client_of(request: &Request) -> String {
+pub(crate) fn client_of(request: &Request) -> String {
     request.extensions().get::<Peer>().map(|peer| peer.address.to_string()).unwrap_or_default()
 }
 
@@ -85,17 +121,19 @@ impl Asker {
         query: &str,
         steps: Steps,
         timeout: Option<Duration>,
-        work: impl FnOnce(&QueryContext) -> Result<(String, QueryStats), ApiError> + Send + 'static,
+        work: impl FnOnce(&QueryContext, Duration) -> Result<(String, QueryStats), ApiError> + Send + 'static,
     ) -> Result<String, ApiError> {
         let Steps { start_ms, end_ms, step_ms } = steps;
-        let note = QueryNote { path, query: query.to_owned(), start_ms, end_ms, step_ms, client: self.client };
-        let result = run_noted(state, timeout, note.clone(), work).await;
+        let (query, client) = (query.to_owned(), self.client);
+        let note = QueryNote { path, query, start_ms, end_ms, step_ms, client, rule_group: None };
+        let result = state.gate.run_timed(state, timeout, Some(note.clone()), work).await;
         if state.query_log.is_on() {
             let (stats, error) = match &result {
                 Ok((_, stats)) => (*stats, None),
                 Err(error) => (QueryStats::default(), Some(error.message.as_str())),
             };
-            state.query_log.write(&note, self.method.as_str(), &stats_json(&stats), error, state.clock.now_ms());
+            let stats = stats_json(&stats, Duration::ZERO, None);
+            state.query_log.write(&note, self.method.as_str(), &stats, error, state.clock.now_ms());
         }
         result.map(|(body, _)| body)
     }
@@ -103,18 +141,28 @@ impl Asker {
 
 /// Parses the parameter `query`.
 pub(super) fn parse_query(state: &App, query: &str) -> Result<Expr, ApiError> {
+    read_query(state, query, |e| ApiError::parameter("query", e))
+}
+
+/// Parses the parameter `query`; `fault` makes an error of what is wrong with it.
+pub(super) fn read_query(
+    state: &App,
+    query: &str,
+    fault: impl FnOnce(ParseError) -> ApiError,
+) -> Result<Expr, ApiError> {
     if query.len() > state.limits.query_bytes_max {
         trefoil_runtime::limits::hit("query_bytes_max");
         let message = format!("query is longer than {} bytes (limit query_bytes_max)", state.limits.query_bytes_max);
         return Err(ApiError::parameter("query", message));
     }
-    state.engine.parse(query).map_err(|e| ApiError::parameter("query", e))
+    state.engine.parse(query).map_err(fault)
 }
 
 impl From<EngineError> for ApiError {
     fn from(error: EngineError) -> Self {
         match error {
             EngineError::Parse(e) => Self::parameter("query", e),
+            EngineError::Query(message) => Self::parameter("query", message),
             EngineError::Execution(message) => Self::execution(message),
             EngineError::Budget(budget) => budget.into(),
             EngineError::Store(store) => store.into(),
@@ -122,19 +170,31 @@ impl From<EngineError> for ApiError {
     }
 }
 
-/// `GET`, `POST /api/v1/query`
+/// Whether everything is to be evaluated anew: statistics tell of the whole evaluation.
+fn is_anew(common: &Common, params: &Params) -> bool {
+    !common.stats.is_empty() || matches!(params.get("nocache"), "1" | "true")
+}
+
+/// `GET`, `POST /api/v1/query`. `nocache=1` evaluates everything anew.
 pub(super) async fn instant(State(state): State<AppState>, request: Request) -> PromResult {
     let asker = Asker::of(&request);
     let params = Params::read(&state, request).await?;
     let t_ms = params.time("time")?.unwrap_or_else(|| state.clock.now_ms());
     let common = Common::read(&state, &params)?;
+    let anew = is_anew(&common, &params);
     let (app, timeout, query) = (state.clone(), common.timeout, common.query.clone());
-    let work = move |budget: &QueryContext| {
-        let result =
-            app.engine.instant(&common.expr, t_ms, &common.options, app.metrics.as_ref(), app.tenant, budget)?;
-        render(&app, &common, result, budget)
-    };
     let steps = Steps { start_ms: t_ms, end_ms: t_ms, step_ms: 0 };
+    let work = move |budget: &QueryContext, waited: Duration| {
+        let (options, reader, tenant) = (common.options, app.metrics.as_ref(), app.tenant);
+        let result = if anew {
+            app.engine.instant(&common.expr, t_ms, &options, reader, tenant, budget)?
+        } else {
+            let expr = &common.expr;
+            app.results.instant(&app.engine, &InstantQuery { expr, t_ms, options, reader, tenant, budget })?
+        };
+        let by_step = common.samples_by_step(&app, steps, budget)?;
+        render(&app, &common, result, &Cost { waited, by_step }, budget)
+    };
     Ok(json_body(asker.run(&state, "/api/v1/query", &query, steps, timeout, work).await?))
 }
 
@@ -180,10 +240,9 @@ pub(super) async fn range(State(state): State<AppState>, request: Request) -> Pr
     let steps = read_steps(&state, &params)?;
     let common = Common::read(&state, &params)?;
     check_range_type(&common.expr)?;
-    // Statistics tell of the whole evaluation.
-    let anew = common.stats || matches!(params.get("nocache"), "1" | "true");
+    let anew = is_anew(&common, &params);
     let (app, timeout, query) = (state.clone(), common.timeout, common.query.clone());
-    let work = move |budget: &QueryContext| {
+    let work = move |budget: &QueryContext, waited: Duration| {
         let Steps { start_ms, end_ms, step_ms } = steps;
         let (options, reader, tenant) = (common.options, app.metrics.as_ref(), app.tenant);
         let result = if anew {
@@ -193,7 +252,8 @@ pub(super) async fn range(State(state): State<AppState>, request: Request) -> Pr
             app.results
                 .range(&app.engine, &RangeQuery { expr, start_ms, end_ms, step_ms, options, reader, tenant, budget })?
         };
-        render(&app, &common, result, budget)
+        let by_step = common.samples_by_step(&app, steps, budget)?;
+        render(&app, &common, result, &Cost { waited, by_step }, budget)
     };
     Ok(json_body(asker.run(&state, "/api/v1/query_range", &query, steps, timeout, work).await?))
 }
@@ -210,10 +270,19 @@ fn with_commas(n: u64) -> String {
     out
 }
 
+/// What statistics tell beside those of the engine.
+struct Cost {
+    /// Time until it was the query's turn.
+    waited: Duration,
+    /// Times with the samples that each step looks at.
+    by_step: Option<Vec<(i64, u64)>>,
+}
+
 fn render(
     state: &App,
     common: &Common,
     result: QueryResult,
+    cost: &Cost,
     budget: &dyn QueryBudget,
 ) -> Result<(String, QueryStats), ApiError> {
     let (mut warnings, infos) = result.annotations.texts(&common.query, ANNOTATIONS_MAX);
@@ -260,8 +329,10 @@ fn render(
     if truncated {
         warnings.push(TRUNCATED.to_owned());
     }
-    if common.stats {
-        write!(writer.out, ",\"stats\":{}", stats_json(&result.stats)).expect("writing to a String cannot fail");
+    warnings.extend(common.stats_warning());
+    if !common.stats.is_empty() {
+        let stats = stats_json(&result.stats, cost.waited, cost.by_step.as_deref());
+        write!(writer.out, ",\"stats\":{stats}").expect("writing to a String cannot fail");
     }
     writer.out.push('}');
     Ok((writer.finish(&warnings, &infos), result.stats))
@@ -273,24 +344,30 @@ fn comma(out: &mut String, i: usize) {
     }
 }
 
-/// Timings that we do not take apart as the reference does are 0.
-pub(super) fn stats_json(stats: &QueryStats) -> serde_json::Value {
+/// Statistics as the reference tells them. Sorting is not timed: it is part of the evaluation. `waited`: for its turn.
+pub(super) fn stats_json(stats: &QueryStats, waited: Duration, by_step: Option<&[(i64, u64)]>) -> serde_json::Value {
     let total = stats.total_time.as_secs_f64();
     let prepare = stats.select_time.as_secs_f64();
+    let mut samples = json!({
+        "totalQueryableSamples": by_step.map_or(stats.samples_total, |all| all.iter().map(|(_, n)| n).sum()),
+        "samplesRead": stats.samples_read,
+        "peakSamples": stats.samples_peak,
+    });
+    if let (Some(all), Some(fields)) = (by_step, samples.as_object_mut()) {
+        let seconds = |t: i64| if t % 1000 == 0 { json!(t / 1000) } else { json!(t as f64 / 1000.0) };
+        let steps = all.iter().map(|(t, n)| json!([seconds(*t), n])).collect();
+        fields.insert("totalQueryableSamplesPerStep".to_owned(), serde_json::Value::Array(steps));
+    }
     json!({
         "timings": {
             "evalTotalTime": total,
             "resultSortTime": 0,
             "queryPreparationTime": prepare,
             "innerEvalTime": (total - prepare).max(0.0),
-            "execQueueTime": 0,
-            "execTotalTime": total,
+            "execQueueTime": waited.as_secs_f64(),
+            "execTotalTime": total + waited.as_secs_f64(),
         },
-        "samples": {
-            "totalQueryableSamples": stats.samples_total,
-            "samplesRead": stats.samples_read,
-            "peakSamples": stats.samples_peak,
-        },
+        "samples": samples,
     })
 }
 

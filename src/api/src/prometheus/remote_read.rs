@@ -15,7 +15,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use prost::Message as _;
 use tokio::sync::mpsc;
 use trefoil_config::LabelMap;
-use trefoil_model::{Labels, MatchOp, Matcher, QueryBudget, SampleBuffer, SelectRequest, TimeRange};
+use trefoil_model::{Labels, MatchOp, Matcher, QueryBudget, SampleBuffer, SelectRequest, TenantId, TimeRange};
 use trefoil_runtime::QueryContext;
 use trefoil_transfer::prometheus::chunk::Encoding;
 use trefoil_transfer::prometheus::chunk_writer::write_chunks;
@@ -58,7 +58,7 @@ async fn answer(state: &AppState, request: Request) -> Result<Response, ApiError
     let compressed = collect(body, REQUEST_BYTES_MAX, "remote read request").await?;
     let request = decode(&compressed)?;
     let external = state.config().config.global.external_labels.clone();
-    let wanted = wanted(state, &request, &external)?;
+    let wanted = wanted(state.tenant, &request, &external)?;
     let note = note(&request, client);
     let accepted = &request.accepted_response_types;
     let form = if accepted.is_empty() {
@@ -91,7 +91,15 @@ fn decode(compressed: &[u8]) -> Result<wire::ReadRequest, ApiError> {
     wire::ReadRequest::decode(bytes.as_slice()).map_err(|e| bad(&e))
 }
 
-fn wanted(state: &App, request: &wire::ReadRequest, external: &LabelMap) -> Result<Vec<Wanted>, ApiError> {
+/// Checks the compressed body of a request as it is before anything is read, and tells how many queries it has.
+///
+/// Errors: `BadData` with the reason.
+pub fn check_request(compressed: &[u8]) -> Result<usize, ApiError> {
+    let request = decode(compressed)?;
+    wanted(TenantId(0), &request, &LabelMap::default()).map(|wanted| wanted.len())
+}
+
+fn wanted(tenant: TenantId, request: &wire::ReadRequest, external: &LabelMap) -> Result<Vec<Wanted>, ApiError> {
     if request.queries.len() > QUERIES_MAX || request.queries.iter().any(|q| q.matchers.len() > MATCHERS_MAX) {
         let message = format!("more than {QUERIES_MAX} queries or {MATCHERS_MAX} matchers in a remote read request");
         return Err(ApiError::bad_data(message));
@@ -103,7 +111,7 @@ fn wanted(state: &App, request: &wire::ReadRequest, external: &LabelMap) -> Resu
             let clamp = |t: i64| t.clamp(-TIME_MS_MAX, TIME_MS_MAX);
             let range = TimeRange::new(clamp(query.start_timestamp_ms), clamp(query.end_timestamp_ms) + 1);
             let matchers = query.matchers.iter().map(|m| matcher(m, external)).collect::<Result<_, _>>()?;
-            Ok(Wanted { request: SelectRequest { tenant: state.tenant, matchers, range }, range })
+            Ok(Wanted { request: SelectRequest { tenant, matchers, range }, range })
         })
         .collect()
 }
@@ -137,6 +145,7 @@ fn note(request: &wire::ReadRequest, client: String) -> QueryNote {
         end_ms: request.queries.iter().map(|q| q.end_timestamp_ms).max().unwrap_or(0),
         step_ms: 0,
         client,
+        rule_group: None,
     }
 }
 

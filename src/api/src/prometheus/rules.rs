@@ -1,17 +1,19 @@
 //! `/api/v1/{rules,alerts,alertmanagers}`.
 
+use std::time::Duration;
+
 use axum::extract::{Request, State};
 use serde_json::{Map, Value, json};
 use trefoil_config::alerting::AlertmanagerConfig;
 use trefoil_model::Matcher;
 use trefoil_promql::format::format_e;
-use trefoil_promql::parse_selector;
 use trefoil_rules::{ActiveAlert, GroupSnapshot, RuleSnapshot};
 
 use super::answer::{PromResult, label_map, rfc3339, success};
+use super::labels::{Faults, matchers};
 use crate::error::ApiError;
-use crate::params::Params;
-use crate::state::AppState;
+use crate::params::{Params, number_fault, parse_bool};
+use crate::state::{App, AppState};
 
 struct Filter {
     alerts: bool,
@@ -24,7 +26,9 @@ struct Filter {
 }
 
 impl Filter {
-    fn read(params: &Params) -> Result<Self, ApiError> {
+    fn read(state: &App, params: &Params) -> Result<Self, ApiError> {
+        // Checked first, as in the reference.
+        let matchers = matchers(state, params, Faults::Bare)?;
         let (alerts, records) = match params.get("type").to_ascii_lowercase().as_str() {
             "" => (true, true),
             "alert" => (true, false),
@@ -32,15 +36,11 @@ impl Filter {
             other => return Err(ApiError::parameter("type", format!("not supported value {other:?}"))),
         };
         let exclude = match params.get("exclude_alerts").to_ascii_lowercase().as_str() {
-            "" | "false" | "0" | "f" => false,
-            "true" | "1" | "t" => true,
-            _ => return Err(ApiError::parameter("exclude_alerts", "not a boolean")),
+            "" => false,
+            text => parse_bool(text)
+                .map_err(|e| ApiError::parameter("exclude_alerts", format!("error converting exclude_alerts: {e}")))?,
         };
         let list = |name: &str| params.all(name).map(str::to_owned).collect::<Vec<_>>();
-        let matchers = params
-            .all("match[]")
-            .map(|text| parse_selector(text).map_err(|e| ApiError::parameter("match[]", e)))
-            .collect::<Result<_, _>>()?;
         Ok(Self {
             alerts,
             records,
@@ -72,34 +72,38 @@ impl Filter {
 /// `GET /api/v1/rules`
 pub(super) async fn rules(State(state): State<AppState>, request: Request) -> PromResult {
     let params = Params::read(&state, request).await?;
-    let filter = Filter::read(&params)?;
+    let filter = Filter::read(&state, &params)?;
+    let token = params.get("group_next_token");
     let group_limit = match params.get("group_limit") {
+        "" if !token.is_empty() => {
+            let message = "group_limit needs to be present in order to paginate over the groups";
+            return Err(ApiError::parameter("group_next_token", message).into());
+        }
         "" => usize::MAX,
-        text => match text.parse::<usize>() {
-            Ok(n) if n > 0 => n,
-            _ => {
-                return Err(
-                    ApiError::parameter("group_limit", "group_limit needs to be a valid positive number").into()
-                );
+        text => match text.parse::<i32>().map(usize::try_from) {
+            Ok(Ok(n)) if n > 0 => n,
+            Ok(_) => {
+                return Err(ApiError::parameter("group_limit", "group_limit needs to be greater than 0").into());
+            }
+            Err(e) => {
+                let fault = number_fault(&e);
+                let message =
+                    format!("group_limit needs to be a valid number: strconv.ParseInt: parsing {text:?}: {fault}");
+                return Err(ApiError::parameter("group_limit", message).into());
             }
         },
     };
-    let token = params.get("group_next_token");
-    if !token.is_empty() && group_limit == usize::MAX {
-        let message = "group_limit needs to be present in order to paginate over the groups";
-        return Err(ApiError::parameter("group_limit", message).into());
-    }
     let all = state.rules.as_ref().map(|r| r.snapshot()).unwrap_or_default();
     let mut next = None;
     let mut groups = Vec::new();
     let mut found = token.is_empty();
-    for group in all.iter().filter(|g| filter.takes_group(g)) {
-        found |= group_token(group) == token;
-        if !found {
+    for group in &all {
+        found = found || group_token(group) == token;
+        if !found || !filter.takes_group(group) {
             continue;
         }
         let rules: Vec<Value> =
-            group.rules.iter().filter(|r| filter.takes_rule(r)).map(|r| rule(r, filter.with_alerts)).collect();
+            group.rules.iter().filter(|r| filter.takes_rule(r)).map(|r| rule(&state, r, filter.with_alerts)).collect();
         if rules.is_empty() {
             continue;
         }
@@ -111,14 +115,14 @@ pub(super) async fn rules(State(state): State<AppState>, request: Request) -> Pr
             "name": group.name,
             "file": group.file.to_string_lossy(),
             "rules": rules,
-            "interval": group.interval.as_secs_f64(),
+            "interval": seconds(group.interval),
             "limit": group.limit,
             "evaluationTime": group.evaluation_time.as_secs_f64(),
             "lastEvaluation": rfc3339(group.last_evaluation_ms),
         }));
     }
     if !found {
-        let message = "invalid group_next_token, or the group it names is gone";
+        let message = format!("invalid group_next_token '{token}'. were rule groups changed?");
         return Err(ApiError::parameter("group_next_token", message).into());
     }
     let mut data = json!({ "groups": groups });
@@ -128,30 +132,38 @@ pub(super) async fn rules(State(state): State<AppState>, request: Request) -> Pr
     Ok(success(&data))
 }
 
-/// Names a group for the next page: the page goes on with it.
-fn group_token(group: &GroupSnapshot) -> String {
-    hex::encode(format!("{};{}", group.file.display(), group.name))
+/// Seconds, without a fraction when there is none.
+fn seconds(time: Duration) -> Value {
+    if time.subsec_nanos() == 0 { Value::from(time.as_secs()) } else { Value::from(time.as_secs_f64()) }
 }
 
-fn rule(rule: &RuleSnapshot, with_alerts: bool) -> Value {
+/// Names a group for the next page: the page goes on with it.
+fn group_token(group: &GroupSnapshot) -> String {
+    let named = format!("{};{}", group.file.display(), group.name);
+    hex::encode(ring::digest::digest(&ring::digest::SHA256, named.as_bytes()))
+}
+
+fn rule(state: &App, rule: &RuleSnapshot, with_alerts: bool) -> Value {
     let config = &rule.config;
+    // As the reference prints it; what it cannot parse was refused with the configuration.
+    let query = state.engine.parse(&config.expr).map_or_else(|_| config.expr.clone(), |expr| expr.to_string());
     let labels: Map<String, Value> = config.labels.iter().map(|(n, v)| (n.to_owned(), Value::from(v))).collect();
     let mut out = if config.is_alert() {
         let annotations: Map<String, Value> =
             config.annotations.iter().map(|(n, v)| (n.to_owned(), Value::from(v))).collect();
-        let alerts: Vec<Value> = if with_alerts { rule.alerts.iter().map(alert).collect() } else { Vec::new() };
+        let alerts: Option<Vec<Value>> = with_alerts.then(|| rule.alerts.iter().map(alert).collect());
         json!({
             "state": rule.state.map_or("unknown", |s| s.as_str()),
             "name": config.name(),
-            "query": config.expr,
-            "duration": config.r#for.as_std().as_secs_f64(),
-            "keepFiringFor": config.keep_firing_for.as_std().as_secs_f64(),
+            "query": query,
+            "duration": seconds(config.r#for.as_std()),
+            "keepFiringFor": seconds(config.keep_firing_for.as_std()),
             "labels": labels,
             "annotations": annotations,
             "alerts": alerts,
         })
     } else {
-        json!({ "name": config.name(), "query": config.expr, "labels": labels })
+        json!({ "name": config.name(), "query": query, "labels": labels })
     };
     if let Some(fields) = out.as_object_mut() {
         fields.insert("health".to_owned(), Value::from(rule.health.as_str()));

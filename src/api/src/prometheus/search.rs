@@ -16,7 +16,7 @@ use trefoil_model::{SelectRequest, TimeRange};
 
 use self::score::{Algorithm, Search};
 use super::answer::{PromResult, TRUNCATED};
-use super::labels::selectors;
+use super::labels::{Faults, selectors};
 use crate::error::ApiError;
 use crate::params::Params;
 use crate::state::{App, AppState, run_query};
@@ -69,7 +69,7 @@ impl Wanted {
             return Err(ApiError::bad_data("end timestamp must not be before start timestamp"));
         }
         let range = TimeRange::new(start, end + 1);
-        let requests = selectors(state, params, range)?;
+        let requests = selectors(state, params, range, Faults::Bare)?;
         let terms: Vec<&str> = params.all("search[]").collect();
         if terms.len() > TERMS_MAX {
             let message = format!("too many search[] terms: got {}, maximum is {TERMS_MAX}", terms.len());

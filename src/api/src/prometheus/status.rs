@@ -84,7 +84,7 @@ pub(super) async fn build(State(state): State<AppState>) -> PromResult {
 
 /// `GET /api/v1/status/walreplay`: who can ask has a server that has replayed.
 pub(super) async fn replay() -> PromResult {
-    Ok(success(&json!({ "min": 0, "max": 0, "current": 0, "state": "done" })))
+    Ok(success(&json!({ "min": 0, "max": 0, "current": 0 })))
 }
 
 /// Functions of the templates in rules.
@@ -141,6 +141,8 @@ pub(super) async fn features(State(state): State<AppState>) -> PromResult {
             "explain": true,
             "label_values_match": true,
             "lifecycle": state.lifecycle,
+            "openapi_3.1": true,
+            "openapi_3.2": true,
             "otlp_write_receiver": true,
             "query_stats": true,
             "query_warnings": true,
@@ -171,7 +173,7 @@ pub(super) async fn features(State(state): State<AppState>) -> PromResult {
             "offset": true,
             "on": true,
             "per_query_lookback_delta": true,
-            "per_step_stats": false,
+            "per_step_stats": state.per_step_stats,
             "smoothed": grammar.extended_range_selectors,
             "subqueries": true,
             "type_and_unit_labels": false,

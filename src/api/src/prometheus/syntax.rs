@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use trefoil_model::Matcher;
 use trefoil_promql::algebra::Cardinality;
 use trefoil_promql::ast::{At, Duration, DurationExpr, DurationKind, ExprKind, RangeMode, VectorSelector};
-use trefoil_promql::{Expr, ValueType, format_value, pretty};
+use trefoil_promql::{Expr, ValueType, format_value, pretty, with_room_for};
 
 use super::answer::{PromResult, success};
 use super::query::parse_query;
@@ -23,7 +23,7 @@ pub(super) async fn format(State(state): State<AppState>, request: Request) -> P
 pub(super) async fn parse(State(state): State<AppState>, request: Request) -> PromResult {
     let params = Params::read(&state, request).await?;
     let expr = parse_query(&state, params.get("query"))?;
-    Ok(success(&tree(&expr)))
+    Ok(with_room_for(&expr, || success(&tree(&expr))))
 }
 
 /// The tree as the reference's page gets it.

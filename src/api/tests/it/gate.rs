@@ -1,8 +1,10 @@
 //! The gate of queries: so many at once, so many that wait, and an end for those whose client has left.
 
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use parking_lot::Mutex;
+use trefoil_api::gate::as_client;
 use trefoil_api::{ApiError, ErrorKind, run_query};
 use trefoil_model::QueryBudget;
 
@@ -57,5 +59,39 @@ async fn deadlines_and_panics_become_errors() {
     let broken = run_query(&server.state, None, |_| -> Result<(), ApiError> { panic!("a bug") }).await;
     assert_eq!(broken.expect_err("it panics").kind, ErrorKind::Internal);
     assert_eq!(run_query(&server.state, None, |_| Ok(1)).await, Ok(1));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_take_turns() {
+    let server = TestServer::start("  limits: {query_concurrency: 1, query_queue_max: 10}\n").await;
+    let (release, held) = mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let first = as_client(
+        "heavy".into(),
+        run_query(&server.state, None, move |_| {
+            held.lock().recv().ok();
+            Ok(())
+        }),
+    );
+    let mut first = Box::pin(first);
+    assert!(futures::poll!(first.as_mut()).is_pending());
+    let mut waiting = Vec::new();
+    for client in ["heavy", "heavy", "heavy", "light", "light"] {
+        let order = Arc::clone(&order);
+        let note = move |_: &_| {
+            order.lock().push(client);
+            Ok(())
+        };
+        let mut query = Box::pin(as_client(client.into(), run_query(&server.state, None, note)));
+        assert!(futures::poll!(query.as_mut()).is_pending());
+        waiting.push(query);
+    }
+    release.send(()).expect("the first query waits");
+    assert_eq!(first.await, Ok(()));
+    assert!(futures::future::join_all(waiting).await.iter().all(Result::is_ok));
+    // Not the order in which they came: who sends one query at a time does not wait for all of another's.
+    assert_eq!(*order.lock(), ["light", "heavy", "light", "heavy", "heavy"]);
     server.stop().await;
 }

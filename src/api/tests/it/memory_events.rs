@@ -17,12 +17,11 @@ use trefoil_config::LoadedConfig;
 use trefoil_ingest::{Ingest, IngestOptions};
 use trefoil_model::event_store::ScanStats;
 use trefoil_model::labels::underscored;
-use trefoil_model::metric::Exemplar;
 use trefoil_model::metric_store::{SelectRequest, SelectedSeries};
 use trefoil_model::{
     AttributeValue, Direction, EventWriter, Labels, LogBatch, LogEntry, LogGroup, LogQuery, LogReader, LogRecord,
-    Matcher, MetricBatch, MetricMetadata, MetricReader, MetricWriter, NanoRange, QueryBudget, SpanKind, SpanQuery,
-    StoreError, StoredTrace, TenantId, TimeRange, TraceBatch, TraceId, TraceReader, WriteError, WriteReport,
+    Matcher, MetricBatch, MetricReader, MetricWriter, NanoRange, QueryBudget, SpanKind, SpanQuery, StoreError,
+    StoredTrace, TenantId, TraceBatch, TraceId, TraceReader, WriteError, WriteReport,
 };
 use trefoil_runtime::{Accountant, SimClock, Tasks};
 
@@ -185,40 +184,7 @@ impl MetricReader for MemoryEvents {
         Ok((Vec::new(), false))
     }
 
-    fn label_names(
-        &self,
-        _: TenantId,
-        _: TimeRange,
-        _: &[SelectRequest],
-        _: usize,
-        _: &dyn QueryBudget,
-    ) -> Result<(Vec<String>, bool), StoreError> {
-        Ok((Vec::new(), false))
-    }
-
-    fn label_values(
-        &self,
-        _: TenantId,
-        _: &str,
-        _: TimeRange,
-        _: &[SelectRequest],
-        _: usize,
-        _: &dyn QueryBudget,
-    ) -> Result<(Vec<String>, bool), StoreError> {
-        Ok((Vec::new(), false))
-    }
-
-    fn exemplars(&self, _: &[SelectRequest], _: &dyn QueryBudget) -> Result<Vec<(Labels, Vec<Exemplar>)>, StoreError> {
-        Ok(Vec::new())
-    }
-
-    fn metadata(&self, _: TenantId, _: Option<&str>, _: usize) -> Vec<MetricMetadata> {
-        Vec::new()
-    }
-
-    fn active_series(&self) -> u64 {
-        0
-    }
+    trefoil_model::only_series!();
 }
 
 /// The real router over events in memory.
@@ -275,6 +241,8 @@ impl Server {
             scrape: None,
             rules: None,
             engine: trefoil_promql::Engine::default(),
+            per_step_stats: false,
+            books: trefoil_api::queries::QueryBooks::default(),
             config,
             accountant,
             clock,

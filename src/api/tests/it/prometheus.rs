@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::TestServer;
+use crate::support::{TestServer, client, text};
 
 fn parsed(body: &str) -> Value {
     serde_json::from_str(body).unwrap_or_else(|e| panic!("{e}: {body}"))
@@ -71,7 +71,7 @@ async fn errors_have_the_reference_words() {
             "query?query=up&time=x",
             400,
             "bad_data",
-            "invalid parameter \"time\": cannot parse \"x\" to a valid timestamp",
+            "invalid parameter \"time\": invalid time value for 'time': cannot parse \"x\" to a valid timestamp",
         ),
         ("query?query=up&limit=-1", 400, "bad_data", "invalid parameter \"limit\": limit must be non-negative"),
         (
@@ -104,6 +104,39 @@ async fn errors_have_the_reference_words() {
             400,
             "bad_data",
             "invalid parameter \"match[]\": match[] must contain at least one non-empty matcher",
+        ),
+        // Where the reference does not name the parameter.
+        ("labels?match[]={}", 400, "bad_data", "match[] must contain at least one non-empty matcher"),
+        ("label/job/values?match[]={", 400, "bad_data", "1:2: parse error: unexpected end of input inside braces"),
+        ("query_exemplars?query=sum(", 400, "bad_data", "1:5: parse error: unclosed left parenthesis"),
+        ("query_exemplars?query=up&start=2&end=1", 400, "bad_data", "end timestamp must not be before start timestamp"),
+        ("label/U__/values", 400, "bad_data", "invalid label name: \"\""),
+        ("status/tsdb?limit=0", 400, "bad_data", "limit must be a positive number"),
+        ("status/tsdb?limit=10001", 400, "bad_data", "limit must not exceed 10000"),
+        (
+            "query?query=1&limit=99999999999999999999",
+            400,
+            "bad_data",
+            "invalid parameter \"limit\": strconv.Atoi: parsing \"99999999999999999999\": value out of range",
+        ),
+        (
+            "rules?group_limit=x",
+            400,
+            "bad_data",
+            "invalid parameter \"group_limit\": group_limit needs to be a valid number: strconv.ParseInt: parsing \"x\": \
+             invalid syntax",
+        ),
+        (
+            "rules?group_next_token=x",
+            400,
+            "bad_data",
+            "invalid parameter \"group_next_token\": group_limit needs to be present in order to paginate over the groups",
+        ),
+        (
+            "rules?group_limit=1&group_next_token=x",
+            400,
+            "bad_data",
+            "invalid parameter \"group_next_token\": invalid group_next_token 'x'. were rule groups changed?",
         ),
         ("rules?type=x", 400, "bad_data", "invalid parameter \"type\": not supported value \"x\""),
     ] {
@@ -149,6 +182,13 @@ async fn names_values_and_series() {
             "metadata?metric=http_requests_total",
             json!({"http_requests_total": [{"type": "counter", "help": "Requests.", "unit": ""}]}),
         ),
+        // What ends before it starts holds nothing.
+        ("labels?start=5&end=1", json!([])),
+        ("label/job/values?start=5&end=1", json!([])),
+        ("series?match[]=http_requests_total&start=5&end=1", json!([])),
+        ("targets?state=other", json!({"activeTargets": [], "droppedTargets": [], "droppedTargetCounts": null})),
+        ("targets/metadata?metric=nope", json!([])),
+        ("status/walreplay", json!({"min": 0, "max": 0, "current": 0})),
         // Grafana probes with milliseconds where seconds are due.
         ("query_exemplars?query=test&start=1700000000000&end=1700000001000", json!([])),
         (
@@ -219,11 +259,83 @@ async fn status_pages() {
 async fn federation_gives_the_newest_samples() {
     let server = TestServer::start("").await;
     // Old samples are not within the lookback of now.
-    let (status, text) = server.get("/federate?match[]=http_requests_total&match[]=fresh").await;
+    let path = "/federate?match[]=http_requests_total&match[]=fresh";
+    let (status, text) = server.get(path).await;
     let (line, time) = text.trim_end().rsplit_once(' ').expect("a time");
-    assert_eq!((status, line), (200, "# TYPE fresh untyped\nfresh{job=\"api\",site=\"lab\"} 7"));
+    let want = "# TYPE fresh untyped\nfresh{job=\"api\",instance=\"\",site=\"lab\"} 7";
+    assert_eq!((status, line), (200, want));
     assert!(time.parse::<i64>().expect("milliseconds") > 1_000_000_000_000);
-    assert_eq!(server.get("/federate?match[]={").await.0, 400);
+    let refused = server.get("/federate?match[]={").await;
+    assert_eq!(refused, (400, "1:2: parse error: unexpected end of input inside braces\n".to_owned()));
+    let form = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+    let accept = format!("{form};escaping=allow-utf-8;q=0.7,text/plain;version=0.0.4;q=0.2");
+    let answer = client().get(server.url(path)).header("accept", accept).send().await.unwrap();
+    assert_eq!(
+        answer.headers()["content-type"],
+        "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited; escaping=allow-utf-8"
+    );
+    let bytes = answer.bytes().await.unwrap();
+    // A length, then field 1, the name.
+    assert_eq!((bytes[0] as usize, &bytes[1..8]), (bytes.len() - 1, b"\x0a\x05fresh".as_slice()));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn statistics_are_told_as_asked() {
+    let server = TestServer::start("").await;
+    let range = "/api/v1/query_range?query=sum(rate(http_requests_total[1m]))&start=1100&end=1160&step=30";
+    let (_, body) = server.get(&format!("{range}&stats=all")).await;
+    let answer = parsed(&body);
+    let samples = &answer["data"]["stats"]["samples"];
+    // Four series, four samples in each window.
+    let steps = json!([[1100, 16], [1130, 16], [1160, 16]]);
+    assert_eq!((&samples["totalQueryableSamples"], &samples["totalQueryableSamplesPerStep"]), (&json!(48), &steps));
+    let timings = answer["data"]["stats"]["timings"].as_object().unwrap();
+    assert_eq!(timings.len(), 6, "{body}");
+    assert!(timings["execTotalTime"].as_f64().unwrap() >= timings["evalTotalTime"].as_f64().unwrap(), "{body}");
+    let (_, body) = server.get("/api/v1/query?query=http_requests_total&time=1100.5&stats=all").await;
+    let samples = &parsed(&body)["data"]["stats"]["samples"];
+    assert_eq!(samples["totalQueryableSamplesPerStep"], json!([[1100.5, 4]]), "{body}");
+    let (_, body) = server.get(&format!("{range}&stats=true")).await;
+    let answer = parsed(&body);
+    assert_eq!(answer["data"]["stats"]["samples"].get("totalQueryableSamplesPerStep"), None);
+    assert_eq!(answer.get("warnings"), None);
+    let (_, body) = server.get(&format!("{range}&stats=yes")).await;
+    let warning = "value \"yes\" for parameter \"stats\" is deprecated and will be rejected in the next major release, use \
+                   \"true\" or \"all\"";
+    assert_eq!(parsed(&body)["warnings"], json!([warning]));
+    assert_eq!(parsed(&server.get(range).await.1)["data"].get("stats"), None);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_api_describes_itself() {
+    let server = TestServer::start("").await;
+    let answer = client().get(server.url("/api/v1/openapi.yaml")).send().await.unwrap();
+    assert_eq!(answer.headers()["content-type"], "application/yaml; charset=utf-8");
+    let text = answer.text().await.unwrap();
+    assert!(text.contains("openapi: \"3.1.0\"\n") && text.contains("\n  \"/query_range\":\n"), "{text}");
+    assert!(text.contains("\n  \"/loki/api/v1/push\":\n"), "{text}");
+    let (_, text) = server.get("/api/v1/openapi.yaml?openapi_version=3.2").await;
+    assert!(text.contains("openapi: \"3.2.0\"\n"), "{text}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_not_there_and_what_is_not_done() {
+    let server = TestServer::start("").await;
+    let delete = client().delete(server.url("/api/v1/query")).send().await.unwrap();
+    assert!(delete.headers().contains_key("allow"));
+    assert_eq!(text(client().delete(server.url("/api/v1/query"))).await, (405, "Method Not Allowed\n".to_owned()));
+    assert_eq!(server.get("/api/v1/nope").await, (404, "404 page not found\n".to_owned()));
+    // No selector: no answer.
+    assert_eq!(server.get("/api/v1/query_exemplars?query=1").await, (204, String::new()));
+    // What is not positive is the default.
+    for lookback in ["0", "-5", ""] {
+        let (_, body) =
+            server.get(&format!("/api/v1/query?query=http_requests_total&time=1100&lookback_delta={lookback}")).await;
+        assert_eq!(parsed(&body)["data"]["result"].as_array().map(Vec::len), Some(4), "{lookback}: {body}");
+    }
     server.stop().await;
 }
 
@@ -279,7 +391,7 @@ async fn rules_and_alerts_have_the_reference_form() {
     let firing = |data: &Value| data["groups"][0]["rules"][1]["state"] == "firing";
     let data = server.data_when("/api/v1/rules", firing).await;
     let group = &data["groups"][0];
-    assert_eq!((&group["name"], &group["file"], &group["interval"]), (&json!("g"), &json!("rules.yml"), &json!(1.0)));
+    assert_eq!((&group["name"], &group["file"], &group["interval"]), (&json!("g"), &json!("rules.yml"), &json!(1)));
     let record = &group["rules"][0];
     for (key, want) in [
         ("name", json!("job:fresh:sum")),
@@ -292,7 +404,7 @@ async fn rules_and_alerts_have_the_reference_form() {
     let alert = &group["rules"][1];
     for (key, want) in [
         ("name", json!("Fresh")),
-        ("duration", json!(0.0)),
+        ("duration", json!(0)),
         ("labels", json!({"severity": "page"})),
         ("annotations", json!({"summary": "it is {{ $value }}"})),
         ("type", json!("alerting")),

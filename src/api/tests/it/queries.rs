@@ -163,7 +163,7 @@ async fn pools_rules_and_own_metrics_can_be_inspected() {
     assert_eq!((&steps["steps"][1]["keep"], &steps["steps"][1]["output"]), (&json!(false), &json!({})));
     for (path, message) in [
         ("scrape_pools/config", "no scrapePool parameter provided"),
-        ("scrape_pools/config?scrapePool=x", "error retrieving scrape config: unknown scrape pool \"x\""),
+        ("scrape_pools/config?scrapePool=x", "error retrieving scrape config: scrape pool \"x\" not found"),
         ("targets/relabel_steps?scrapePool=node", "no labels parameter provided"),
     ] {
         let (status, body) = server.get(&format!("/api/v1/{path}")).await;
@@ -291,7 +291,7 @@ async fn remote_read_answers_in_both_forms() {
 
     for (body, why) in [
         (b"junk".to_vec(), "remote read request"),
-        (read_request(2, "(", vec![]), "invalid regular expression"),
+        (read_request(2, "(", vec![]), "error parsing regexp: missing closing ): `(`"),
         (read_request(9, "a", vec![]), "invalid matcher type 9"),
         (read_request(0, "a", vec![7]), "does not support any of the requested response types"),
     ] {
@@ -312,5 +312,44 @@ async fn answers_are_compressed_as_asked() {
     }
     let options = client().request(reqwest::Method::OPTIONS, server.url("/api/v1/query")).send().await.unwrap();
     assert_eq!(options.status(), 204);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn rules_and_log_queries_are_listed_and_logged() {
+    let server = TestServer::start("").await;
+    let (to, mut lines) = tokio::sync::mpsc::channel(1000);
+    server.state.query_log.set(Some(to));
+    let file = "groups:\n- name: g\n  interval: 1s\n  rules: [{record: fresh:sum, expr: 'sum(fresh) + 0.5'}]\n";
+    let file = trefoil_config::RuleFile::parse(file, None).expect("rules");
+    let options = trefoil_rules::RuleOptions {
+        interval_ms: 1000,
+        query_offset_ms: 0,
+        external_labels: Vec::new(),
+        external_url: "http://host".into(),
+        resend_ms: 60_000,
+    };
+    server.rules.apply(&[("rules.yml".into(), file)], &options);
+    let line = parsed(&lines.recv().await.expect("a line"));
+    assert_eq!(line["params"]["query"], "sum(fresh) + 0.5", "{line}");
+    assert_eq!(line["ruleGroup"], json!({"file": "rules.yml", "name": "g"}), "{line}");
+    let listed = |d: &Value| {
+        let top = d["topByCount"].as_array().expect("a list");
+        top.iter().any(|q| q["path"] == "rules" && q["query"] == "sum(fresh) + 0.5")
+    };
+    server.data_when("/api/v1/status/top_queries", listed).await;
+    let (status, body) = server.get("/loki/api/v1/query_range?query=%7Bjob%3D%22none%22%7D&limit=5").await;
+    assert_eq!(status, 200, "{body}");
+    let line = loop {
+        let line = parsed(&lines.recv().await.expect("a line"));
+        if line["msg"] == "logql query logged" {
+            break line;
+        }
+    };
+    assert_eq!(line["params"]["query"], "{job=\"none\"}", "{line}");
+    let request = json!({"clientIP": "127.0.0.1", "method": "GET", "path": "/loki/api/v1/query_range"});
+    assert_eq!(line["httpRequest"], request, "{line}");
+    let listed = |d: &Value| d["topByTotal"].as_array().expect("a list").iter().any(|q| q["query"] == "{job=\"none\"}");
+    server.data_when("/api/v1/status/top_queries", listed).await;
     server.stop().await;
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use trefoil_api::queries::QueryBooks;
 use trefoil_api::server::Kind;
 use trefoil_api::{App, AppState, BuildInfo, PromqlEvaluate, Servers, Setup};
 use trefoil_config::{Config, LoadedConfig, WebConfig};
@@ -355,8 +356,10 @@ impl TestServer {
         let scrape = ScrapeManager::new(Arc::clone(&writer), Arc::clone(&clock), tasks.clone(), limits.clone());
         let scrape = Arc::new(scrape);
         let reader: Arc<dyn MetricReader> = Arc::clone(&memory) as _;
-        let evaluate = PromqlEvaluate::new(Engine::default(), reader, limits, accountant.clone(), Arc::clone(&clock));
-        let (evaluate, nobody) = (Arc::new(evaluate), Arc::new(Nobody));
+        let engine = Engine::default();
+        let evaluate = PromqlEvaluate::new(engine.clone(), reader, limits, accountant.clone(), Arc::clone(&clock));
+        let books = QueryBooks::default();
+        let (evaluate, nobody) = (Arc::new(evaluate.noted_in(books.clone())), Arc::new(Nobody));
         let rules = Arc::new(RuleManager::new(evaluate, writer, nobody, Arc::clone(&clock), tasks.clone()));
         let quit = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&quit);
@@ -370,7 +373,9 @@ impl TestServer {
             ingest: Arc::new(ingest),
             scrape: Some(Arc::clone(&scrape)),
             rules: Some(Arc::clone(&rules)),
-            engine: Engine::default(),
+            engine,
+            per_step_stats: true,
+            books,
             config: Arc::new(config),
             accountant,
             clock,

@@ -302,7 +302,7 @@ mod tests {
         check("", Err("character 1: expected a metric name or '{'"));
         check("{a=\"b\"", Err("character 7: expected ',' or '}'"));
         check("{a=b}", Err("character 4: expected a value in quotes"));
-        check("{a=~\"(\"}", Err("character 5: invalid regular expression"));
+        check("{a=~\"(\"}", Err("character 5: error parsing regexp: missing closing ): `(`"));
         check("{a}", Err("character 3: expected one of"));
         check("up[5m]", Err("character 3: expected the end"));
         check("{ä=\"x\"}", Err("character 2: expected a label name"));

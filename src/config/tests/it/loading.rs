@@ -90,7 +90,7 @@ fn relabelling_defaults_and_nulls() {
     assert_eq!(rules[1].action, RelabelAction::Replace);
     check_fault(
         "scrape_configs:\n  - job_name: a\n    relabel_configs:\n      - {regex: '(', target_label: x}\n",
-        "4:10: error parsing regexp: unclosed group",
+        "4:10: error parsing regexp: missing closing ): `^(?s:()$`",
     );
 }
 

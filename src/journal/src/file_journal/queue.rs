@@ -17,6 +17,8 @@ pub(super) type Reply = oneshot::Sender<Result<Appended, JournalError>>;
 pub(super) struct Request {
     /// Empty for a request to end the segment.
     pub(super) record: Bytes,
+    /// What of it is kept a second time; empty for nothing.
+    pub(super) copy: Bytes,
     pub(super) reply: Reply,
     /// Its place in the queue; `None` for a blocking append, which bounds itself by its thread.
     pub(super) permit: Option<OwnedSemaphorePermit>,
@@ -51,9 +53,9 @@ impl Queue {
     }
 
     /// Queues a record, waiting for a place. Returns false when the journal is closed.
-    pub(super) async fn push(&self, record: Bytes, reply: Reply) -> bool {
+    pub(super) async fn push(&self, record: Bytes, copy: Bytes, reply: Reply) -> bool {
         let Ok(permit) = Arc::clone(&self.places).acquire_owned().await else { return false };
-        self.push_blocking(Request { record, reply, permit: Some(permit) })
+        self.push_blocking(Request { record, copy, reply, permit: Some(permit) })
     }
 
     pub(super) fn push_blocking(&self, request: Request) -> bool {

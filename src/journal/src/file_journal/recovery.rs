@@ -1,14 +1,15 @@
 //! What opening a journal finds on the disk.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use trefoil_runtime::SharedVfs;
 
 use super::JournalOptions;
-use crate::JournalError;
 use crate::scan::{Found, Scan};
 use crate::segment::{self, HeaderError, SegmentHeader};
-use crate::store::{Damage, Position};
+use crate::store::{Damage, Position, Torn};
+use crate::{JournalError, copies};
 
 /// A segment on the disk.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +32,12 @@ pub(super) struct Recovered {
     pub(super) next_segment: u64,
     pub(super) epoch: u64,
     pub(super) damage: Vec<Damage>,
+    /// Segments that have a file with copies.
+    pub(super) copies: BTreeSet<u64>,
+    pub(super) torn: Option<Torn>,
+    /// Records that copies prove to have been there, when not one segment is left.
+    pub(super) all_lost: Option<Damage>,
+    pub(super) had_files: bool,
 }
 
 /// Lists the segments, reads the newest one to its end and cuts its torn tail.
@@ -39,9 +46,15 @@ pub(super) fn recover(vfs: &SharedVfs, dir: &Path, options: &JournalOptions) -> 
     let io = |action: String| move |source| JournalError::Io { journal, action, source };
     trefoil_runtime::vfs::create_dir_durable(&**vfs, dir).map_err(io("create the directory".to_owned()))?;
     let mut numbers = Vec::new();
+    let mut copies = BTreeSet::new();
     let mut next_segment = options.segment_min.max(1);
     for entry in vfs.read_dir(dir).map_err(io("list the directory".to_owned()))? {
         let name = entry.name.strip_suffix(segment::QUARANTINE_SUFFIX).unwrap_or(&entry.name);
+        if let Some(number) = copies::parse_name(&entry.name) {
+            copies.insert(number);
+            next_segment = next_segment.max(number.saturating_add(1));
+            continue;
+        }
         let Some(number) = segment::parse_name(name) else { continue };
         next_segment = next_segment.max(number.saturating_add(1));
         if name == entry.name {
@@ -56,6 +69,10 @@ pub(super) fn recover(vfs: &SharedVfs, dir: &Path, options: &JournalOptions) -> 
         next_segment,
         epoch: 1,
         damage: Vec::new(),
+        torn: None,
+        all_lost: None,
+        had_files: !numbers.is_empty() || !copies.is_empty(),
+        copies,
     };
     for (number, bytes) in numbers {
         let path = segment::path(dir, number);
@@ -100,7 +117,64 @@ pub(super) fn recover(vfs: &SharedVfs, dir: &Path, options: &JournalOptions) -> 
         let content = vfs.map(&path).map_err(io(format!("read segment {}", info.number)))?;
         read_newest(vfs, dir, options, &content, info, &mut recovered)?;
     }
+    let proven = newest_copies(vfs, dir, journal, &mut recovered);
+    let next = recovered.next_sequence;
+    if let Some((segment, end, sequence)) = proven
+        && sequence >= next
+    {
+        // Its copy was written after its sync: what follows the last record was there.
+        tracing::error!(journal, segment, end, "the end of the journal is lost, acknowledged records are missing");
+        let next_found = sequence.saturating_add(1);
+        if recovered.segments.is_empty() {
+            recovered.all_lost =
+                Some(Damage { segment, from: end, to: end, first_missing: next, next_found, was_synced: true });
+        }
+        recovered.next_sequence = next_found;
+    }
+    // What is known to have been synced needs no further proof.
+    let proven = proven.map_or(0, |(_, _, sequence)| sequence.saturating_add(1)).max(options.sequence_min);
+    recovered.next_sequence = recovered.next_sequence.max(options.sequence_min);
+    recovered.unproven_sequence = recovered.unproven_sequence.max(proven);
     Ok(recovered)
+}
+
+/// Looks at the newest file with copies: a crash may have torn it, then only what is whole stays. Returns segment, end and
+/// sequence number of the last record that its copies prove to have been synced.
+fn newest_copies(
+    vfs: &SharedVfs,
+    dir: &Path,
+    journal: &'static str,
+    recovered: &mut Recovered,
+) -> Option<(u64, u64, u64)> {
+    let segment = *recovered.copies.last()?;
+    let path = copies::path(dir, segment);
+    let bytes = match vfs.map(&path) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            tracing::warn!(journal, segment, %error, "copies of a journal segment are not readable");
+            return None;
+        }
+    };
+    let (mut last, mut whole) = (None, Vec::new());
+    let mut encoder = copies::Encoder::begin(segment, &mut whole);
+    let bad = copies::read(&bytes, |copy| {
+        last = last.max(Some((segment, copy.end, copy.sequence)));
+        encoder.add(copy.sequence, copy.end, copy.payload, &mut whole);
+    });
+    if !bad.is_empty() && !vfs.is_read_only() {
+        tracing::warn!(journal, segment, "copies of the newest journal segment are not whole, the rest of them stays");
+        let done = match last {
+            Some(_) => trefoil_runtime::vfs::write_atomic(&**vfs, &path, &whole),
+            None => {
+                recovered.copies.remove(&segment);
+                vfs.remove_file(&path)
+            }
+        };
+        if let Err(error) = done {
+            tracing::warn!(journal, segment, %error, "copies of a journal segment could not be mended");
+        }
+    }
+    last
 }
 
 fn read_newest(
@@ -165,6 +239,9 @@ fn read_newest(
         (None, Some(before)) if next == info.first_sequence => before,
         (None, _) => recovered.next_sequence,
     };
+    if good < len {
+        recovered.torn = Some(Torn { segment: info.number, from: good, to: len });
+    }
     if good < len && info.first_sequence.is_some() {
         tracing::warn!(journal, segment = info.number, from = good, to = len, "cutting the torn tail of the journal");
         let path = segment::path(dir, info.number);

@@ -9,10 +9,10 @@ use trefoil_runtime::VfsFile;
 use super::queue::{Request, State};
 use super::recovery::{Recovered, SegmentInfo};
 use super::{JournalOptions, Shared};
-use crate::JournalError;
 use crate::record::{self, RecordType};
 use crate::segment::{self, SegmentHeader};
 use crate::store::{Appended, Position};
+use crate::{JournalError, copies};
 
 pub(super) struct Writer {
     shared: Arc<Shared>,
@@ -25,6 +25,15 @@ pub(super) struct Writer {
     current: Option<Current>,
     /// The encoded group, kept to reuse its memory.
     buffer: Vec<u8>,
+    /// The copies of the segment that is written to, once there are some; without a file after an error.
+    copies: Option<Copies>,
+}
+
+/// The file with the copies of a segment.
+struct Copies {
+    segment: u64,
+    encoder: copies::Encoder,
+    file: Option<Box<dyn VfsFile>>,
 }
 
 /// The segment that is written to.
@@ -41,6 +50,8 @@ struct Current {
 enum Failure {
     /// No room. The next group tries again.
     NoSpace,
+    /// A new file cannot be made. Nothing was written, so the next group tries again.
+    NoFile(io::Error),
     /// The file must not be used any more.
     Dead(&'static str, io::Error),
 }
@@ -71,6 +82,7 @@ impl Writer {
             unproven_sequence: Some(recovered.unproven_sequence),
             current: None,
             buffer: Vec::new(),
+            copies: None,
         }
     }
 
@@ -85,6 +97,7 @@ impl Writer {
                 if state == State::Closing {
                     self.write_close_record();
                 }
+                self.end_copies();
                 return;
             }
             wanted = group.len();
@@ -101,6 +114,7 @@ impl Writer {
         if !rotations.is_empty() {
             // The record proves to a reader of the segment alone that all before it was synced.
             self.write_close_record();
+            self.end_copies();
             self.current = None;
             let position = *self.shared.end.lock();
             for request in rotations {
@@ -115,6 +129,7 @@ impl Writer {
         let payloads: Vec<&[u8]> = group.iter().map(|request| &request.record[..]).collect();
         match self.write_durably(RecordType::Data, &payloads) {
             Ok(ends) => {
+                self.keep_copies(&group, &ends);
                 for (request, position) in group.into_iter().zip(ends) {
                     // An appender that no longer waits is no error.
                     drop(request.reply.send(Ok(Appended { position })));
@@ -123,14 +138,63 @@ impl Writer {
             }
             Err(failure) => {
                 for request in group {
-                    let error = match failure {
+                    let error = match &failure {
                         Refusal::NoSpace => JournalError::NoSpace { journal },
-                        Refusal::ReadOnly => JournalError::ReadOnly { journal },
+                        Refusal::ReadOnly => self.shared.read_only_error(),
+                        Refusal::NoFile(error) => JournalError::Io {
+                            journal,
+                            action: "begin a segment".to_owned(),
+                            source: io::Error::new(error.kind(), error.to_string()),
+                        },
                     };
                     drop(request.reply.send(Err(error)));
                 }
             }
         }
+    }
+
+    /// Writes the copies of a group that was synced. A failure costs the copies of the segment, nothing else.
+    fn keep_copies(&mut self, group: &[Request], ends: &[Position]) {
+        let Some(segment) = ends.last().map(|end| end.segment) else { return };
+        if group.iter().all(|request| request.copy.is_empty()) {
+            return;
+        }
+        let mut bytes = Vec::new();
+        if self.copies.as_ref().is_none_or(|copies| copies.segment != segment) {
+            self.end_copies();
+            let encoder = copies::Encoder::begin(segment, &mut bytes);
+            let file = self.shared.vfs.create(&copies::path(&self.shared.dir, segment));
+            let file = file.map_err(|error| self.copies_failed("create", &error)).ok();
+            self.shared.copies.lock().extend(file.is_some().then_some(segment));
+            self.copies = Some(Copies { segment, encoder, file });
+        }
+        let Some(copies) = &mut self.copies else { return };
+        let Some(file) = &mut copies.file else { return };
+        let first = self.shared.next_sequence.load(Ordering::Acquire).saturating_sub(group.len() as u64);
+        for ((request, end), sequence) in group.iter().zip(ends).zip(first..) {
+            if !request.copy.is_empty() {
+                copies.encoder.add(sequence, end.offset, &request.copy, &mut bytes);
+            }
+        }
+        if let Err(error) = file.write_all(&bytes) {
+            copies.file = None;
+            self.copies_failed("write", &error);
+        }
+    }
+
+    /// Syncs the copies of a segment that gets no more.
+    fn end_copies(&mut self) {
+        if let Some(Copies { file: Some(mut file), .. }) = self.copies.take() {
+            let synced = file.sync_data().and_then(|()| self.shared.vfs.sync_dir(&self.shared.dir));
+            if let Err(error) = synced {
+                self.copies_failed("sync", &error);
+            }
+        }
+    }
+
+    fn copies_failed(&self, action: &'static str, error: &io::Error) {
+        self.shared.metrics.copy_failures.inc();
+        tracing::warn!(journal = self.shared.name, action, %error, "copies of a journal segment failed, it has none");
     }
 
     /// Proves to the next reader that all before it was synced. Failing to write it loses nothing.
@@ -145,9 +209,25 @@ impl Writer {
         if self.shared.read_only.load(Ordering::Acquire) {
             return Err(Refusal::ReadOnly);
         }
+        let mut last = String::new();
         for attempt in 1..=2 {
             match self.try_write(kind, payloads) {
-                Ok(ends) => return Ok(ends),
+                Ok(ends) => {
+                    if self.shared.trouble.lock().take().is_some() {
+                        tracing::info!(journal = self.shared.name, "journal takes records again");
+                    }
+                    return Ok(ends);
+                }
+                Err(Failure::NoFile(_)) if attempt == 1 => {}
+                Err(Failure::NoFile(error)) => {
+                    let cause = format!("begin a segment in {}: {error}", self.shared.dir.display());
+                    let before = self.shared.trouble.lock().replace(cause.clone());
+                    // Once, not for every group.
+                    if before.as_ref() != Some(&cause) {
+                        tracing::error!(journal = self.shared.name, cause, "journal takes no records");
+                    }
+                    return Err(Refusal::NoFile(error));
+                }
                 Err(Failure::NoSpace) => {
                     tracing::warn!(journal = self.shared.name, "journal is out of disk space, refusing a group");
                     return Err(Refusal::NoSpace);
@@ -156,14 +236,16 @@ impl Writer {
                     self.shared.metrics.fsync_failures.inc();
                     self.current = None;
                     tracing::error!(journal = self.shared.name, action, attempt, %error, "journal segment failed");
+                    last = format!("{action}: {error}");
                     if is_no_space(&error) {
                         return Err(Refusal::NoSpace);
                     }
                 }
             }
         }
+        tracing::error!(journal = self.shared.name, cause = last, "journal is read-only until a restart");
+        *self.shared.trouble.lock() = Some(last);
         self.shared.read_only.store(true, Ordering::Release);
-        tracing::error!(journal = self.shared.name, "journal is read-only until a restart");
         Err(Refusal::ReadOnly)
     }
 
@@ -236,6 +318,7 @@ impl Writer {
 
     /// Begins a segment; its header and name are durable before the first record is written.
     fn begin_segment(&mut self) -> Result<Current, Failure> {
+        self.end_copies();
         let vfs = &self.shared.vfs;
         let number = self.next_segment;
         let first_sequence = self.shared.next_sequence.load(Ordering::Acquire);
@@ -246,14 +329,15 @@ impl Writer {
         let path = segment::path(&self.shared.dir, number);
         // A number is used once, also when the attempt fails and its file cannot be removed.
         self.next_segment += 1;
-        let begin = || -> io::Result<Box<dyn VfsFile>> {
-            let mut file = vfs.create(&path)?;
+        let file = vfs.create(&path);
+        let mut file =
+            file.map_err(|error| if is_no_space(&error) { Failure::NoSpace } else { Failure::NoFile(error) })?;
+        let mut begin = || -> io::Result<()> {
             file.write_all(&header)?;
             file.sync_all()?;
-            vfs.sync_dir(&self.shared.dir)?;
-            Ok(file)
+            vfs.sync_dir(&self.shared.dir)
         };
-        let file = begin().map_err(|error| {
+        begin().map_err(|error| {
             // An empty segment left behind is removed when the journal is opened.
             drop(vfs.remove_file(&path));
             if is_no_space(&error) { Failure::NoSpace } else { Failure::Dead("begin a segment", error) }
@@ -271,8 +355,8 @@ impl Writer {
 }
 
 /// What the appenders of a group are told.
-#[derive(Clone, Copy)]
 enum Refusal {
     NoSpace,
+    NoFile(io::Error),
     ReadOnly,
 }

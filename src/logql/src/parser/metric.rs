@@ -304,8 +304,8 @@ impl Parser {
         if !trefoil_model::labels::is_legacy_label_name(&target) {
             return fail(target_position, format!("invalid destination label name: {target:?}"));
         }
-        if let Err(reason) = trefoil_model::matcher::anchored(&regex) {
-            return fail(position, format!("invalid regex in label_replace: {reason}"));
+        if let Err(error) = trefoil_model::re2::Regex::whole(&regex) {
+            return fail(position, format!("invalid regex in label_replace: {error}"));
         }
         Ok(LabelReplace { inner, target, replacement, source, regex })
     }

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use regex::Regex;
 use trefoil_model::labels::is_legacy_label_name;
+use trefoil_model::re2::Regex;
 
 use super::{Line, unanchored};
 use crate::ast::Extraction;
@@ -63,10 +63,13 @@ impl Extractor {
     pub(crate) fn regexp(pattern: &str) -> Result<Self, String> {
         let regex = unanchored(pattern)?;
         let mut names: Vec<(usize, String)> = Vec::new();
-        for (i, name) in regex.capture_names().enumerate() {
+        for (i, name) in regex.names().enumerate() {
             let Some(name) = name else { continue };
             if !is_legacy_label_name(name) {
                 return Err(format!("invalid extracted label name '{name}'"));
+            }
+            if names.iter().any(|(_, have)| have == name) {
+                return Err(format!("duplicate extracted label name '{name}'"));
             }
             names.push((i, name.to_owned()));
         }
@@ -127,7 +130,7 @@ impl Extractor {
             Self::Regexp { regex, names } => {
                 if let Some(captures) = regex.captures(&line.text) {
                     for (i, name) in names {
-                        labels.extract(name, captures.get(*i).map_or("", |m| m.as_str()));
+                        labels.extract(name, captures.get(*i).unwrap_or(""));
                     }
                 }
             }

@@ -1,9 +1,9 @@
 //! Line filters and label filters.
 
 use memchr::memmem::Finder;
-use regex::Regex;
 use rustc_hash::FxHashSet;
 use trefoil_model::Matcher;
+use trefoil_model::re2::Regex;
 
 use super::unanchored;
 use crate::ast::{Compare, LabelFilter, LineFilter, LineNeedle, LineOp};

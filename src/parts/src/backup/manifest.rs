@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{BackupError, OBJECTS};
+use crate::framed::{self, Fault};
 
 /// Newest version of the format that this build writes and reads.
 pub(super) const VERSION: u32 = 3;
@@ -76,32 +77,15 @@ impl Manifest {
 
     pub(super) fn encode(&self) -> Vec<u8> {
         let body = serde_json::to_vec(self).expect("plain data has a JSON form");
-        let version = self.version();
-        let mut bytes = format!("{MAGIC} {version} {:08x} {}\n", crc32c::crc32c(&body), body.len()).into_bytes();
-        bytes.extend_from_slice(&body);
-        bytes
+        framed::encode(MAGIC, self.version(), &body)
     }
 
     pub(super) fn decode(name: &str, bytes: &[u8]) -> Result<Self, BackupError> {
         let damaged = |reason: &str| BackupError::Manifest { name: name.to_owned(), reason: reason.to_owned() };
-        let end = bytes.iter().take(128).position(|byte| *byte == b'\n').ok_or_else(|| damaged("no header line"))?;
-        let (header, body) = (&bytes[..end], &bytes[end + 1..]);
-        let header = std::str::from_utf8(header).map_err(|_| damaged("header is not text"))?;
-        let words: Vec<&str> = header.split(' ').collect();
-        let [magic, version, checksum, len] = words[..] else { return Err(damaged("header has not four words")) };
-        if magic != MAGIC {
-            return Err(damaged("wrong first word"));
-        }
-        let version: u32 = version.parse().map_err(|_| damaged("version is not a number"))?;
-        if !(LOCAL_VERSION..=VERSION).contains(&version) {
-            return Err(BackupError::Version { name: name.to_owned(), found: version });
-        }
-        if len != body.len().to_string() {
-            return Err(damaged("wrong length"));
-        }
-        if checksum != format!("{:08x}", crc32c::crc32c(body)) {
-            return Err(damaged("checksum mismatch"));
-        }
+        let (version, body) = framed::decode(MAGIC, LOCAL_VERSION..=VERSION, bytes).map_err(|fault| match fault {
+            Fault::Damaged(reason) => damaged(reason),
+            Fault::Version(found) => BackupError::Version { name: name.to_owned(), found },
+        })?;
         let manifest: Self = serde_json::from_slice(body).map_err(|error| damaged(&error.to_string()))?;
         if manifest.version() != version {
             return Err(damaged("its version is not that of what it says"));

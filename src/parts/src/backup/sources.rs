@@ -165,6 +165,9 @@ fn expect_files(set: &str, state: &CatalogState, sources: &mut Sources) {
 /// parts lie here, and their files.
 fn add_remote(set: &str, state: &CatalogState, as_local: bool, sources: &mut BTreeMap<String, Source>) {
     let (catalog, copies) = (format!("{set}/{CATALOG}/"), format!("{set}/{COPIES}/"));
+    // Parts carry the numbers of their commits: later ones must be higher in the copy too.
+    let numbers = sources.keys().filter_map(|path| commit_file::parse_name(path.strip_prefix(&catalog)?));
+    let newest = numbers.max().unwrap_or(1);
     sources.retain(|path, _| !path.starts_with(&catalog) && !path.starts_with(&copies));
     let mut parts = Vec::with_capacity(state.parts.len());
     for meta in state.parts.values() {
@@ -184,7 +187,8 @@ fn add_remote(set: &str, state: &CatalogState, as_local: bool, sources: &mut BTr
     }
     let mut attributes = state.attributes.clone();
     attributes.remove(OWNER_ATTRIBUTE);
-    let commit = CommitFile::whole(parts.iter(), state.journal, attributes, state.next_part);
+    let whole = CommitFile::whole(parts.iter(), state.journal, attributes, state.next_part);
+    let commit = CommitFile { sequence: newest, ..whole };
     let path = format!("{catalog}{}", commit_file::name(commit.sequence));
     sources.insert(path, Source::Made(Bytes::from(commit_file::encode(&commit))));
 }

@@ -3,13 +3,16 @@
 use std::io;
 use std::ops::Range;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::path::Path as Key;
-use object_store::{ClientConfigKey, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig};
+use object_store::{
+    BackoffConfig, ClientConfigKey, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig,
+};
+use parking_lot::Mutex;
 
 use super::{ObjectInfo, Objects, check_key};
 
@@ -17,16 +20,48 @@ use super::{ObjectInfo, Objects, check_key};
 const SINGLE_PUT_BYTES_MAX: usize = 16 << 20;
 /// Bytes of a part of longer content.
 const PUT_PART_BYTES: usize = 8 << 20;
-/// Attempts after the first one of each request.
-const RETRIES_MAX: usize = 2;
-/// After this long nothing is attempted again.
-const RETRY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Attempts after the first one of a request; the waits between them grow to [`RETRY_WAIT_MAX`].
+const RETRIES_MAX: usize = 12;
+/// Attempts after the first one, once a request was given up not long ago: who asks for many things does not wait for
+/// each of them.
+const RETRIES_IN_OUTAGE: usize = 2;
+/// How long a request that was given up is remembered.
+const OUTAGE: Duration = Duration::from_secs(60);
+/// The first wait; each of the next ones is up to twice as long.
+const RETRY_WAIT: Duration = Duration::from_millis(200);
+/// The longest wait.
+const RETRY_WAIT_MAX: Duration = Duration::from_secs(5);
+/// After this long nothing is attempted again: a store that restarts is there by then.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Clients with much and with little patience.
+struct Clients {
+    patient: AmazonS3,
+    hasty: AmazonS3,
+}
+
+impl Clients {
+    fn new(builder: &AmazonS3Builder, retry_timeout: Duration) -> Result<Self, object_store::Error> {
+        let client = |max_retries| {
+            let backoff = BackoffConfig { init_backoff: RETRY_WAIT, max_backoff: RETRY_WAIT_MAX, base: 2.0 };
+            builder.clone().with_retry(RetryConfig { backoff, max_retries, retry_timeout }).build()
+        };
+        Ok(Self { patient: client(RETRIES_MAX)?, hasty: client(RETRIES_IN_OUTAGE)? })
+    }
+}
+
+/// True when an answer came, if not the one that was hoped for.
+fn is_answer(error: &object_store::Error) -> bool {
+    !matches!(error, object_store::Error::Generic { .. })
+}
 
 /// A bucket, or what begins with a prefix in it.
 pub struct S3Objects {
-    store: AmazonS3,
+    store: Clients,
     /// The same with the time limit of requests that read.
-    reader: AmazonS3,
+    reader: Clients,
+    /// When a request was given up last.
+    given_up: Mutex<Option<Instant>>,
     /// Without slashes at its ends; empty for the whole bucket.
     prefix: String,
     url: String,
@@ -86,24 +121,20 @@ impl S3Objects {
         if bucket.is_empty() || (!prefix.is_empty() && check_key(prefix).is_err()) {
             return Err(invalid(format!("{url:?} is not s3://bucket/prefix")));
         }
-        let retry = RetryConfig { max_retries: RETRIES_MAX, retry_timeout: RETRY_TIMEOUT, ..RetryConfig::default() };
         let builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
-        let store = builder.clone().with_retry(retry.clone()).build().map_err(to_io)?;
-        let retry = RetryConfig { retry_timeout: RETRY_TIMEOUT.min(read_timeout), ..retry };
+        let store = Clients::new(&builder, RETRY_TIMEOUT).map_err(to_io)?;
         let limit = format!("{}ms", read_timeout.as_millis().max(1));
-        let reader = builder
+        let builder = builder
             .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::Timeout), &limit)
-            .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::ConnectTimeout), limit)
-            .with_retry(retry)
-            .build()
-            .map_err(to_io)?;
+            .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::ConnectTimeout), limit);
+        let reader = Clients::new(&builder, RETRY_TIMEOUT.min(read_timeout)).map_err(to_io)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("object-store")
             .enable_all()
             .build()?;
         let url = format!("s3://{place}");
-        Ok(Self { store, reader, prefix: prefix.to_owned(), url, runtime: Some(runtime) })
+        Ok(Self { store, reader, given_up: Mutex::default(), prefix: prefix.to_owned(), url, runtime: Some(runtime) })
     }
 
     fn key(&self, key: &str) -> io::Result<Key> {
@@ -112,13 +143,19 @@ impl S3Objects {
         Key::parse(whole).map_err(|error| invalid(error.to_string()))
     }
 
+    /// The client for now.
+    fn client(&self, clients: &Clients) -> AmazonS3 {
+        let is_outage = self.given_up.lock().is_some_and(|at| at.elapsed() < OUTAGE);
+        if is_outage { clients.hasty.clone() } else { clients.patient.clone() }
+    }
+
     /// Runs a request that writes to its end.
     fn wait<T, F>(&self, request: impl FnOnce(AmazonS3) -> F) -> io::Result<T>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, object_store::Error>> + Send + 'static,
     {
-        self.run(request(self.store.clone()))
+        self.run(request(self.client(&self.store)))
     }
 
     /// Runs a request that reads to its end.
@@ -127,7 +164,7 @@ impl S3Objects {
         T: Send + 'static,
         F: Future<Output = Result<T, object_store::Error>> + Send + 'static,
     {
-        self.run(request(self.reader.clone()))
+        self.run(request(self.client(&self.reader)))
     }
 
     fn run<T: Send + 'static>(
@@ -141,7 +178,10 @@ impl S3Objects {
             drop(done.send(request.await));
         });
         let gone = |_| io::Error::other("the request to the object store ended without an answer");
-        answer.recv().map_err(gone)?.map_err(to_io)
+        let answer = answer.recv().map_err(gone)?;
+        let is_given_up = answer.as_ref().is_err_and(|error| !is_answer(error));
+        *self.given_up.lock() = is_given_up.then(Instant::now);
+        answer.map_err(to_io)
     }
 }
 

@@ -29,6 +29,8 @@ pub(crate) struct Cache {
     /// One download of a file at a time.
     fetching: Mutex<BTreeMap<String, Arc<Mutex<()>>>>,
     outage: Outage,
+    /// Why the last fetch failed, unless the store answered.
+    failure: Mutex<Option<String>>,
     evictions: AtomicU64,
     is_owned: AtomicBool,
     sweep_wanted: AtomicBool,
@@ -88,6 +90,7 @@ impl Cache {
             state: Mutex::new(state),
             fetching: Mutex::default(),
             outage: Outage::default(),
+            failure: Mutex::default(),
             evictions: AtomicU64::new(0),
             is_owned: AtomicBool::new(false),
             sweep_wanted: AtomicBool::new(true),
@@ -176,6 +179,7 @@ impl Cache {
             self.forget(name);
         }
         let fetched = self.outage.guard(|| self.fetch(file, key, &path));
+        self.note_answer(fetched.as_ref().err());
         match &fetched {
             Ok(_) => {
                 self.metrics.downloads.inc();
@@ -186,6 +190,21 @@ impl Cache {
             Err(_) => self.metrics.download_failures.inc(),
         }
         fetched
+    }
+
+    /// Notes whether the store answers. An object that is missing or damaged is an answer too.
+    fn note_answer(&self, error: Option<&io::Error>) {
+        let failure = match error.map(|error| (error.kind(), error)) {
+            None | Some((io::ErrorKind::NotFound | io::ErrorKind::InvalidData, _)) => None,
+            Some((_, error)) => Some(trefoil_runtime::tasks::chain(error)),
+        };
+        self.metrics.failing.set(i64::from(failure.is_some()));
+        *self.failure.lock() = failure;
+    }
+
+    /// Why the last fetch failed, while the store does not answer.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.failure.lock().clone()
     }
 
     fn fetch(&self, file: &FileMeta, key: &str, path: &std::path::Path) -> io::Result<Bytes> {

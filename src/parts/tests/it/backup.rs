@@ -1,12 +1,15 @@
 //! Backups at a place: incremental, whole or not there, verified, restored.
 
+use std::io;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use trefoil_parts::backup::{BackupReport, PruneReport};
-use trefoil_parts::objects::{FolderObjects, Objects, open_existing, open_url};
+use trefoil_parts::objects::{FolderObjects, ObjectInfo, Objects, open_existing, open_url};
 use trefoil_parts::{BackupError, BackupOptions, Backups};
 use trefoil_runtime::vfs::sim::{Fault, SimDisk};
 use trefoil_runtime::vfs::{create_dir_durable, write_atomic};
@@ -201,11 +204,11 @@ fn a_folder_is_a_place_by_url_and_by_path() {
 fn a_place_that_is_read_is_not_made() {
     let disk = SimDisk::new();
     let vfs: SharedVfs = Arc::new(disk.clone());
-    let error = open_existing("file:///typo", Arc::clone(&vfs)).err().unwrap();
+    let error = open_existing("file:///typo", Arc::clone(&vfs), Duration::from_secs(1)).err().unwrap();
     assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
     assert!(!disk.exists(Path::new("/typo")));
     open_url("/there", Arc::clone(&vfs)).unwrap();
-    open_existing("/there", vfs).unwrap();
+    open_existing("/there", vfs, Duration::from_secs(1)).unwrap();
 }
 
 #[test]
@@ -223,5 +226,63 @@ fn backups_at_once_do_not_meet() {
     let backups = Backups::at(&objects);
     for name in ["a", "b", "c", "d"] {
         assert!(backups.verify(&backups.manifest(Some(name)).unwrap()).is_empty());
+    }
+}
+
+/// A place far away that answers some times and then no more.
+struct Failing {
+    inner: FolderObjects,
+    answers: AtomicUsize,
+    refused: AtomicUsize,
+}
+
+impl Failing {
+    fn ask(&self) -> io::Result<()> {
+        let left = self.answers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        left.map(drop).map_err(|_| {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            io::ErrorKind::TimedOut.into()
+        })
+    }
+}
+
+impl Objects for Failing {
+    fn put(&self, key: &str, content: Bytes) -> io::Result<()> {
+        self.ask().and_then(|()| self.inner.put(key, content))
+    }
+    fn put_new(&self, key: &str, content: Bytes) -> io::Result<()> {
+        self.ask().and_then(|()| self.inner.put_new(key, content))
+    }
+    fn get_range(&self, key: &str, range: std::ops::Range<u64>) -> io::Result<Bytes> {
+        self.ask().and_then(|()| self.inner.get_range(key, range))
+    }
+    fn len(&self, key: &str) -> io::Result<Option<u64>> {
+        self.ask().and_then(|()| self.inner.len(key))
+    }
+    fn delete(&self, key: &str) -> io::Result<()> {
+        self.ask().and_then(|()| self.inner.delete(key))
+    }
+    fn list(&self, prefix: &str) -> io::Result<Vec<ObjectInfo>> {
+        self.ask().and_then(|()| self.inner.list(prefix))
+    }
+    fn url(&self) -> &str {
+        self.inner.url()
+    }
+}
+
+#[test]
+fn a_place_that_does_not_answer_is_not_asked_for_every_object() {
+    let disk = prepared();
+    create(&disk, &place(&disk), "a").unwrap();
+    let manifest = Backups::at(&place(&disk)).manifest(None).unwrap();
+    for answers in 0..8 {
+        let objects =
+            Failing { inner: place(&disk), answers: AtomicUsize::new(answers), refused: AtomicUsize::default() };
+        let faults = Backups::at(&objects).verify(&manifest);
+        let refused = objects.refused.load(Ordering::Relaxed);
+        // Four objects, one of them empty: seven questions.
+        let expected = usize::from(answers < 7);
+        assert_eq!((faults.len(), refused), (expected, expected), "{answers} answers: {faults:?}");
+        assert!(faults.iter().all(|fault| matches!(fault, BackupError::Io { .. })));
     }
 }

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use trefoil_parts::repair::{Adopted, Describe, PartPlace, RepairReport, repair};
-use trefoil_parts::{CatalogState, Commit, PartId, PartMeta, PartSet, PartsError};
+use trefoil_parts::repair::{Adopted, Describe, PartPlace, RepairOptions, RepairReport, repair};
+use trefoil_parts::{CatalogState, Commit, JournalStart, PartId, PartMeta, PartSet, PartsError};
 use trefoil_runtime::vfs::sim::SimDisk;
 use trefoil_runtime::{ReadOnlyVfs, SharedVfs, Vfs};
 
@@ -49,11 +49,15 @@ impl Describe for Knows {
 }
 
 fn repaired(disk: &SimDisk) -> RepairReport {
+    repaired_with(disk, RepairOptions::default())
+}
+
+fn repaired_with(disk: &SimDisk, options: RepairOptions) -> RepairReport {
     let vfs: SharedVfs = Arc::new(disk.clone());
     let before = image(disk);
-    let told = repair(&vfs, Path::new(DIR), &mut Knows, true).unwrap();
+    let told = repair(&vfs, Path::new(DIR), &mut Knows, RepairOptions { is_dry: true, ..options }).unwrap();
     assert_eq!(image(disk), before, "a dry run changes nothing");
-    let done = repair(&vfs, Path::new(DIR), &mut Knows, false).unwrap();
+    let done = repair(&vfs, Path::new(DIR), &mut Knows, options).unwrap();
     assert_eq!(told, done);
     done
 }
@@ -184,4 +188,102 @@ fn what_a_crash_left_goes_after_many_commits() {
     drop(set);
     drop(open(&disk).unwrap());
     assert!(in_folder(&disk, "lost").is_empty());
+}
+
+/// Takes the commits away, with their folders or only what is in them.
+fn lose_commits(disk: &SimDisk, with_folders: bool) {
+    for folder in ["catalog", "catalog-copies"] {
+        if with_folders {
+            remove(disk, folder);
+        } else {
+            in_folder(disk, folder).iter().for_each(|file| disk.remove_file(file).unwrap());
+        }
+    }
+}
+
+#[test]
+fn the_only_part_of_a_set_is_not_taken_for_what_a_crash_left() {
+    let disk = SimDisk::new();
+    let mut model = Model::default();
+    run(&disk, &[Step::Flush(2, 1)], &mut model).unwrap();
+    for (with_folders, has_mark) in [(true, true), (false, true), (true, false), (false, false)] {
+        let context = format!("with folders {with_folders}, with mark {has_mark}");
+        let disk = disk.fork();
+        lose_commits(&disk, with_folders);
+        if !has_mark {
+            // As earlier versions made it.
+            disk.remove_file(&Path::new(DIR).join("catalog-state")).unwrap();
+        }
+        let before = image(&disk);
+        for _ in 0..2 {
+            assert!(matches!(open_read_only(&disk), Err(PartsError::NoCommits { .. })), "{context}");
+            assert!(matches!(open(&disk), Err(PartsError::NoCommits { .. })), "{context}");
+        }
+        assert_eq!(image(&disk), before, "{context}");
+        assert_eq!(repaired(&disk).adopted, model.now.parts, "{context}");
+        assert_eq!(state(&disk, &open(&disk).unwrap()).parts, model.now.parts, "{context}");
+    }
+}
+
+#[test]
+fn a_set_without_local_parts_knows_that_it_had_commits() {
+    let disk = SimDisk::new();
+    let mut model = Model::default();
+    run(&disk, &[Step::Flush(1, 1), Step::Expire], &mut model).unwrap();
+    lose_commits(&disk, true);
+    assert!(matches!(open(&disk), Err(PartsError::NoCommits { parts: 0, .. })));
+    let report = repaired(&disk);
+    assert!(report.is_needed && report.adopted.is_empty());
+    assert!(open(&disk).unwrap().parts().is_empty());
+    // One that never had a commit opens, also one of an earlier version.
+    let disk = SimDisk::new();
+    drop(open(&disk).unwrap());
+    lose_commits(&disk, true);
+    drop(open(&disk).unwrap());
+    disk.remove_file(&Path::new(DIR).join("catalog-state")).unwrap();
+    drop(open(&disk).unwrap());
+}
+
+fn open_beside(disk: &SimDisk, journal: JournalStart) -> Result<PartSet, PartsError> {
+    PartSet::open_beside(Arc::new(disk.clone()), Path::new(DIR), "test", None, journal)
+}
+
+#[test]
+fn a_lost_commit_is_told_from_a_crash_by_what_the_journal_has() {
+    let disk = SimDisk::new();
+    let set = open_beside(&disk, JournalStart::Empty).unwrap();
+    for (number, start) in [(1, 4), (2, 6)] {
+        let add = vec![write_part(&set, number).unwrap()];
+        let journal_start = JournalStart::Segment(start);
+        set.commit(Commit { add, journal: Some((start + 1, 9)), journal_start, ..Commit::default() }).unwrap();
+    }
+    let whole: Vec<PartId> = set.parts().iter().map(|meta| meta.id).collect();
+    drop(set);
+    for folder in ["catalog", "catalog-copies"] {
+        disk.remove_file(&in_folder(&disk, folder).pop().unwrap()).unwrap();
+    }
+    // The journal has lost nothing: whatever happened, the samples are in it.
+    for journal in [JournalStart::Unknown, JournalStart::Segment(3), JournalStart::Segment(6)] {
+        let disk = disk.fork();
+        assert!(!repaired_with(&disk, RepairOptions { journal, ..RepairOptions::default() }).is_needed);
+        let set = open_beside(&disk, journal).unwrap();
+        assert_eq!((set.parts().len(), set.findings().len(), in_folder(&disk, "lost").len()), (1, 0, 3));
+        drop(set);
+        // Asked for, it is taken in although nothing is damaged.
+        let options = RepairOptions { journal, with_leftovers: true, ..RepairOptions::default() };
+        assert_eq!(repaired_with(&disk, options).adopted, whole[1..]);
+        assert_eq!(open_beside(&disk, journal).unwrap().parts().len(), 2);
+        assert!(!repaired_with(&disk, options).is_needed);
+    }
+    for journal in [JournalStart::Empty, JournalStart::Segment(7), JournalStart::Segment(90)] {
+        let disk = disk.fork();
+        let before = image(&disk);
+        let error = open_beside(&disk, journal).map(drop).unwrap_err();
+        assert!(matches!(error, PartsError::LostCommit { sequence: 2, .. }) && error.is_catalog_damage());
+        assert!(error.to_string().contains("trefoil tsdb repair"), "{error}");
+        assert_eq!(image(&disk), before);
+        let report = repaired_with(&disk, RepairOptions { journal, ..RepairOptions::default() });
+        assert_eq!(report.adopted, whole[1..]);
+        assert_eq!(open_beside(&disk, journal).unwrap().parts().len(), 2);
+    }
 }

@@ -70,7 +70,7 @@ pub(crate) fn state(disk: &SimDisk, set: &PartSet) -> State {
     }
     // What a crash left without a commit is kept for a while.
     let is_other = |path: &&PathBuf| {
-        ["catalog", "catalog-copies", "lost"].iter().all(|f| !path.starts_with(Path::new(DIR).join(f)))
+        ["catalog", "catalog-copies", "catalog-state", "lost"].iter().all(|f| !path.starts_with(Path::new(DIR).join(f)))
     };
     let on_disk = disk.files().iter().filter(is_other).count();
     assert_eq!(on_disk, files, "{:?}", disk.files());
@@ -111,7 +111,7 @@ impl Model {
         next.journal = journal;
         next.attributes.extend(attributes.clone());
         self.next = Some(next.clone());
-        set.commit(Commit { add, remove, journal, attributes })?;
+        set.commit(Commit { add, remove, journal, attributes, ..Commit::default() })?;
         self.now = next;
         self.next = None;
         Ok(())

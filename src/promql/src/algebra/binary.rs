@@ -169,7 +169,8 @@ pub fn binary(
         swapped,
         options,
         steps,
-        notes,
+        remarks: Vec::new(),
+        error: None,
         out: Vec::new(),
         by_labels: FxHashMap::default(),
         over: None,
@@ -179,23 +180,34 @@ pub fn binary(
     // Where one series meets one series nothing can be ambiguous: no bookkeeping by step.
     let plain = join.plain_pairs(&many, &many_groups, &one, &one_groups, grouper.len());
     // Per match group and step, the index of the present series of the "one" side plus one.
-    let present = join.index_one_side(&many, &one, &one_groups, &plain, &grouper)?;
-    let mut filler: FxHashMap<usize, Series> = FxHashMap::default();
+    let present = join.index_one_side(&many, &one, &one_groups, &plain, &grouper);
     join.within_room()?;
+    if join.fails_until(0)
+        && let Some((_, error)) = join.error.take()
+    {
+        return Err(error);
+    }
+    let mut filler: FxHashMap<usize, Series> = FxHashMap::default();
     for (series, group) in many.into_iter().zip(many_groups) {
         join.within_room()?;
         match plain[group] {
             Some(partner) => join.pair_plain(series, &one[partner]),
-            None => join.pair_many(&series, group, &present[group], &one, fill_one, &mut filler, &grouper)?,
+            None => join.pair_many(&series, group, &present[group], &one, fill_one, &mut filler, &grouper),
         }
     }
     if let Some(fill) = fill_many {
         for (series, group) in one.iter().zip(&one_groups) {
             join.within_room()?;
-            join.pair_unmatched(series, *group, fill, &grouper)?;
+            join.pair_unmatched(series, *group, fill, &grouper);
         }
     }
     join.within_room()?;
+    if let Some((_, error)) = join.error {
+        return Err(error);
+    }
+    for kind in join.remarks.into_iter().flatten() {
+        note(notes, kind);
+    }
     Ok(join.out.into_iter().filter(|s| !s.points.is_void()).collect())
 }
 
@@ -206,7 +218,10 @@ struct Join<'a> {
     swapped: bool,
     options: AlgebraOptions<'a>,
     steps: usize,
-    notes: &'a mut Notes,
+    /// For each step the last remark: one operation tells no more. Empty without any.
+    remarks: Vec<Option<NoteKind>>,
+    /// The ambiguity at the earliest step; of one step that of the "one" side.
+    error: Option<(usize, AlgebraError)>,
     out: Vec<Series>,
     by_labels: FxHashMap<(Labels, bool), usize>,
     /// What there was no room for; the result is of no use then.
@@ -278,14 +293,25 @@ impl Join<'_> {
         self.out.push(Series { labels, points, drop_name });
     }
 
+    /// Whether an ambiguity is known at `step` or before.
+    fn fails_until(&self, step: usize) -> bool {
+        self.error.as_ref().is_some_and(|(first, _)| *first <= step)
+    }
+
+    fn fail(&mut self, step: usize, error: impl FnOnce(&Self) -> AlgebraError) {
+        if !self.fails_until(step) {
+            self.error = Some((step, error(self)));
+        }
+    }
+
     fn index_one_side(
-        &self,
+        &mut self,
         many: &[Series],
         one: &[Series],
         groups: &[usize],
         plain: &[Option<usize>],
         grouper: &Grouper,
-    ) -> Result<Vec<Vec<u32>>, AlgebraError> {
+    ) -> Vec<Vec<u32>> {
         let mut present: Vec<Vec<u32>> = vec![Vec::new(); grouper.len()];
         for (i, (series, group)) in one.iter().zip(groups).enumerate() {
             if plain[*group].is_some() {
@@ -293,11 +319,16 @@ impl Join<'_> {
             }
             let slots = &mut present[*group];
             if slots.is_empty() {
-                self.options.room.take(self.steps * size_of::<u32>())?;
+                if !self.take(self.steps * size_of::<u32>()) {
+                    return present;
+                }
                 slots.resize(self.steps, 0);
             }
             for (step, slot) in slots.iter_mut().enumerate() {
                 if !series.points.is_present(step) {
+                    continue;
+                }
+                if *slot != 0 && self.fails_until(step) {
                     continue;
                 }
                 if *slot != 0 {
@@ -306,23 +337,24 @@ impl Join<'_> {
                     if !filled && !many.iter().any(|s| s.points.is_present(step)) {
                         continue;
                     }
-                    return Err(self.duplicate(&one[*slot as usize - 1], series));
+                    let other = &one[*slot as usize - 1];
+                    self.fail(step, |join| join.duplicate(other, series));
+                    continue;
                 }
                 *slot = i as u32 + 1;
             }
         }
-        Ok(present)
+        present
     }
 
+    /// `b` comes after `a`.
     fn duplicate(&self, a: &Series, b: &Series) -> AlgebraError {
         let side = if self.swapped { "left" } else { "right" };
-        let (mut first, mut second) = (a.labels.to_string(), b.labels.to_string());
-        if first > second {
-            std::mem::swap(&mut first, &mut second);
-        }
         AlgebraError::new(format!(
-            "found duplicate series for the match group {} on the {side} hand-side of the operation: [{first}, {second}];many-to-many matching not allowed: matching labels must be unique on one side",
-            self.match_labels(&b.labels)
+            "found duplicate series for the match group {} on the {side} hand-side of the operation: [{}, {}];many-to-many matching not allowed: matching labels must be unique on one side",
+            self.match_labels(&b.labels),
+            b.labels,
+            a.labels,
         ))
     }
 
@@ -344,7 +376,7 @@ impl Join<'_> {
         fill_one: Option<f64>,
         filler: &mut FxHashMap<usize, Series>,
         grouper: &Grouper,
-    ) -> Result<(), AlgebraError> {
+    ) {
         // The partner rarely changes from step to step: keep its result slot.
         let mut partner = u32::MAX;
         let mut target = 0;
@@ -364,18 +396,11 @@ impl Join<'_> {
                 target = self.target(series, &other.labels);
                 partner = slot;
             }
-            self.apply(series, other, group, step, target)?;
+            self.apply(series, other, group, step, target);
         }
-        Ok(())
     }
 
-    fn pair_unmatched(
-        &mut self,
-        series: &Series,
-        group: usize,
-        fill: f64,
-        grouper: &Grouper,
-    ) -> Result<(), AlgebraError> {
+    fn pair_unmatched(&mut self, series: &Series, group: usize, fill: f64, grouper: &Grouper) {
         let stand_in = Series::new(grouper.key(group).clone(), Points::from_floats(vec![fill; self.steps]));
         let mut target = None;
         for step in 0..self.steps {
@@ -383,34 +408,40 @@ impl Join<'_> {
                 continue;
             }
             let target = *target.get_or_insert_with(|| self.target(&stand_in, &series.labels));
-            self.apply(&stand_in, series, group, step, target)?;
+            self.apply(&stand_in, series, group, step, target);
         }
-        Ok(())
     }
 
     /// Computes one step into the result series `target`. `many` and `one` are sides of the matching.
-    fn apply(
-        &mut self,
-        many: &Series,
-        one: &Series,
-        group: usize,
-        step: usize,
-        target: usize,
-    ) -> Result<(), AlgebraError> {
+    fn apply(&mut self, many: &Series, one: &Series, group: usize, step: usize, target: usize) {
         let (l, r) = if self.swapped { (one, many) } else { (many, one) };
+        let mut notes = Notes::new();
         let outcome = match (l.points.histogram(step), r.points.histogram(step)) {
             (None, None) => {
                 let (x, y) = (l.points.floats()[step], r.points.floats()[step]);
-                float_pair(self.op, x, y, self.notes)
+                float_pair(self.op, x, y, &mut notes)
             }
             (x, y) => {
                 let x = x.map_or_else(|| Operand::Float(l.points.floats()[step]), Operand::Histogram);
                 let y = y.map_or_else(|| Operand::Float(r.points.floats()[step]), Operand::Histogram);
-                mixed_pair(self.op, x, y, self.notes)
+                mixed_pair(self.op, x, y, &mut notes)
             }
         };
-        let Some(outcome) = outcome else { return Ok(()) };
-        self.check_unique(group, step, target)?;
+        if let Some(kind) = notes.pop() {
+            self.remarks.resize(self.steps, None);
+            self.remarks[step] = Some(kind);
+        }
+        let Some(outcome) = outcome else { return };
+        if !self.is_unique(group, step, target) {
+            self.fail(step, |join| {
+                AlgebraError::new(if join.matching.cardinality == Cardinality::OneToOne {
+                    "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"
+                } else {
+                    "multiple matches for labels: grouping labels must ensure unique matches"
+                })
+            });
+            return;
+        }
         let point = if self.return_bool {
             Some(Point::Float(f64::from(u8::from(outcome.holds))))
         } else if outcome.holds {
@@ -421,37 +452,29 @@ impl Join<'_> {
         if let Some(point) = point {
             self.out[target].points.set(step, Some(point));
         }
-        Ok(())
     }
 
-    fn check_unique(&mut self, group: usize, step: usize, target: usize) -> Result<(), AlgebraError> {
+    /// Whether this is the first result of these labels in its match group and step.
+    fn is_unique(&mut self, group: usize, step: usize, target: usize) -> bool {
         let is_new = self.seen_one[group].is_empty();
         if is_new && !self.take(self.steps) {
-            return Ok(());
+            return true;
         }
         let matched = &mut self.seen_one[group];
         if is_new {
             matched.resize(self.steps, false);
         }
+        let was_matched = std::mem::replace(&mut matched[step], true);
         if self.matching.cardinality == Cardinality::OneToOne {
-            if std::mem::replace(&mut matched[step], true) {
-                return Err(AlgebraError::new(
-                    "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)",
-                ));
-            }
-            return Ok(());
+            return !was_matched;
         }
-        matched[step] = true;
         let steps = self.steps;
         let key = (group, self.out[target].labels.clone());
         if !self.seen.contains_key(&key) && !self.take(steps + MATCH_BYTES) {
-            return Ok(());
+            return true;
         }
         let seen = self.seen.entry(key).or_insert_with(|| vec![false; steps]);
-        if std::mem::replace(&mut seen[step], true) {
-            return Err(AlgebraError::new("multiple matches for labels: grouping labels must ensure unique matches"));
-        }
-        Ok(())
+        !std::mem::replace(&mut seen[step], true)
     }
 
     /// The result series of a pair.
@@ -670,7 +693,7 @@ fn float_pair(op: BinaryOp, l: f64, r: f64, notes: &mut Notes) -> Option<Outcome
     })
 }
 
-/// At least one operand is a histogram. `None`: the types do not go together, which is noted.
+/// At least one operand is a histogram. `None`: the operands do not go together, which is noted.
 fn mixed_pair(op: BinaryOp, l: Operand<'_>, r: Operand<'_>, notes: &mut Notes) -> Option<Outcome> {
     let gives = |h: FloatHistogram| Some(Outcome { point: Some(Point::Histogram(Arc::new(h))), holds: true });
     match (l, op, r) {
@@ -694,6 +717,7 @@ fn mixed_pair(op: BinaryOp, l: Operand<'_>, r: Operand<'_>, notes: &mut Notes) -
                 Ok((h, added)) => {
                     if added.hint_collision {
                         note(notes, NoteKind::CounterResetCollision(what));
+                        return None;
                     }
                     if added.bounds_reconciled {
                         note(notes, NoteKind::MismatchedCustomBuckets(what));

@@ -1,11 +1,11 @@
 //! `label_replace` and `label_join`.
 
-use regex::Regex;
 use trefoil_model::Labels;
+use trefoil_model::re2::Regex;
 
 use super::series::{MERGE_BYTES, merge_equal};
 use super::{AlgebraError, Room, Series};
-use crate::format::quote;
+use crate::format::replaced;
 
 /// Where the value of `source` matches the (anchored) pattern, sets `destination` to `replacement` with `$1`,
 /// `${name}` expanded; an empty result removes the label. Errors on a bad pattern, and when series become equal.
@@ -16,20 +16,20 @@ pub fn label_replace(
     source: &str,
     pattern: &str,
 ) -> Result<Vec<Series>, AlgebraError> {
-    label_replace_within(series, destination, replacement, source, pattern, Room::default())
+    let regex = Regex::anchored(pattern)
+        .map_err(|_| AlgebraError::new(format!("invalid regular expression in label_replace(): {pattern}")))?;
+    label_replace_with(series, destination, replacement, source, &regex, Room::default())
 }
 
-/// As [`label_replace`], with the memory for the new labels taken from `room`.
-pub fn label_replace_within(
+/// As [`label_replace`] with a pattern that is compiled already, and with the memory for the new labels taken from `room`.
+pub fn label_replace_with(
     series: Vec<Series>,
     destination: &str,
     replacement: &str,
     source: &str,
-    pattern: &str,
+    regex: &Regex,
     room: Room<'_>,
 ) -> Result<Vec<Series>, AlgebraError> {
-    let regex: Regex = trefoil_model::matcher::anchored(pattern)
-        .map_err(|_| AlgebraError::new(format!("invalid regular expression in label_replace(): {pattern}")))?;
     check_name(destination, "label_replace")?;
     let mut out = series;
     for s in &mut out {
@@ -41,7 +41,7 @@ pub fn label_replace_within(
             room.give(most);
             regex.captures(value).map(|captures| {
                 let mut text = String::new();
-                captures.expand(&go_template(replacement), &mut text);
+                captures.expand(replacement, &mut text);
                 text
             })
         };
@@ -91,7 +91,7 @@ fn set(series: &mut Series, name: &str, value: String, room: Room<'_>) -> Result
         series.drop_name = false;
     }
     let mut builder = series.labels.to_builder();
-    builder.set(name, value);
+    builder.set(name, replaced(&value));
     series.labels = builder.build();
     Ok(())
 }
@@ -99,15 +99,9 @@ fn set(series: &mut Series, name: &str, value: String, room: Room<'_>) -> Result
 fn check_name(name: &str, function: &str) -> Result<(), AlgebraError> {
     // Any non-empty UTF-8 text is a label name.
     if name.is_empty() || !crate::format::is_valid_utf8(name) {
-        return Err(AlgebraError::new(format!("invalid destination label name in {function}(): {}", quote(name))));
+        return Err(AlgebraError::new(format!("invalid destination label name in {function}(): {}", replaced(name))));
     }
     Ok(())
-}
-
-/// Go's templates take the longest run of word characters after `$`, as ours do, but `$1x` names group "1x" in
-/// both; what differs is nothing but a lone `$`, which both keep.
-fn go_template(replacement: &str) -> std::borrow::Cow<'_, str> {
-    std::borrow::Cow::Borrowed(replacement)
 }
 
 /// The label set with one more label.

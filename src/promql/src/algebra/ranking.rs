@@ -34,7 +34,7 @@ pub(crate) fn rank(
             let chosen = choose(op, *param, step, group, &input, &offsets);
             for &i in &chosen {
                 if kept[i].is_empty() {
-                    room.take(steps * size_of::<f64>())?;
+                    room.take(size_of_val(params))?;
                     kept[i] = Points::absent(steps);
                     order.push(i);
                 }

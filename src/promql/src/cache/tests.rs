@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use trefoil_model::{Exemplar, Labels, MetricMetadata, SelectRequest, SelectedSeries, StoreError, Unlimited};
+use trefoil_model::{Labels, SelectRequest, SelectedSeries, StoreError, Unlimited};
 
 use super::*;
 use crate::parser::ParserOptions;
@@ -35,36 +35,7 @@ impl MetricReader for Telling {
     ) -> Result<(Vec<Labels>, bool), StoreError> {
         self.store.series(requests, limit, budget)
     }
-    fn label_names(
-        &self,
-        _: TenantId,
-        _: TimeRange,
-        _: &[SelectRequest],
-        _: usize,
-        _: &dyn QueryBudget,
-    ) -> Result<(Vec<String>, bool), StoreError> {
-        Ok((Vec::new(), false))
-    }
-    fn label_values(
-        &self,
-        _: TenantId,
-        _: &str,
-        _: TimeRange,
-        _: &[SelectRequest],
-        _: usize,
-        _: &dyn QueryBudget,
-    ) -> Result<(Vec<String>, bool), StoreError> {
-        Ok((Vec::new(), false))
-    }
-    fn exemplars(&self, _: &[SelectRequest], _: &dyn QueryBudget) -> Result<Vec<(Labels, Vec<Exemplar>)>, StoreError> {
-        Ok(Vec::new())
-    }
-    fn metadata(&self, _: TenantId, _: Option<&str>, _: usize) -> Vec<MetricMetadata> {
-        Vec::new()
-    }
-    fn active_series(&self) -> u64 {
-        0
-    }
+    trefoil_model::only_series!();
     fn change_mark(&self) -> Option<u64> {
         Some(self.changes.len() as u64)
     }
@@ -84,6 +55,11 @@ fn query<'a>(expr: &'a Expr, reader: &'a dyn MetricReader, start_ms: i64, end_ms
         tenant: TenantId::default(),
         budget: &Unlimited,
     }
+}
+
+fn instant<'a>(expr: &'a Expr, reader: &'a dyn MetricReader, t_ms: i64) -> InstantQuery<'a> {
+    let (options, tenant) = (QueryOptions::default(), TenantId::default());
+    InstantQuery { expr, t_ms, options, reader, tenant, budget: &Unlimited }
 }
 
 struct Random(u64);
@@ -110,6 +86,10 @@ const QUERIES: &[&str] = &[
     "gauge or other",
     "gauge @ 300",
     "{job=\"a\"}",
+    "sum by (job) ({job=~\".+\"})",
+    "abs(count by (job) ({job=~\"a|b\"}))",
+    "abs({job=\"b\"})",
+    "sort_desc(sum without (x) ({job=~\".+\"}))",
 ];
 
 /// Whatever is written between, early or late: the cache answers as the engine does.
@@ -119,7 +99,8 @@ fn kept_results_are_what_evaluation_gives() {
     let exprs: Vec<Expr> = QUERIES.iter().map(|q| engine.parse(q).unwrap()).collect();
     let mut random = Random(3);
     for round in 0..40 {
-        let cache = ResultCache::new(if round % 5 == 0 { 20_000 } else { 1 << 20 });
+        let mut cache = ResultCache::new(if round % 5 == 0 { 20_000 } else { 1 << 20 });
+        cache.instant_samples_min = 0;
         let mut store = Telling::default();
         let mut now = 600_000i64;
         for _ in 0..40 {
@@ -143,6 +124,15 @@ fn kept_results_are_what_evaluation_gives() {
                         assert_eq!((got.value, got.annotations), (want.value, want.annotations), "{text} at {now}");
                     }
                     (want, got) => assert_eq!(want.is_err(), got.is_err(), "{text} at {now}"),
+                }
+                let asked = instant(expr, &store, end);
+                for _ in 0..2 {
+                    match (asked.evaluate(&engine), cache.instant(&engine, &asked)) {
+                        (Ok(want), Ok(got)) => {
+                            assert_eq!((got.value, got.annotations), (want.value, want.annotations), "{text} at {end}");
+                        }
+                        (want, got) => assert_eq!(want.is_err(), got.is_err(), "{text} at {end}"),
+                    }
                 }
             }
         }
@@ -177,6 +167,38 @@ fn only_what_is_new_is_evaluated() {
     assert_eq!(cache.range(&engine, &query(&expr, &store, 0, 1_500_000, 15_000)).unwrap().stats.samples_read, 102);
 }
 
+/// Of an instant query the last answer is kept, until something changes that it could have seen.
+#[test]
+fn an_instant_answer_is_kept() {
+    let engine = Engine::default();
+    let mut cache = ResultCache::new(1 << 20);
+    cache.instant_samples_min = 100;
+    let mut store = Telling::default();
+    for t in 0..100 {
+        store.push("gauge", "a", t * 15_000, t as f64);
+    }
+    let all = engine.parse("sum_over_time(gauge[25m])").unwrap();
+    let read = |store: &Telling, expr: &Expr, t_ms: i64| {
+        cache.instant(&engine, &instant(expr, store, t_ms)).unwrap().stats.samples_read
+    };
+    assert_eq!((read(&store, &all, 1_485_000), read(&store, &all, 1_485_000)), (100, 0));
+    // What comes later is not seen.
+    store.push("gauge", "a", 1_485_001, 1.0);
+    assert_eq!(read(&store, &all, 1_485_000), 0);
+    store.push("gauge", "a", 1_485_000 - 1, 1.0);
+    assert_eq!((read(&store, &all, 1_485_000), read(&store, &all, 1_485_000)), (101, 0));
+    // Another time, and then only that one.
+    assert_eq!((read(&store, &all, 1_485_001), read(&store, &all, 1_485_001)), (102, 0));
+    assert_eq!(read(&store, &all, 1_485_000), 101);
+    // What reads little, and what looks to other times.
+    for text in ["gauge", "sum_over_time(gauge[25m] @ 1485)", "sum_over_time(gauge[25m:15s] @ end())"] {
+        let expr = engine.parse(text).unwrap();
+        assert!(read(&store, &expr, 1_485_000) > 0, "{text}");
+        assert!(read(&store, &expr, 1_485_000) > 0, "{text}");
+    }
+    assert_eq!(cache.state().entries.len(), 1);
+}
+
 #[test]
 fn what_cannot_be_kept() {
     let engine = Engine::new(Default::default(), ParserOptions::ALL);
@@ -188,9 +210,22 @@ fn what_cannot_be_kept() {
     check("rate(a[5m] offset 1m) / b offset -3m", Some((360_000, 180_000)));
     check("sum(max_over_time(rate(a[1m])[10m:]))", Some((660_000, 0)));
     for text in [
+        "{job=\"a\"}",
+        "topk(1, {job=\"a\"})",
+        "sum by (__name__) ({job=\"a\"})",
+        "abs(sum by (job) ({job=\"a\"})) / sum({job=\"b\"})",
+    ] {
+        check(text, Some((0, 0)));
+    }
+    for text in [
         "a @ 5",
         "a or b",
-        "{job=\"a\"}",
+        "abs({job=\"a\"})",
+        "rate({job=\"a\"}[5m])",
+        "topk(1, {job=\"a\"}) + 1",
+        "abs(sum by (__name__) ({job=\"a\"}))",
+        "abs(sum without (x) ({job=\"a\"}))",
+        "abs(count_values(\"__name__\", {job=\"a\"}))",
         "label_replace(a, \"x\", \"\", \"\", \"\")",
         "rate(a[5m] smoothed)",
         "rate(a[5m * 2])",

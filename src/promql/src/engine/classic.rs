@@ -85,8 +85,9 @@ impl Evaluator<'_> {
         let input = self.series(&args[1])?;
         let delayed = self.context.options.delayed_name_removal;
         self.context.meter.take((input.len() * GROUPED_BYTES) as u64)?;
-        let grouped = self.group_buckets(&input, args[1].position);
-        self.measure(&input, &grouped, &Quantile(&q, delayed), args[1].position, None)
+        let places = (args[1].unwrapped().position, args[0].unwrapped().position);
+        let grouped = self.group_buckets(&input, places.0);
+        self.measure(&input, &grouped, &Quantile(&q, delayed), places, None)
     }
 
     pub(super) fn histogram_quantiles(&self, args: &[Expr]) -> Result<Vec<Series>, EngineError> {
@@ -94,7 +95,8 @@ impl Evaluator<'_> {
         let label = self.text(&args[1])?;
         let delayed = self.context.options.delayed_name_removal;
         self.context.meter.take((input.len() * GROUPED_BYTES) as u64)?;
-        let grouped = self.group_buckets(&input, args[0].position);
+        let place = args[0].unwrapped().position;
+        let grouped = self.group_buckets(&input, place);
         let mut out = Vec::new();
         for arg in &args[2..] {
             let q = self.quantile_param(arg)?;
@@ -107,8 +109,8 @@ impl Evaluator<'_> {
             }
             for value in distinct {
                 let text = open_metrics_float(value);
-                let series =
-                    self.measure(&input, &grouped, &Quantile(&q, delayed), args[0].position, Some((&label, &text)))?;
+                let named = Some((label.as_str(), text.as_str()));
+                let series = self.measure(&input, &grouped, &Quantile(&q, delayed), (place, place), named)?;
                 for mut s in series {
                     for (step, v) in q.iter().enumerate() {
                         if v.to_bits() != value.to_bits() {
@@ -128,14 +130,15 @@ impl Evaluator<'_> {
         let (lower, upper) = (self.scalar(&args[0])?, self.scalar(&args[1])?);
         let input = self.series(&args[2])?;
         self.context.meter.take((input.len() * GROUPED_BYTES) as u64)?;
-        let grouped = self.group_buckets(&input, args[2].position);
-        self.measure(&input, &grouped, &Fraction(&lower, &upper), args[2].position, None)
+        let places = (args[2].unwrapped().position, args[0].unwrapped().position);
+        let grouped = self.group_buckets(&input, places.0);
+        self.measure(&input, &grouped, &Fraction(&lower, &upper), places, None)
     }
 
     fn quantile_param(&self, arg: &Expr) -> Result<Vec<f64>, EngineError> {
         let column = self.scalar(arg)?;
         for q in column.iter().filter(|q| !(0.0..=1.0).contains(*q)) {
-            self.context.annotate(NoteKind::InvalidQuantile(*q), arg.position);
+            self.context.annotate(NoteKind::InvalidQuantile(*q), arg.unwrapped().position);
         }
         Ok(column)
     }
@@ -177,12 +180,13 @@ impl Evaluator<'_> {
         out
     }
 
+    /// `places`: what remarks are about, those about NaN observations in native histograms apart.
     fn measure(
         &self,
         input: &[Series],
         grouped: &[Grouped],
         measure: &dyn Measure,
-        position: PositionRange,
+        places: (PositionRange, PositionRange),
         label: Option<(&str, &str)>,
     ) -> Result<Vec<Series>, EngineError> {
         let delayed = self.context.options.delayed_name_removal;
@@ -210,7 +214,13 @@ impl Evaluator<'_> {
                     (None, true) => {}
                 }
             }
-            self.context.annotate_all(notes, position);
+            for kind in notes {
+                let is_nan = matches!(
+                    kind,
+                    NoteKind::QuantileNanResult(_) | NoteKind::QuantileNanSkew(_) | NoteKind::FractionNan(_)
+                );
+                self.context.annotate(kind, if is_nan { places.1 } else { places.0 });
+            }
             if points.is_void() {
                 continue;
             }

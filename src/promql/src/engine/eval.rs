@@ -1,9 +1,9 @@
 //! The dispatch over expressions.
 
-use trefoil_model::SelectedSeries;
+use trefoil_model::{SelectedSeries, TimeRange};
 
 use super::range_function::{RangeCall, RangeFunction};
-use super::select::{STREAM_SERIES, SeriesFn, read_range, stream_series};
+use super::select::{STREAM_SERIES, SeriesFn, mark_first_reset, read_range, stream_series, time_before};
 use super::window::{Cursor, Samples};
 use super::{Context, EngineError, Grid, STEPS_MAX, result_series, rows_bytes};
 use crate::algebra::series::{HISTOGRAM_BYTES, MERGE_BYTES};
@@ -11,7 +11,9 @@ use crate::algebra::{
     AggregateOp, Aggregator, AlgebraOptions, Notes, Param, Points, Series, binary, binary_scalar, scalar_op,
 };
 use crate::annotations::NoteKind;
-use crate::ast::{Aggregate, At, Binary, Expr, ExprKind, MatrixSelector, RangeMode, Subquery, ValueType};
+use crate::ast::{
+    Aggregate, At, Binary, Expr, ExprKind, MatrixSelector, PositionRange, RangeMode, Subquery, ValueType,
+};
 use crate::format::format_g;
 use crate::value::ResultSeries;
 
@@ -55,6 +57,13 @@ pub(super) enum RangeSource<'e> {
     Selector(&'e MatrixSelector),
     /// The series of a subquery on its own grid.
     Subquery(Vec<Series>, Grid),
+}
+
+/// Where remarks of a function over a range point to: its first argument, but for a subquery there, whose place the
+/// reference has lost by then, the begin of the query.
+fn remarked(args: &[Expr]) -> PositionRange {
+    let first = args[0].unwrapped();
+    if matches!(first.kind, ExprKind::Subquery(_)) { PositionRange::default() } else { first.position }
 }
 
 impl<'a> Evaluator<'a> {
@@ -225,7 +234,7 @@ impl<'a> Evaluator<'a> {
         let mut late = Vec::new();
         let param = self.aggregate_param(a, &mut late)?;
         let remark = || {
-            let position = a.param.as_ref().map_or(expr.position, |p| p.position);
+            let position = a.param.as_ref().map_or(expr.position, |p| p.unwrapped().position);
             late.iter().for_each(|kind: &NoteKind| self.context.annotate(kind.clone(), position));
         };
         let Some(param) = param else {
@@ -423,7 +432,7 @@ impl<'a> Evaluator<'a> {
             function,
             params,
             argument,
-            position: args[0].position,
+            position: remarked(args),
             range_ms,
             offset_ms,
             at,
@@ -445,7 +454,10 @@ impl<'a> Evaluator<'a> {
         let (before, behind) = call.margins();
         let range = read_range(first.saturating_sub(call.range_ms).saturating_sub(before), last.saturating_add(behind));
         let wide = self.context.rolled_range(range);
-        let selected = self.context.select(&m.selector, wide.unwrap_or(range))?;
+        let found = wide.unwrap_or(range);
+        let hinted = m.selector.stats_only && call.function.shows_hints();
+        let from = if hinted { time_before(found, call.lookback_ms).start_ms } else { found.start_ms };
+        let selected = self.context.select(&m.selector, TimeRange::new(from, found.end_ms))?;
         let delayed = self.context.options.delayed_name_removal;
         let f = move |series: &SelectedSeries, scratch: &mut super::select::Scratch| {
             if let Some(wide) = wide
@@ -464,6 +476,9 @@ impl<'a> Evaluator<'a> {
                 return Ok(None);
             }
             self.context.charge(read)?;
+            if hinted {
+                mark_first_reset(series, time_before(range, call.lookback_ms), &mut scratch.buffer)?;
+            }
             let _held = self.context.hold_samples(&scratch.buffer)?;
             scratch.samples.take_from(&mut scratch.buffer);
             if m.selector.stats_only {

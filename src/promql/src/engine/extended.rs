@@ -316,7 +316,7 @@ impl Evaluator<'_> {
             }
             Ok((!points.is_void()).then(|| Series::new(series.labels.clone(), points)))
         };
-        self.context.map_series(&selected, &f)
+        self.context.map_series(&selected, self.grid.count, &f)
     }
 }
 

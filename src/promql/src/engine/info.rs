@@ -148,7 +148,7 @@ impl Evaluator<'_> {
             if values.is_empty() {
                 continue;
             }
-            let pattern: Vec<String> = values.iter().map(|v| regex::escape(v)).collect();
+            let pattern: Vec<String> = values.iter().map(|v| trefoil_model::re2::escape(v)).collect();
             // Too many values for a pattern: then all are read, and those that do not belong are left out later.
             matchers.extend(Matcher::new(MatchOp::Regex, *name, pattern.join("|")));
         }

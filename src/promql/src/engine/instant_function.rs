@@ -1,10 +1,11 @@
 //! Functions over instant vectors and scalars.
 
+use trefoil_model::re2::Regex;
 use trefoil_model::{Labels, LabelsBuilder, MatchOp, Matcher};
 
 use super::EngineError;
 use super::eval::{Evaluated, Evaluator};
-use crate::algebra::{Points, Series, label_join_within, label_replace_within, sort, sort_by_label};
+use crate::algebra::{Points, Series, label_join_within, label_replace_with, sort, sort_by_label};
 use crate::annotations::NoteKind;
 use crate::ast::{Expr, ExprKind};
 use crate::histogram;
@@ -29,7 +30,10 @@ impl Evaluator<'_> {
                 let text = |i: usize| self.text(&args[i]);
                 let (dst, replacement, src, pattern) = (text(1)?, text(2)?, text(3)?, text(4)?);
                 let series = self.series(&args[0])?;
-                label_replace_within(series, &dst, &replacement, &src, &pattern, self.context.room())?
+                let regex = Regex::anchored(&pattern).map_err(|_| {
+                    EngineError::Execution(format!("invalid regular expression in label_replace(): {pattern}"))
+                })?;
+                label_replace_with(series, &dst, &replacement, &src, &regex, self.context.room())?
             }
             "label_join" => {
                 let (dst, separator) = (self.text(&args[1])?, self.text(&args[2])?);
@@ -64,17 +68,8 @@ impl Evaluator<'_> {
             "pi" => vec![std::f64::consts::PI; steps],
             "max_of" | "min_of" => {
                 let (a, b) = (self.scalar(&args[0])?, self.scalar(&args[1])?);
-                let max = name == "max_of";
-                a.into_iter()
-                    .zip(b)
-                    .map(|(a, b)| match (a.is_nan() || b.is_nan(), max) {
-                        (true, true) if a == f64::INFINITY || b == f64::INFINITY => f64::INFINITY,
-                        (true, false) if a == f64::NEG_INFINITY || b == f64::NEG_INFINITY => f64::NEG_INFINITY,
-                        (true, _) => f64::NAN,
-                        (false, true) => a.max(b),
-                        (false, false) => a.min(b),
-                    })
-                    .collect()
+                let choose = if name == "max_of" { greater } else { lesser };
+                a.into_iter().zip(b).map(|(a, b)| choose(a, b)).collect()
             }
             "scalar" => {
                 let series = self.series(&args[0])?;
@@ -133,9 +128,7 @@ impl Evaluator<'_> {
         }
         self.map_series_floats(input, |step, v| {
             let (low, high) = (low[step], high[step]);
-            // NaN is stronger than any bound.
-            let capped = if v.is_nan() || high.is_nan() { f64::NAN } else { v.min(high) };
-            if capped.is_nan() || low.is_nan() { f64::NAN } else { capped.max(low) }
+            greater(low, lesser(high, v))
         })
     }
 
@@ -264,6 +257,28 @@ impl Evaluator<'_> {
             }
         }
         self.unique(out)
+    }
+}
+
+/// The greater one; NaN is stronger than all but infinity.
+fn greater(a: f64, b: f64) -> f64 {
+    if a == f64::INFINITY || b == f64::INFINITY {
+        f64::INFINITY
+    } else if a.is_nan() || b.is_nan() {
+        f64::NAN
+    } else {
+        a.max(b)
+    }
+}
+
+/// The lesser one; NaN is stronger than all but negative infinity.
+fn lesser(a: f64, b: f64) -> f64 {
+    if a == f64::NEG_INFINITY || b == f64::NEG_INFINITY {
+        f64::NEG_INFINITY
+    } else if a.is_nan() || b.is_nan() {
+        f64::NAN
+    } else {
+        a.min(b)
     }
 }
 

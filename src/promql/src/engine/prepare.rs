@@ -140,12 +140,12 @@ impl Preparation {
                     parts.push((arg, invariant));
                 }
                 if dependent {
-                    // `timestamp` has to see the selector itself.
-                    if function.name != "timestamp" {
-                        for (arg, invariant) in &mut parts {
-                            if *invariant {
-                                wrap(arg);
-                            }
+                    for (arg, invariant) in &mut parts {
+                        // `timestamp` has to see the selector itself.
+                        let is_seen =
+                            function.name == "timestamp" && matches!(arg.unwrapped().kind, ExprKind::Vector(_));
+                        if *invariant && !is_seen {
+                            wrap(arg);
                         }
                     }
                     return Ok(false);
@@ -193,8 +193,7 @@ impl Preparation {
 
     fn duration(&self, duration: &mut Duration, may_be_negative: bool) -> Result<(), EngineError> {
         let Duration::Expr(expr) = duration else { return Ok(()) };
-        let fail =
-            |what: &str| EngineError::Execution(format!("{}:{}: {what}", expr.position.start, expr.position.end));
+        let fail = |what: &str| EngineError::Query(format!("{}:{}: {what}", expr.position.start, expr.position.end));
         let seconds = self.evaluate(expr)?;
         if !seconds.is_finite() {
             return Err(fail("duration is NaN or infinite"));
@@ -210,8 +209,7 @@ impl Preparation {
     }
 
     fn evaluate(&self, expr: &DurationExpr) -> Result<f64, EngineError> {
-        let fail =
-            |what: &str| EngineError::Execution(format!("{}:{}: {what}", expr.position.start, expr.position.end));
+        let fail = |what: &str| EngineError::Query(format!("{}:{}: {what}", expr.position.start, expr.position.end));
         Ok(match &expr.kind {
             DurationKind::Number(v, _) => *v,
             DurationKind::Step => self.step_ms as f64 / 1000.0,

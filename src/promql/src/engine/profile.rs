@@ -6,6 +6,8 @@ use crate::ast::PositionRange;
 
 /// Most nodes that are told; beyond, nodes count for the one above.
 const NODES_MAX: usize = 10_000;
+/// Deepest node that is told, likewise.
+const DEPTH_MAX: usize = 200;
 
 /// What evaluating one node of the tree took, what is below it included.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -46,7 +48,8 @@ pub(super) struct Profiler {
 impl Profiler {
     /// Begins a node. False when it is the one that was begun last, or there are too many: then there is no end to it.
     pub(super) fn begin(&mut self, position: PositionRange, counts: Counts) -> bool {
-        if self.nodes >= NODES_MAX || self.open.last().is_some_and(|o| o.node.position == position) {
+        let same = self.open.last().is_some_and(|o| o.node.position == position);
+        if self.nodes >= NODES_MAX || self.open.len() >= DEPTH_MAX || same {
             return false;
         }
         self.nodes += 1;

@@ -88,6 +88,11 @@ impl RangeFunction {
         !matches!(self, Self::FirstOverTime | Self::LastOverTime)
     }
 
+    /// True when the reset hint of the first histogram in a range has an effect.
+    pub(super) fn shows_hints(self) -> bool {
+        matches!(self, Self::AvgOverTime | Self::FirstOverTime | Self::LastOverTime | Self::SumOverTime)
+    }
+
     pub(super) fn check_mode(self, mode: RangeMode) -> Result<(), EngineError> {
         let (word, allowed): (&str, &[(Self, &str)]) = match mode {
             RangeMode::Plain => return Ok(()),

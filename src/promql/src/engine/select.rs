@@ -9,7 +9,7 @@ use trefoil_model::{SampleBuffer, SelectRequest, SelectedSeries, TimeRange, is_s
 
 use super::eval::Evaluator;
 use super::meter::Held;
-use super::window::Samples;
+use super::window::{Samples, mark_resets};
 use super::{Context, EngineError, rolled};
 use crate::algebra::series::HISTOGRAM_BYTES;
 use crate::algebra::{Aggregator, AlgebraError, Points, Series};
@@ -159,18 +159,18 @@ impl Context<'_> {
 
     /// Makes and aggregates series on all cores. The parts do not depend on the number of cores, so that sums come
     /// out the same everywhere.
-    pub(super) fn aggregate_parts(
+    pub(super) fn aggregate_parts<'r>(
         &self,
         selected: &[SelectedSeries],
         steps: usize,
         f: &SeriesFn<'_>,
-        aggregator: &AggregatorFn<'_>,
-        into: &mut Aggregator<'_>,
+        aggregator: &AggregatorFn<'r>,
+        into: &mut Aggregator<'r>,
     ) -> Result<(), EngineError> {
         let length = selected.len().div_ceil(AGGREGATE_PARTS);
         // No more parts at once than there are threads: each may have all groups.
         for wave in selected.chunks(length.saturating_mul(rayon::current_num_threads().max(1))) {
-            let parts: Vec<Aggregator<'_>> = wave
+            let parts: Vec<Aggregator<'r>> = wave
                 .par_chunks(length)
                 .map(|part| {
                     let mut own = aggregator()?;
@@ -191,6 +191,27 @@ pub(super) fn read_range(after: i64, until: i64) -> TimeRange {
     TimeRange::new(after.saturating_add(1), until.saturating_add(1))
 }
 
+/// The time before a range in which a first histogram's predecessor is looked for.
+pub(super) fn time_before(range: TimeRange, lookback: i64) -> TimeRange {
+    TimeRange::new(range.start_ms.saturating_sub(lookback), range.start_ms)
+}
+
+/// [`mark_resets`] with the sample that the series has last in `before`.
+pub(super) fn mark_first_reset(
+    series: &SelectedSeries,
+    before: TimeRange,
+    buffer: &mut SampleBuffer,
+) -> Result<(), EngineError> {
+    let Some((first, _)) = buffer.histograms.first() else { return Ok(()) };
+    let mut earlier = SampleBuffer::default();
+    if *first == 0 {
+        series.source.read(before, &mut earlier)?;
+    }
+    let last = earlier.histograms.last().filter(|(at, _)| *at as usize + 1 == earlier.times.len());
+    mark_resets(buffer, last.map(|(_, h)| &**h));
+    Ok(())
+}
+
 impl Evaluator<'_> {
     /// First and last time at which a selector is evaluated, `@` and offset applied.
     pub(super) fn selector_times(&self, at: Option<At>, offset_ms: i64) -> (i64, i64) {
@@ -208,10 +229,14 @@ impl Evaluator<'_> {
         let lookback = self.context.options.lookback_ms;
         let (first, last) = self.selector_times(v.at, v.offset.ms());
         let range = self.context.instant_range(read_range(first.saturating_sub(lookback), last));
-        let selected = self.context.select(v, range)?;
+        let before = v.stats_only.then(|| time_before(range, lookback));
+        let selected = self.context.select(v, before.map_or(range, |b| TimeRange::new(b.start_ms, range.end_ms)))?;
         let f = move |series: &SelectedSeries, scratch: &mut Scratch| {
             scratch.buffer.clear();
             series.source.read(range, &mut scratch.buffer)?;
+            if let Some(before) = before {
+                mark_first_reset(series, before, &mut scratch.buffer)?;
+            }
             let buffer = &scratch.buffer;
             self.context.count_read(buffer.len() as u64, 0);
             if buffer.is_empty() {

@@ -6,6 +6,7 @@ use trefoil_model::{CounterResetHint, FloatHistogram, SampleBuffer, is_stale_nan
 
 use super::Grid;
 use crate::algebra::{Point, Points};
+use crate::histogram::{continues, detect_reset};
 
 /// Samples of one series without stale markers; times ascend.
 #[derive(Debug, Default)]
@@ -71,7 +72,7 @@ impl Samples {
             let full = slot.clone();
             let hint = match (&previous, full.counter_reset_hint) {
                 (Some(p), CounterResetHint::Unknown) => {
-                    if crate::histogram::detect_reset(&full, p) {
+                    if detect_reset(&full, p) {
                         CounterResetHint::CounterReset
                     } else {
                         CounterResetHint::NotCounterReset
@@ -137,6 +138,31 @@ impl Samples {
             histograms: &self.histograms[c..d],
             histogram_starts: &self.histogram_starts[starts(&self.histogram_starts, c, d)],
         }
+    }
+}
+
+/// Gives histograms of which only count and sum are kept the hints that their buckets tell. `before`: the histogram next
+/// before the first sample, if any; the reference tells of it that there was no reset, but not that there was one.
+pub(super) fn mark_resets(buffer: &mut SampleBuffer, before: Option<&FloatHistogram>) {
+    let mut last: Option<usize> = None;
+    for i in 0..buffer.histograms.len() {
+        let (done, rest) = buffer.histograms.split_at_mut(i);
+        let (at, h) = &mut rest[0];
+        if h.is_stale() {
+            continue;
+        }
+        if h.counter_reset_hint == CounterResetHint::Unknown {
+            let hint = match last {
+                Some(last) if detect_reset(h, &done[last].1) => CounterResetHint::CounterReset,
+                Some(_) => CounterResetHint::NotCounterReset,
+                None if *at == 0 && before.is_some_and(|b| continues(h, b)) => CounterResetHint::NotCounterReset,
+                None => CounterResetHint::Unknown,
+            };
+            if hint != CounterResetHint::Unknown {
+                Arc::make_mut(h).counter_reset_hint = hint;
+            }
+        }
+        last = Some(i);
     }
 }
 

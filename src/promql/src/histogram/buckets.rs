@@ -1,6 +1,7 @@
 //! Bucket bounds, iteration in order of values, and sparse sides.
 
 use std::fmt::Write as _;
+use std::sync::LazyLock;
 
 use trefoil_model::{FloatHistogram, HistogramSpan};
 
@@ -32,19 +33,44 @@ impl Bucket {
     }
 }
 
+/// The finest exponential schema.
+const SCHEMA_MAX: i32 = 8;
+
+/// The bounds of the finest schema in `0.5..1`, computed as the reference's are: from the coarser schema's bound below,
+/// times a root of 2. The last digit depends on it.
+static FRACTIONS: LazyLock<[f64; 1 << SCHEMA_MAX]> = LazyLock::new(|| {
+    let mut root = std::f64::consts::SQRT_2;
+    // Schema 1: the lower neighbour of what rounding gives.
+    let mut bounds = vec![0.5, 1.0 / root];
+    for _ in 1..SCHEMA_MAX {
+        root = root.sqrt();
+        bounds = bounds.into_iter().flat_map(|bound| [bound, bound * root]).collect();
+    }
+    std::array::from_fn(|i| bounds[i])
+});
+
 /// The upper bound of bucket `index` of an exponential schema.
 pub fn exponential_bound(index: i32, schema: i32) -> f64 {
-    let exponent = if schema >= 0 {
-        f64::from(index) / f64::from(1i32 << schema.min(30))
+    let (fraction, exponent) = if schema < 0 {
+        (0.5, (i64::from(index) << (-schema).min(30)) + 1)
     } else {
-        f64::from(index) * f64::from(1i32 << (-schema).min(30))
+        let shift = schema.min(SCHEMA_MAX);
+        let inside = index & ((1 << shift) - 1);
+        let at = usize::try_from(inside << (SCHEMA_MAX - shift)).expect("a mask leaves no sign");
+        (FRACTIONS[at], i64::from(index >> shift) + 1)
     };
-    if exponent == 1024.0 {
+    if fraction == 0.5 && exponent == 1025 {
         // The last bucket below the one for infinities.
         return f64::MAX;
     }
-    let whole = exponent.floor();
-    (exponent - whole).exp2() * whole.exp2()
+    // In two steps: a power of two alone may be out of range where the product is not.
+    let half = exponent.clamp(-2200, 2200) / 2;
+    fraction * exp2(half) * exp2(exponent.clamp(-2200, 2200) - half)
+}
+
+/// A power of two.
+fn exp2(exponent: i64) -> f64 {
+    (exponent as f64).exp2()
 }
 
 /// The index, in a coarser schema, of the bucket that holds bucket `index`.

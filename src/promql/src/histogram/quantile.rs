@@ -315,15 +315,8 @@ pub fn histogram_variance(h: &FloatHistogram) -> f64 {
             continue;
         }
         let middle = if h.uses_custom_buckets() {
-            if b.lower == f64::NEG_INFINITY && b.upper > 0.0 {
-                b.upper / 2.0
-            } else if b.lower == f64::NEG_INFINITY {
-                b.upper
-            } else if b.upper == f64::INFINITY {
-                b.lower
-            } else {
-                f64::midpoint(b.lower, b.upper)
-            }
+            // Infinite in the outermost buckets; so is the variance then.
+            (b.lower + b.upper) / 2.0
         } else if b.lower <= 0.0 && b.upper >= 0.0 {
             0.0
         } else {

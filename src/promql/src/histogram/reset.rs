@@ -92,3 +92,13 @@ fn custom_reset(current: &FloatHistogram, previous: &FloatHistogram) -> bool {
     };
     sums(current).iter().zip(sums(previous)).any(|(now, before)| *now < before)
 }
+
+/// True when a counter goes on from `previous` to `current`, in the same layout.
+pub fn continues(current: &FloatHistogram, previous: &FloatHistogram) -> bool {
+    current.schema == previous.schema
+        && current.zero_threshold == previous.zero_threshold
+        && current.custom_values == previous.custom_values
+        && previous.counter_reset_hint != CounterResetHint::Gauge
+        && !previous.is_stale()
+        && !detect_reset(current, previous)
+}

@@ -34,3 +34,26 @@ fn quantiles_interpolate() {
     let (q, _) = quantile::histogram_quantile(0.5, &h);
     assert!((q - 2f64.sqrt()).abs() < 1e-9, "{q}");
 }
+
+#[test]
+#[expect(clippy::approx_constant, reason = "one digit off is what is looked for")]
+fn bounds_are_the_references_to_the_last_digit() {
+    for (index, schema, want) in [
+        (0, 0, 1.0),
+        (3, 0, 8.0),
+        (1, 1, 1.414213562373095),
+        (-1, 1, 0.7071067811865475),
+        (-1, 2, 0.8408964152537144),
+        (1, 3, 0.5452538663326288 * 2.0),
+        (-255, 8, 0.5013556375251013),
+        (2, -1, 16.0),
+        (1024, 0, f64::MAX),
+        (1025, 0, f64::INFINITY),
+        (256, -2, f64::MAX),
+        (-1074, 0, 5e-324),
+        (i32::MIN, 8, 0.0),
+        (i32::MAX, -4, f64::INFINITY),
+    ] {
+        assert_eq!(super::buckets::exponential_bound(index, schema), want, "{index} of schema {schema}");
+    }
+}

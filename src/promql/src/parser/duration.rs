@@ -82,10 +82,11 @@ impl Parser<'_> {
     }
 
     fn count(&mut self, position: PositionRange) -> Parsed<()> {
-        self.nodes += 1;
+        self.durations += 1;
         // Long chains nest to the left; bound them well below what recursion can bear.
-        if self.nodes > super::NODES_MAX {
-            return Err(error(position, format!("query has more than {} parts", super::NODES_MAX)));
+        if self.durations > super::DURATIONS_MAX {
+            let message = format!("query has more than {} operators in durations", super::DURATIONS_MAX);
+            return Err(error(position, message));
         }
         Ok(())
     }

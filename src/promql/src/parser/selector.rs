@@ -5,6 +5,7 @@ use trefoil_model::{MatchOp, Matcher};
 use super::{Parsed, Parser, error, unquote};
 use crate::algebra::BinaryOp;
 use crate::ast::{At, Duration, Expr, ExprKind, MatrixSelector, RangeMode, Subquery, VectorSelector};
+use crate::format::format_decimal;
 use crate::lexer::{Keyword, Kind};
 
 impl Parser<'_> {
@@ -91,9 +92,7 @@ impl Parser<'_> {
         }
         self.advance();
         let text = unquote(value)?;
-        Matcher::new(op, name, text).map_err(|trefoil_model::MatcherError::Pattern { pattern, reason, .. }| {
-            error(label.position.to(value.position), format!("error parsing regexp: {reason}: `{pattern}`"))
-        })
+        Matcher::new(op, name, text).map_err(|e| error(label.position.to(value.position), e.to_string()))
     }
 
     pub(super) fn postfix(&mut self, expr: Expr) -> Parsed<Expr> {
@@ -176,7 +175,7 @@ impl Parser<'_> {
                 let (value, _) = self.number()?;
                 let value = if negative { -value } else { value };
                 if !value.is_finite() || value.abs() >= i64::MAX as f64 {
-                    let shown = crate::format::format_decimal(value);
+                    let shown = if value.is_finite() { format!("{value:.6}") } else { format_decimal(value) };
                     let message = format!("timestamp out of bounds for @ modifier: {shown}");
                     return Err(error(expr.position, message));
                 }

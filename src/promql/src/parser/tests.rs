@@ -39,20 +39,42 @@ fn errors_have_places() {
     check("1 == 1", "1:3: parse error: comparisons between scalars must use BOOL modifier");
     check("\"abc", "1:1: parse error: unterminated quoted string");
     check("sum(", "1:5: parse error: unclosed left parenthesis");
+    check("x[5x]", "1:3: parse error: bad number or duration syntax: \"5\"");
+    check("x[1M]", "1:3: parse error: bad number or duration syntax: \"1\"");
+    check("x[1µs]", "1:4: parse error: unexpected character: 'µ'");
+    check("x[1.5h]", "1:3: parse error: unknown unit \".\" in duration \"1.5h\"");
+    check("x[5m", "1:5: parse error: unclosed left bracket");
+    check("x[", "1:3: parse error: unexpected end of input in duration expression");
+    check("x[5m:1m:1m]", "1:8: parse error: unexpected colon ':'");
+    check("x[:1m]", "1:4: parse error: unexpected colon before duration in duration expression");
+    check("x[5m a]", "1:6: parse error: unexpected character: 'a', expected ':'");
+    check(
+        "1e1000",
+        "1:1: parse error: error parsing number: strconv.ParseFloat: parsing \"1e1000\": value out of range",
+    );
+    check("0x", "1:1: parse error: error parsing number: strconv.ParseFloat: parsing \"0x\": invalid syntax");
+    check(
+        "x @ 1e30",
+        "1:1: parse error: timestamp out of bounds for @ modifier: 1000000000000000019884624838656.000000",
+    );
     check("foo[5m] + 1", "1:1: parse error: binary expression must contain only scalar and instant vector types");
 }
 
 #[test]
 fn limits_hold() {
-    let deep = "(".repeat(100) + "1" + &")".repeat(100);
+    let deep = "(".repeat(200) + "1" + &")".repeat(200);
     assert!(parse(&deep, ParserOptions::ALL).unwrap_err().to_string().contains("nested"));
     let minus = "-".repeat(5000) + "a";
     assert!(parse(&minus, ParserOptions::ALL).is_err());
-    let chain = vec!["a"; 1000].join("+");
+    let chain = vec!["a"; 6000].join("+");
     assert!(parse(&chain, ParserOptions::ALL).unwrap_err().to_string().contains("in a row"));
-    let steep = (0..20).fold("a".to_owned(), |inner, _| format!("({inner}{})", "+a".repeat(100)));
+    let ranges = "a".to_owned() + &"[5m:]".repeat(20_000);
+    assert!(parse(&ranges, ParserOptions::ALL).unwrap_err().to_string().contains("in a row"));
+    let durations = format!("a[1m{}]", "+1".repeat(2000));
+    assert!(parse(&durations, ParserOptions::ALL).unwrap_err().to_string().contains("durations"));
+    let steep = (0..20).fold("a".to_owned(), |inner, _| format!("({inner}{})", "+a".repeat(400)));
     assert!(parse(&steep, ParserOptions::ALL).unwrap_err().to_string().contains("deep"));
-    assert!(parse(&"a".repeat(140_000), ParserOptions::ALL).is_err());
+    assert!(parse(&"a".repeat(1_100_000), ParserOptions::ALL).is_err());
     for text in ["1e\u{e9}", "1_\u{e9}", "a[\u{e9}]", "\\", "a{b=\"\\x", "'\\u12", "0x", "1..2", "step(", "@", "a@"] {
         assert!(parse(text, ParserOptions::ALL).is_err(), "{text}");
     }

@@ -11,6 +11,9 @@ use crate::parser::{parse_number, unquote_text};
 /// Most values that one item may stand for.
 const REPEAT_MAX: usize = 1_000_000;
 
+/// What may open a text.
+const QUOTES: [char; 3] = ['"', '\'', '`'];
+
 /// A value of the notation.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SeriesValue {
@@ -44,19 +47,27 @@ fn parse_labels<'a>(inside: &'a str, labels: &mut LabelsBuilder) -> Result<&'a s
         if let Some(after) = rest.strip_prefix('}') {
             return Ok(after);
         }
+        let quoted = rest.starts_with(QUOTES);
         let (name, after) = label_text(rest)?;
         rest = after.trim_start();
-        match rest.strip_prefix('=') {
-            Some(after) => {
-                let (value, after) = label_text(after.trim_start())?;
+        match rest.strip_prefix('=').map(str::trim_start) {
+            Some(after) if after.starts_with(QUOTES) => {
+                let (value, after) = label_text(after)?;
                 labels.set(name, value);
                 rest = after.trim_start();
             }
-            None => {
+            Some(after) => return Err(format!("the value of label {name:?} needs quotes: {after:?}")),
+            None if quoted => {
                 labels.set(METRIC_NAME, name);
             }
+            None => return Err(format!("expected `=` behind label {name:?}")),
         }
-        rest = rest.strip_prefix(',').unwrap_or(rest).trim_start();
+        rest = match rest.strip_prefix(',') {
+            Some(after) => after.trim_start(),
+            None if rest.starts_with('}') => rest,
+            None if rest.is_empty() => return Err("series ends inside its braces".to_owned()),
+            None => return Err(format!("expected `,` or `}}` in {rest:?}")),
+        };
         if rest.is_empty() {
             return Err("series ends inside its braces".to_owned());
         }
@@ -65,7 +76,7 @@ fn parse_labels<'a>(inside: &'a str, labels: &mut LabelsBuilder) -> Result<&'a s
 
 /// A quoted text or a word.
 fn label_text(text: &str) -> Result<(String, &str), String> {
-    let Some(open) = text.chars().next().filter(|c| matches!(c, '"' | '\'' | '`')) else {
+    let Some(open) = text.chars().next().filter(|c| QUOTES.contains(c)) else {
         let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(text.len());
         if end == 0 {
             return Err(format!("expected a label in {text:?}"));
@@ -121,7 +132,11 @@ pub(super) fn items(text: &str) -> Vec<&str> {
 }
 
 pub(super) fn repeat(text: &str) -> Result<usize, String> {
-    text.parse::<usize>().ok().filter(|n| *n <= REPEAT_MAX).ok_or_else(|| format!("bad number of repetitions {text:?}"))
+    match text.parse::<usize>() {
+        Ok(n) if n <= REPEAT_MAX => Ok(n),
+        Ok(n) => Err(format!("{n} repetitions are more than {REPEAT_MAX}")),
+        Err(_) => Err(format!("bad number of repetitions {text:?}")),
+    }
 }
 
 fn parse_item(item: &str, out: &mut Vec<SeriesValue>) -> Result<(), String> {

@@ -217,7 +217,8 @@ fn check_annotations(eval: &Eval, result: &QueryResult) -> Result<(), String> {
                 found |= matches(want, text)?;
             }
             if !found {
-                return Err(format!("missing {word} {want:?}, got {texts:?}"));
+                let got = if texts.is_empty() { "none".to_owned() } else { texts.join("; ") };
+                return Err(format!("missing {word} {want}, got {got}"));
             }
         }
         for text in texts {
@@ -237,11 +238,13 @@ fn check_value(eval: &Eval, value: &Value) -> Result<(), String> {
     match (value, eval.when) {
         (Value::Scalar(_, got), _) => match eval.scalar {
             Some(want) if floats_equal(want, *got) => Ok(()),
-            want => Err(format!("expected scalar {want:?}, got {got}")),
+            Some(want) => Err(format!("expected scalar {want}, got scalar {got}")),
+            None => Err(format!("expected no scalar, got {got}")),
         },
         (Value::String(_, got), _) => match &eval.string {
             Some(want) if want == got => Ok(()),
-            want => Err(format!("expected string {want:?}, got {got:?}")),
+            Some(want) => Err(format!("expected string {want:?}, got {got:?}")),
+            None => Err(format!("expected no string, got {got:?}")),
         },
         (Value::Vector(samples), _) => {
             if let Some(want) = eval.scalar {
@@ -256,7 +259,9 @@ fn check_value(eval: &Eval, value: &Value) -> Result<(), String> {
                 let wanted: Vec<&Labels> = eval.series.iter().map(|(l, _)| l).collect();
                 let order: Vec<&Labels> = got.iter().map(|(l, _)| l).collect();
                 if wanted != order {
-                    return Err(format!("expected order {wanted:?}, got {order:?}"));
+                    let listed =
+                        |labels: &[&Labels]| labels.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                    return Err(format!("expected order {}, got {}", listed(&wanted), listed(&order)));
                 }
             }
             series_equal(&eval.series, &got, &[t])

@@ -1,10 +1,23 @@
 //! From the text of a script to its commands.
 
+use std::fmt;
+
 use trefoil_model::Labels;
 
 use super::notation::{SeriesValue, items, parse_series, parse_values, repeat};
 use crate::duration::parse_duration;
+use crate::format::quote;
 use crate::parser::{parse_number, unquote_text};
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("of any text"),
+            Self::Exact(text) => f.write_str(&quote(text)),
+            Self::Pattern(pattern) => write!(f, "that matches {}", quote(pattern)),
+        }
+    }
+}
 
 /// A script that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -109,14 +122,15 @@ pub fn parse_script(text: &str) -> Result<Vec<Command>, ScriptError> {
         let end = (next + 1..lines.len()).find(|i| lines[*i].is_empty()).unwrap_or(lines.len());
         let word = line.split_whitespace().next().unwrap_or("").to_ascii_lowercase();
         let fail = |message: String| ScriptError { line: next + 1, message };
+        let fail_below = |(below, message): Fault| ScriptError { line: next + 1 + below, message };
         if word == "clear" {
             out.push(Command::Clear);
             next += 1;
         } else if word.starts_with("load") {
-            out.push(Command::Load(parse_load(&lines[next..end]).map_err(fail)?));
+            out.push(Command::Load(parse_load(&lines[next..end]).map_err(fail_below)?));
             next = end;
         } else if word.starts_with("eval") {
-            out.push(Command::Eval(Box::new(parse_eval(&lines[next..end], next + 1).map_err(fail)?)));
+            out.push(Command::Eval(Box::new(parse_eval(&lines[next..end], next + 1).map_err(fail_below)?)));
             next = end;
         } else {
             return Err(fail(format!("unknown command {word:?}")));
@@ -132,27 +146,39 @@ fn time(text: &str) -> Result<i64, String> {
     }
 }
 
-fn parse_load(lines: &[&str]) -> Result<Load, String> {
-    let mut words = lines[0].split_whitespace();
-    let with_nhcb = words.next().is_some_and(|w| w.eq_ignore_ascii_case("load_with_nhcb"));
-    let step_ms = time(words.next().ok_or("load needs a step")?)?;
+/// What is wrong, and how many lines below the command.
+type Fault = (usize, String);
+
+fn parse_load(lines: &[&str]) -> Result<Load, Fault> {
+    let (with_nhcb, step_ms) = parse_load_command(lines[0]).map_err(|message| (0, message))?;
     let mut load = Load { step_ms, with_nhcb, series: Vec::new() };
     let mut starts: Option<(Labels, Vec<Option<i64>>)> = None;
-    for line in &lines[1..] {
-        let (labels, rest) = parse_series(line)?;
-        if let Some(offsets) = rest.strip_prefix("@st") {
-            starts = Some((labels, parse_starts(offsets)?));
-            continue;
-        }
-        let values = parse_values(rest)?;
-        let offsets = match starts.take() {
-            Some((l, offsets)) if l == labels => offsets,
-            _ => Vec::new(),
-        };
-        load.series.retain(|(l, ..)| *l != labels);
-        load.series.push((labels, values, offsets));
+    for (below, line) in lines.iter().enumerate().skip(1) {
+        parse_load_line(line, &mut load, &mut starts).map_err(|message| (below, message))?;
     }
     Ok(load)
+}
+
+fn parse_load_command(line: &str) -> Result<(bool, i64), String> {
+    let mut words = line.split_whitespace();
+    let with_nhcb = words.next().is_some_and(|w| w.eq_ignore_ascii_case("load_with_nhcb"));
+    Ok((with_nhcb, time(words.next().ok_or("load needs a step")?)?))
+}
+
+fn parse_load_line(line: &str, load: &mut Load, starts: &mut Option<(Labels, Vec<Option<i64>>)>) -> Result<(), String> {
+    let (labels, rest) = parse_series(line)?;
+    if let Some(offsets) = rest.strip_prefix("@st") {
+        *starts = Some((labels, parse_starts(offsets)?));
+        return Ok(());
+    }
+    let values = parse_values(rest)?;
+    let offsets = match starts.take() {
+        Some((l, offsets)) if l == labels => offsets,
+        _ => Vec::new(),
+    };
+    load.series.retain(|(l, ..)| *l != labels);
+    load.series.push((labels, values, offsets));
+    Ok(())
 }
 
 /// Start timestamps relative to their samples: `-1m`, `_`, `_x3`, `-30sx2`, `-1m+10sx3`.
@@ -192,8 +218,16 @@ fn word(text: &str) -> (&str, &str) {
     (&text[..end], text[end..].trim_start())
 }
 
-fn parse_eval(lines: &[&str], line: usize) -> Result<Eval, String> {
-    let (command, rest) = word(lines[0]);
+fn parse_eval(lines: &[&str], line: usize) -> Result<Eval, Fault> {
+    let mut eval = parse_eval_command(lines[0], line).map_err(|message| (0, message))?;
+    for (below, line) in lines.iter().enumerate().skip(1) {
+        parse_expectation(line, &mut eval).map_err(|message| (below, message))?;
+    }
+    Ok(eval)
+}
+
+fn parse_eval_command(text: &str, line: usize) -> Result<Eval, String> {
+    let (command, rest) = word(text);
     let (kind, rest) = word(rest);
     let (when, query) = match kind {
         "instant" => {
@@ -221,7 +255,7 @@ fn parse_eval(lines: &[&str], line: usize) -> Result<Eval, String> {
         other => return Err(format!("expected instant or range, got {other:?}")),
     };
     let any = |yes: bool| if yes { vec![Text::Any] } else { Vec::new() };
-    let mut eval = Eval {
+    Ok(Eval {
         line,
         query: query.to_owned(),
         when,
@@ -235,11 +269,7 @@ fn parse_eval(lines: &[&str], line: usize) -> Result<Eval, String> {
         range_vector: None,
         scalar: None,
         series: Vec::new(),
-    };
-    for line in &lines[1..] {
-        parse_expectation(line, &mut eval)?;
-    }
-    Ok(eval)
+    })
 }
 
 fn expected_text(rest: &str) -> Text {

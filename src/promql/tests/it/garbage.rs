@@ -127,12 +127,13 @@ fn deep_queries_fit_a_small_stack() {
         .stack_size(1 << 20)
         .spawn(|| {
             let engine = Engine::default();
-            let chain = vec!["metric"; 250].join(" + ");
-            let nested = "(".repeat(60) + "metric" + &")".repeat(60);
-            let calls = "abs(".repeat(60) + "metric" + &")".repeat(60);
+            let chain = vec!["metric"; 4000].join(" + ");
+            let nested = "(".repeat(120) + "metric" + &")".repeat(120);
+            let calls = "abs(".repeat(120) + "metric" + &")".repeat(120);
             for query in [chain, nested, calls] {
                 let expr = engine.parse(&query).unwrap();
                 assert_eq!(expr.to_string(), query);
+                assert!(trefoil_promql::pretty(&expr).len() > query.len());
                 let budget = Patience(std::sync::atomic::AtomicI64::new(i64::MAX));
                 engine.instant(&expr, 0, &QueryOptions::default(), &store(), TenantId::default(), &budget).unwrap();
             }

@@ -1,8 +1,6 @@
 //! The memory of a query is bounded by its budget: heavy queries end with the error that says so, before the process
 //! holds much more than the budget. A test of its own process, since it looks at the memory of all of it.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests, too, end a test that cannot go on")]
-
 use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
 

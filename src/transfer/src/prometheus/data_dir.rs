@@ -21,7 +21,11 @@ pub struct Found {
 /// How deep folders are looked into: a block of a snapshot lies at `snapshots/<time>/<block>`.
 const DEPTH_MAX: usize = 6;
 
-/// Looks for blocks and write-ahead logs in a folder. Errors when there are none.
+/// Folders of Trefoil's stores in a data directory that was Prometheus' before.
+const TREFOILS: [&str; 2] = ["metrics", "events"];
+
+/// Looks for blocks and write-ahead logs in a folder, not in the stores of Trefoil that lie beside them. Errors when there
+/// are none.
 pub fn find(vfs: &dyn Vfs, dir: &Path) -> Result<Found, TransferError> {
     let mut found = Found::default();
     look(vfs, dir, 0, &mut found)?;
@@ -45,13 +49,15 @@ fn look(vfs: &dyn Vfs, dir: &Path, depth: usize, found: &mut Found) -> Result<()
     if head::has_log(vfs, dir) {
         found.logs.push(dir.to_owned());
     }
+    let has_format = vfs.exists(&dir.join(trefoil_runtime::data_dir::FORMAT_FILE));
     for entry in vfs.read_dir(dir).map_err(TransferError::file(dir))? {
+        let is_trefoils = has_format && TREFOILS.contains(&entry.name.as_str());
         let is_own = matches!(entry.name.as_str(), "wal" | "wbl" | "chunks_head")
             || entry.name.ends_with(".tmp-for-creation")
             || entry.name.ends_with(".tmp-for-deletion");
         // Snapshots of a database repeat what is in it.
         let is_repeat = entry.name == "snapshots" && head::has_log(vfs, dir);
-        if entry.is_dir && !is_own && !is_repeat && depth < DEPTH_MAX {
+        if entry.is_dir && !is_own && !is_trefoils && !is_repeat && depth < DEPTH_MAX {
             look(vfs, &dir.join(entry.name), depth + 1, found)?;
         }
     }

@@ -1,9 +1,25 @@
 //! Arguments of `backup` and `restore`.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
+
+/// How long an object store is waited for.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Patience {
+    /// Seconds after which a request that reads from an object store has failed.
+    #[arg(long, value_name = "SECONDS", default_value = "30")]
+    timeout: NonZeroU32,
+}
+
+impl Patience {
+    /// Longest time of a request that reads.
+    pub(crate) fn timeout(self) -> Duration {
+        Duration::from_secs(self.timeout.get().into())
+    }
+}
 
 /// Flags of `backup`.
 #[derive(Debug, Args)]
@@ -42,6 +58,9 @@ pub(crate) struct BackupArgs {
     /// read.
     #[arg(long)]
     pub verify: bool,
+    /// How long the place is waited for.
+    #[command(flatten)]
+    pub patience: Patience,
 }
 
 /// What can be done with backups.
@@ -52,6 +71,9 @@ pub(crate) enum BackupCommand {
         /// Where they are: s3://bucket/prefix, file:///dir or a folder.
         #[arg(long, value_name = "PLACE")]
         from: String,
+        /// How long the place is waited for.
+        #[command(flatten)]
+        patience: Patience,
     },
     /// Reads every object of a backup and compares checksums; names what is damaged, and what was damaged when it was
     /// backed up. Of parts that the backup left in an object store, the lengths of the objects are compared.
@@ -62,6 +84,9 @@ pub(crate) enum BackupCommand {
         /// Name of the backup. Default: the newest.
         #[arg(long, value_name = "NAME")]
         at: Option<String>,
+        /// How long the place is waited for.
+        #[command(flatten)]
+        patience: Patience,
     },
     /// Removes all but the newest backups, and the objects that only those needed. Not while a backup is being made.
     Prune {
@@ -71,6 +96,9 @@ pub(crate) enum BackupCommand {
         /// How many stay, at least 1.
         #[arg(long, value_name = "N")]
         keep: NonZeroUsize,
+        /// How long the place is waited for.
+        #[command(flatten)]
+        patience: Patience,
     },
 }
 
@@ -86,4 +114,7 @@ pub(crate) struct RestoreArgs {
     /// Data directory to write: missing or empty.
     #[arg(long, value_name = "DIR")]
     pub data_dir: PathBuf,
+    /// How long the place is waited for.
+    #[command(flatten)]
+    pub patience: Patience,
 }

@@ -1,5 +1,5 @@
-//! A running server as a source of samples: series from `/api/v1/series`, samples by range selectors over windows that
-//! grow as far as their answers are small.
+//! A running server as a source of samples: series from `/api/v1/series`, samples by remote read in chunks where the
+//! server has it, else by range selectors, over windows that grow as far as their answers are small.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -10,9 +10,12 @@ use serde_json::Value;
 use tokio::runtime::Handle;
 use trefoil_model::time::{DAY_MS, day_of_ms};
 use trefoil_model::{
-    Exemplar, Labels, Matcher, MetricMetadata, MetricReader, QueryBudget, SampleBuffer, SelectRequest, SelectedSeries,
-    SeriesSource, StoreError, TenantId, TimeRange,
+    Labels, Matcher, MetricReader, QueryBudget, SampleBuffer, SelectRequest, SelectedSeries, SeriesSource, StoreError,
+    TimeRange,
 };
+
+use trefoil_transfer::prometheus::chunk::Value as Sample;
+use trefoil_transfer::remote_read;
 
 use crate::cli::Target;
 use crate::query::ask;
@@ -20,6 +23,8 @@ use crate::query::ask;
 /// Samples of an answer below which the next window is four times as long, and above which it is half as long.
 const ANSWER_SAMPLES_LOW: usize = 25_000;
 const ANSWER_SAMPLES_HIGH: usize = 200_000;
+/// Longest answer to a remote read.
+const CHUNKS_BYTES_MAX: usize = 1 << 30;
 
 /// A server.
 pub(super) struct RemoteReader {
@@ -28,6 +33,7 @@ pub(super) struct RemoteReader {
 
 struct Shared {
     target: Target,
+    chunks: Option<Chunks>,
     runtime: Handle,
     left_out: AtomicU64,
     /// End of the export in Unix milliseconds, exclusive.
@@ -56,6 +62,90 @@ impl Shared {
     }
 }
 
+/// Remote read of a server.
+struct Chunks {
+    client: reqwest::Client,
+    /// Labels that the server puts to every series which has them not: external ones.
+    external: Vec<(String, String)>,
+}
+
+impl Chunks {
+    /// Asks whether a server streams chunks; `None` when it does not, or does not say what it adds to labels.
+    async fn probe(target: &Target) -> anyhow::Result<Option<Self>> {
+        let Ok(config) = ask(target, "/api/v1/status/config", &[]).await else { return Ok(None) };
+        let Some(external) = external_labels(config["data"]["yaml"].as_str().unwrap_or_default()) else {
+            return Ok(None);
+        };
+        let chunks = Self { client: crate::query::client(target)?, external };
+        let nothing = Labels::from_pairs([("__name__", "nothing")]);
+        Ok(match chunks.post(target, &nothing, TimeRange::new(0, 1)).await {
+            Ok(_) => Some(chunks),
+            Err(error) => {
+                tracing::debug!(%error, "no remote read");
+                None
+            }
+        })
+    }
+
+    /// The labels of a series as the server sends them.
+    fn sent(&self, labels: &Labels) -> Labels {
+        let mut all = labels.to_builder();
+        for (name, value) in &self.external {
+            if all.get(name).is_none() {
+                all.set(name, value);
+            }
+        }
+        all.build()
+    }
+
+    async fn post(&self, target: &Target, labels: &Labels, range: TimeRange) -> anyhow::Result<Vec<u8>> {
+        let url = format!("{}/api/v1/read", target.server.trim_end_matches('/'));
+        // Who asks for an external label asks for series that have it not themselves.
+        let is_external = |(name, value): &(&str, &str)| self.external.iter().any(|(n, v)| n == name && v == value);
+        let labels = Labels::from_pairs(labels.iter().filter(|label| !is_external(label)));
+        let mut request = self
+            .client
+            .post(&url)
+            .header("content-type", "application/x-protobuf")
+            .header("content-encoding", "snappy")
+            .header("x-prometheus-remote-read-version", "0.1.0")
+            .body(remote_read::request(&labels, range)?);
+        if let Some(value) = &target.authorization {
+            request = request.header("authorization", value);
+        }
+        let mut response = request.send().await.with_context(|| format!("ask {url}"))?;
+        let status = response.status();
+        if !status.is_success() {
+            anyhow::bail!("{url}: {status}: {:.500}", response.text().await.unwrap_or_default().trim());
+        }
+        let form = response.headers().get("content-type").and_then(|form| form.to_str().ok()).unwrap_or_default();
+        if !form.starts_with(remote_read::STREAMED) {
+            anyhow::bail!("{url}: the answer is {form:?}, not a stream of chunks");
+        }
+        let mut body = Vec::new();
+        while let Some(bytes) = response.chunk().await.context("read answer")? {
+            if body.len() + bytes.len() > CHUNKS_BYTES_MAX {
+                anyhow::bail!("{url}: the answer is longer than {CHUNKS_BYTES_MAX} bytes");
+            }
+            body.extend_from_slice(&bytes);
+        }
+        Ok(body)
+    }
+}
+
+/// The external labels that a configuration names; `None` when it cannot be read.
+fn external_labels(yaml: &str) -> Option<Vec<(String, String)>> {
+    // Of the rest nothing is needed, and it may name files of the server.
+    let mut global = yaml.lines().skip_while(|line| line.trim_end() != "global:");
+    let Some(head) = global.next() else { return Some(Vec::new()) };
+    let indented = global.take_while(|line| line.starts_with([' ', '#']) || line.is_empty());
+    let text: Vec<&str> = std::iter::once(head).chain(indented).collect();
+    let none = |_: &str| None;
+    let loaded = trefoil_config::Config::parse(&text.join("\n"), std::path::Path::new(""), &none).ok()?;
+    let labels = &loaded.config.global.external_labels;
+    Some(labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+}
+
 fn seconds(ms: i64) -> String {
     format!("{}.{:03}", ms.div_euclid(1000), ms.rem_euclid(1000))
 }
@@ -80,9 +170,11 @@ impl RemoteReader {
         let end = range.end_ms.min(now_ms.saturating_add(DAY_MS));
         let start = if range.start_ms == i64::MIN { 0 } else { range.start_ms };
         let (mut first, last) = (day_of_ms(start), day_of_ms(end.saturating_sub(1)));
+        let runtime = Handle::current();
         let shared = Shared {
+            chunks: runtime.block_on(Chunks::probe(&target))?,
             target,
-            runtime: Handle::current(),
+            runtime,
             left_out: AtomicU64::new(0),
             end_ms: end,
             window_ms: AtomicI64::new(DAY_MS),
@@ -99,6 +191,11 @@ impl RemoteReader {
         Ok((Self { shared: Arc::new(shared) }, (first..=last).collect()))
     }
 
+    /// Whether samples come by remote read, which has all of them but start timestamps.
+    pub(super) fn is_whole(&self) -> bool {
+        self.shared.chunks.is_some()
+    }
+
     /// Native histogram samples that were passed over.
     pub(super) fn left_out(&self) -> u64 {
         self.shared.left_out.load(Ordering::Relaxed)
@@ -109,7 +206,7 @@ struct RemoteSeries {
     shared: Arc<Shared>,
     labels: Labels,
     /// What the last answer held: its half-open time, samples.
-    held: Mutex<(TimeRange, Vec<(i64, f64)>)>,
+    held: Mutex<(TimeRange, Vec<(i64, Sample)>)>,
 }
 
 impl SeriesSource for RemoteSeries {
@@ -130,7 +227,10 @@ impl SeriesSource for RemoteSeries {
         }
         let from = held.1.partition_point(|(t, _)| *t < range.start_ms);
         for (t, value) in held.1[from..].iter().take_while(|(t, _)| *t < range.end_ms) {
-            out.push_float(*t, 0, *value);
+            match value {
+                Sample::Float(value) => out.push_float(*t, 0, *value),
+                Sample::Histogram(histogram) => out.push_histogram(*t, 0, Arc::clone(histogram)),
+            }
         }
         if range.end_ms >= self.shared.end_ms {
             held.1 = Vec::new();
@@ -141,7 +241,30 @@ impl SeriesSource for RemoteSeries {
 }
 
 impl RemoteSeries {
-    fn fetch(&self, range: TimeRange) -> Result<Vec<(i64, f64)>, StoreError> {
+    fn fetch(&self, range: TimeRange) -> Result<Vec<(i64, Sample)>, StoreError> {
+        match &self.shared.chunks {
+            Some(chunks) => self.fetch_chunks(chunks, range),
+            None => self.fetch_query(range),
+        }
+    }
+
+    fn fetch_chunks(&self, chunks: &Chunks, range: TimeRange) -> Result<Vec<(i64, Sample)>, StoreError> {
+        let body = self.shared.runtime.block_on(chunks.post(&self.shared.target, &self.labels, range));
+        let body = body.map_err(|error| StoreError::Unsupported(format!("{error:#}")))?;
+        let mut out = Vec::new();
+        let wanted = chunks.sent(&self.labels);
+        // The request takes series with further labels too, and servers send whole chunks.
+        remote_read::read(&body, &mut |labels| *labels == wanted, &mut |t, _, value| {
+            if range.start_ms <= t && t < range.end_ms {
+                out.push((t, value));
+            }
+        })?;
+        out.sort_by_key(|(t, _)| *t);
+        out.dedup_by_key(|(t, _)| *t);
+        Ok(out)
+    }
+
+    fn fetch_query(&self, range: TimeRange) -> Result<Vec<(i64, Sample)>, StoreError> {
         let mut out = Vec::new();
         let labels = self.labels.iter().map(|(n, v)| (n.to_owned(), "=", v.to_owned()));
         // A range selector leaves out its left end, so that these are just the samples of the half-open range.
@@ -160,7 +283,7 @@ impl RemoteSeries {
                 let (Some(t), Some(value)) = (time, value) else { return Err(broken()) };
                 // The answer's "NaN" is the one that Prometheus computes with.
                 let value = if value.is_nan() { f64::from_bits(0x7ff8_0000_0000_0001) } else { value };
-                out.push((t, value));
+                out.push((t, Sample::Float(value)));
             }
             let histograms = series["histograms"].as_array().map_or(0, Vec::len);
             self.shared.left_out.fetch_add(histograms as u64, Ordering::Relaxed);
@@ -217,38 +340,23 @@ impl MetricReader for RemoteReader {
         Ok((found, false))
     }
 
-    fn label_names(
-        &self,
-        _: TenantId,
-        _: TimeRange,
-        _: &[SelectRequest],
-        _: usize,
-        _: &dyn QueryBudget,
-    ) -> Result<(Vec<String>, bool), StoreError> {
-        Ok((Vec::new(), false))
-    }
+    trefoil_model::only_series!();
+}
 
-    fn label_values(
-        &self,
-        _: TenantId,
-        _: &str,
-        _: TimeRange,
-        _: &[SelectRequest],
-        _: usize,
-        _: &dyn QueryBudget,
-    ) -> Result<(Vec<String>, bool), StoreError> {
-        Ok((Vec::new(), false))
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    fn exemplars(&self, _: &[SelectRequest], _: &dyn QueryBudget) -> Result<Vec<(Labels, Vec<Exemplar>)>, StoreError> {
-        Ok(Vec::new())
-    }
-
-    fn metadata(&self, _: TenantId, _: Option<&str>, _: usize) -> Vec<MetricMetadata> {
-        Vec::new()
-    }
-
-    fn active_series(&self) -> u64 {
-        0
+    #[test]
+    fn external_labels_come_from_the_global_section() {
+        let check = |yaml: &str, expected: &[(&str, &str)]| {
+            let found = external_labels(yaml).unwrap();
+            assert_eq!(found.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect::<Vec<_>>(), expected, "{yaml}");
+        };
+        check("", &[]);
+        check("global:\n  scrape_interval: 15s\nscrape_configs:\n- job_name: x\n", &[]);
+        let yaml = "trefoil:\n  data_dir: /x\nglobal:\n  scrape_interval: 15s\n  external_labels:\n    dc: \"a b\"\n    host: h\nrule_files:\n- /none/*.yml\n";
+        check(yaml, &[("dc", "a b"), ("host", "h")]);
+        assert!(external_labels("global:\n  external_labels: [").is_none());
     }
 }

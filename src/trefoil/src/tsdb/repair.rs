@@ -1,12 +1,12 @@
 //! `trefoil tsdb repair`.
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use serde_json::{Value, json};
-use trefoil_parts::repair::{Adopted, Describe, PartPlace, RepairReport};
+use trefoil_parts::repair::{Adopted, Describe, PartPlace, RepairOptions, RepairReport};
 use trefoil_parts::{CatalogState, PartMeta};
-use trefoil_runtime::{DataDirLock, RealVfs, data_dir};
+use trefoil_runtime::{RealVfs, data_dir};
 
-use super::{Place, print};
+use super::{Place, lock, print};
 
 /// Parts of logs and traces: they say what they are, or nobody does.
 struct OnlyThemselves;
@@ -16,24 +16,37 @@ impl Describe for OnlyThemselves {
         Err("it was written by an earlier version and does not say what it is".to_owned())
     }
 
-    fn finish(&mut self, _: &mut CatalogState, _: &[Adopted]) {}
+    fn finish(&mut self, state: &mut CatalogState, adopted: &[Adopted]) {
+        // What is in a part and in the journal as well would be there twice.
+        state.journal = adopted.iter().filter_map(|part| part.journal).max().max(state.journal);
+    }
 }
 
 /// Repairs the catalogs of a data directory.
-pub(super) fn run(place: &Place, dry_run: bool) -> anyhow::Result<()> {
-    let _lock = DataDirLock::acquire(&place.data).context("stop the server first")?;
+pub(super) fn run(place: &Place, dry_run: bool, with_leftovers: bool) -> anyhow::Result<()> {
+    let options = RepairOptions { is_dry: dry_run, with_leftovers, ..RepairOptions::default() };
+    // What is not a data directory is left as it is, and so is one that is only looked at.
+    if !["metrics", "events"].iter().any(|store| place.data.join(store).is_dir()) {
+        bail!("{} is not a data directory (see --data)", place.data.display());
+    }
     let vfs = RealVfs::shared();
-    data_dir::check_format(&*vfs, &place.data)?;
+    data_dir::has_format(&*vfs, &place.data)?;
+    let _lock = lock(&place.data, !dry_run)?;
+    if !dry_run {
+        data_dir::check_format(&*vfs, &place.data)?;
+    }
     let mut reports = Vec::new();
     let metrics = place.data.join("metrics");
     if metrics.join("parts").is_dir() {
-        let report = trefoil_tsdb::repair(&vfs, &metrics, dry_run).context("repair the metrics store")?;
+        let report = trefoil_tsdb::repair(&vfs, &metrics, options).context("repair the metrics store")?;
         reports.push(("metrics", report));
     }
     for signal in ["logs", "traces"] {
         let dir = place.data.join("events").join(signal);
         if dir.join("parts").is_dir() {
-            let report = trefoil_parts::repair::repair(&vfs, &dir, &mut OnlyThemselves, dry_run);
+            let journal = trefoil_journal::first_segment(&vfs, &dir.join("journal"))?.into();
+            let report =
+                trefoil_parts::repair::repair(&vfs, &dir, &mut OnlyThemselves, RepairOptions { journal, ..options });
             reports.push((signal, report.with_context(|| format!("repair the store of {signal}"))?));
         }
     }

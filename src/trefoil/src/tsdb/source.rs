@@ -24,7 +24,9 @@ impl Source {
     /// Refuses a source that is in use, as far as that can be seen: by the lock of Prometheus, by open files of another
     /// process (Linux), and one that is no source at all.
     pub(super) fn begin(path: &Path) -> anyhow::Result<Self> {
-        if path.join(data_dir::FORMAT_FILE).is_file() && path.join("metrics").is_dir() {
+        // A data directory that Prometheus had before holds its blocks and log beside ours.
+        let found = prometheus::data_dir::find(&RealVfs, path);
+        if found.is_err() && path.join(data_dir::FORMAT_FILE).is_file() && path.join("metrics").is_dir() {
             let path = path.display();
             bail!(
                 "{path} is a data directory of Trefoil; use `trefoil tsdb export --data {path} --format json` and import the \
@@ -32,7 +34,7 @@ impl Source {
             );
         }
         // A running server writes to the log; blocks never change.
-        let databases = prometheus::data_dir::find(&RealVfs, path)?.logs;
+        let databases = found?.logs;
         for database in &databases {
             let stop = "stop it, or import a snapshot of it";
             if data_dir::foreign_database(database) == Some(true) {
@@ -121,6 +123,9 @@ mod tests {
         assert!(error.contains("was written to while it was read"), "{error}");
         std::fs::create_dir_all(dir.join("metrics")).unwrap();
         std::fs::write(dir.join(data_dir::FORMAT_FILE), "trefoil 1\n").unwrap();
+        // Prometheus' log beside our own files is read.
+        Source::begin(&dir).unwrap();
+        std::fs::remove_dir_all(dir.join("wal")).unwrap();
         assert!(Source::begin(&dir).err().unwrap().to_string().contains("is a data directory of Trefoil"));
         std::fs::remove_dir_all(dir).unwrap();
     }

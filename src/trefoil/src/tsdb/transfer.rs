@@ -8,18 +8,18 @@ use anyhow::{Context, bail};
 use serde_json::json;
 use tokio::runtime::Handle;
 use trefoil_model::{MetricBatch, MetricReader, MetricWriter, TenantId, WriteReport};
-use trefoil_runtime::RealVfs;
+use trefoil_runtime::{RealVfs, data_dir};
 use trefoil_scrape::TextFormat;
 use trefoil_transfer::export::{ExportOptions, ExportReport, Exporter};
 use trefoil_transfer::import::{BatchSink, ImportOptions, ImportReport, Importer};
 use trefoil_transfer::remote_write::Sender;
-use trefoil_transfer::{TransferError, json_lines, open_metrics, prometheus, remote_write};
+use trefoil_transfer::{TransferError, input, json_lines, open_metrics, prometheus, remote_write};
 use trefoil_tsdb::{Salvage, Tsdb};
 
 use super::remote::RemoteReader;
 use super::source::Source;
 use super::{
-    ExportArgs, ExportFormat, ImportArgs, ImportFormat, Place, Selection, Store, day_text, open, print, range,
+    ExportArgs, ExportFormat, ImportArgs, ImportFormat, Place, Selection, Store, day_text, open, print, range, say,
     time_text,
 };
 use crate::cli::{Output, Target};
@@ -56,13 +56,10 @@ fn target(store: &Store, server: &str) -> Target {
 }
 
 fn sender(store: &Store, url: String) -> anyhow::Result<Sender> {
+    Sender::check_url(&url)?;
     let client = crate::query::client(&target(store, ""))?;
-    Ok(Sender { client, url, authorization: store.authorization.clone(), runtime: Handle::current(), notice: say })
-}
-
-#[expect(clippy::print_stderr, reason = "progress of a command that may take hours")]
-fn say(text: &str) {
-    eprintln!("{text}");
+    let (authorization, timeout) = (store.authorization.clone(), remote_write::REQUEST_TIMEOUT);
+    Ok(Sender { client, url, authorization, runtime: Handle::current(), notice: say, timeout })
 }
 
 /// Imports files and folders.
@@ -83,6 +80,7 @@ pub(super) fn import(arguments: &ImportArgs) -> anyhow::Result<()> {
             import_into(arguments, options, &mut sink)?
         }
         None => {
+            tell_foreign(&arguments.store.data);
             let opened = open(&arguments.store.data, true)?;
             let report = import_into(arguments, options, &mut Local(&opened.store))?;
             let handle = Handle::current();
@@ -93,6 +91,17 @@ pub(super) fn import(arguments: &ImportArgs) -> anyhow::Result<()> {
         }
     };
     tell(&report, arguments.json)
+}
+
+/// Says that a store is about to lie beside somebody else's database.
+fn tell_foreign(data: &Path) {
+    if data_dir::foreign_database(data).is_some() {
+        let dir = data.display();
+        say(&format!(
+            "{dir} holds a Prometheus database: Trefoil keeps its own files beside it (metrics, events, FORMAT, LOCK) and \
+             changes none of Prometheus'; what that database holds is imported with `trefoil tsdb import --data {dir} {dir}`"
+        ));
+    }
 }
 
 fn import_into(
@@ -114,7 +123,9 @@ fn import_into(
 }
 
 fn import_path(path: &Path, format: ImportFormat, into: &mut Importer<'_>) -> anyhow::Result<()> {
-    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
+    // What is packed is named by what is in it: `series.jsonl.gz`.
+    let inner = path.extension().filter(|e| *e == "gz").and_then(|_| path.file_stem()).map_or(path, Path::new);
+    let extension = inner.extension().and_then(|e| e.to_str()).unwrap_or("");
     let format = match format {
         ImportFormat::Auto if path.is_dir() => ImportFormat::Prometheus,
         ImportFormat::Auto if matches!(extension, "json" | "jsonl" | "ndjson") => ImportFormat::Json,
@@ -127,12 +138,13 @@ fn import_path(path: &Path, format: ImportFormat, into: &mut Importer<'_>) -> an
         return source.end();
     }
     into.say(&format!("file {}", path.display()));
-    let mut from: Box<dyn BufRead> = if path.as_os_str() == "-" {
+    let from: Box<dyn BufRead> = if path.as_os_str() == "-" {
         Box::new(std::io::stdin().lock())
     } else {
         let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
         Box::new(BufReader::with_capacity(1 << 20, file))
     };
+    let mut from = input::unpacked(from).with_context(|| format!("read {}", path.display()))?;
     match format {
         ImportFormat::Json => json_lines::import(path, &mut from, into)?,
         ImportFormat::Text => open_metrics::import(path, &mut from, TextFormat::Classic, into)?,
@@ -176,6 +188,18 @@ fn tell(report: &ImportReport, as_json: bool) -> anyhow::Result<()> {
 
 /// Exports samples.
 pub(super) fn export(arguments: &ExportArgs) -> anyhow::Result<()> {
+    let is_replay = arguments.format == ExportFormat::RemoteWrite;
+    if !is_replay && arguments.to.is_some() {
+        crate::cli::wrong_usage("--to needs --format remote-write; a file is named by --output");
+    }
+    if is_replay && arguments.output.is_some() {
+        crate::cli::wrong_usage(
+            "--format remote-write sends to the URL of --to and writes no file: leave --output out",
+        );
+    }
+    if let Some(url) = &arguments.to {
+        Sender::check_url(url)?;
+    }
     let mut damage = Ok(());
     let report = match &arguments.store.server {
         Some(server) => {
@@ -184,9 +208,14 @@ pub(super) fn export(arguments: &ExportArgs) -> anyhow::Result<()> {
             if reader.left_out() > 0 {
                 say(&format!("{} native histogram samples left out: the query API rounds them", reader.left_out()));
             }
-            say(
-                "warning: a server's query API has no stale markers, NaN payloads and start timestamps; export a snapshot with --data to lose nothing",
-            );
+            say(match reader.is_whole() {
+                true => {
+                    "warning: remote read has no start timestamps, and native histograms are float histograms in it; export a snapshot with --data to lose nothing"
+                }
+                false => {
+                    "warning: a server's query API has no stale markers, NaN payloads and start timestamps; export a snapshot with --data to lose nothing"
+                }
+            });
             report
         }
         None => {
@@ -283,9 +312,41 @@ fn tell_left_out(salvage: &Salvage<'_>, store: &Tsdb) -> anyhow::Result<()> {
         say(&format!("part {part} of {day}: {what}; {series}"));
     }
     journal.iter().for_each(|finding| say(finding));
+    // Nothing tells a write that was cut off from damage, so this alone is no failure.
+    store.journal_torn().iter().for_each(|torn| say(torn));
     let places = left_out.len() as u64 + more + journal.len() as u64;
     if places > 0 {
         bail!("{places} places are damaged and their samples left out; `trefoil tsdb verify` names all of them");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use trefoil_model::{FloatPoint, Labels};
+
+    use super::*;
+
+    #[test]
+    fn a_receiver_that_hangs_is_given_up() {
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        // Connections wait in the queue of the listener; nobody answers.
+        let mut sender = Sender {
+            client: reqwest::Client::new(),
+            url: format!("http://{}/api/v1/write", listener.local_addr().unwrap()),
+            authorization: None,
+            runtime: runtime.handle().clone(),
+            notice: |_| {},
+            timeout: Duration::from_millis(50),
+        };
+        let mut batch = MetricBatch::default();
+        let series = batch.add_series(Labels::from_pairs([("a".to_owned(), "b".to_owned())]));
+        batch.floats.push(FloatPoint { series, t_ms: 1, start_ms: 0, value: 1.0 });
+        let error = sender.write(batch).err().unwrap().to_string();
+        assert!(error.contains("no answer within 50ms") && error.contains("after 2 attempts"), "{error}");
+    }
 }

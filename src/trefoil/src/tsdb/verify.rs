@@ -2,6 +2,7 @@
 
 use anyhow::{Context, bail};
 use serde_json::json;
+use trefoil_journal::Committed;
 use trefoil_runtime::RealVfs;
 use trefoil_tsdb::{SeriesIds, Tsdb};
 
@@ -72,12 +73,17 @@ pub(super) fn run(place: &Place) -> anyhow::Result<()> {
 fn around_parts(place: &Place, store: &Tsdb) -> anyhow::Result<Vec<String>> {
     // What the journal of metrics says while it is replayed, the check below says with the file.
     let mut found = store.catalog_findings();
+    found.extend(store.journal_unusable());
     let vfs = RealVfs::shared();
     let journals = [("metrics", "metrics"), ("logs", "events/logs"), ("traces", "events/traces")];
     for (signal, dir) in journals {
         let dir = place.data.join(dir).join("journal");
         if dir.is_dir() {
-            let damage = trefoil_journal::check(&vfs, &dir, signal);
+            let committed = match signal {
+                "metrics" => store.journal_committed(),
+                _ => Committed::default(),
+            };
+            let damage = trefoil_journal::check_from(&vfs, &dir, signal, committed);
             found.extend(damage.with_context(|| format!("journal of {signal}"))?);
         }
     }

@@ -36,6 +36,8 @@ const BODY_PLAIN: u8 = 0;
 const BODY_LZ4: u8 = 1;
 /// Stands for the series in the checksum of a column of times.
 const NO_SERIES: u64 = u64::MAX;
+/// Checksum of the bytes of [`NO_SERIES`].
+const NO_SERIES_CRC: u32 = 0x4867_4bc7;
 const HISTOGRAM_BODY_MAX: usize = 256 << 20;
 
 /// Why a block is not read.
@@ -122,7 +124,8 @@ fn put_block(series: u64, payload: &[u8], out: &mut Vec<u8>) {
 }
 
 fn checksum(series: u64, payload: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&series.to_le_bytes()), payload)
+    let before = if series == NO_SERIES { NO_SERIES_CRC } else { crc32c::crc32c(&series.to_le_bytes()) };
+    crc32c::crc32c_append(before, payload)
 }
 
 fn put_starts(starts: &[i64], out: &mut Vec<u8>) {
@@ -181,12 +184,14 @@ pub(crate) struct Blocks<'a> {
     rest: Reader<'a>,
     file: &'a [u8],
     file_id: u64,
+    /// The last column that was passed and whose checksum held: the frame and what follows, and the payload.
+    passed: Option<(&'a [u8], &'a [u8])>,
 }
 
 impl<'a> Blocks<'a> {
     /// `data` is what [`BlockEncoder::encode_series`] wrote for the series `series`.
     pub(crate) fn new(series: u64, data: &'a [u8]) -> Self {
-        Self { series, rest: Reader::new(data), file: &[], file_id: 0 }
+        Self { series, rest: Reader::new(data), file: &[], file_id: 0, passed: None }
     }
 
     /// Gives the file in which columns of times are found. Its id is one that no other file in this process ever has;
@@ -198,6 +203,7 @@ impl<'a> Blocks<'a> {
 
     fn read(&mut self) -> Result<Option<Block<'a>>, BlockError> {
         while !self.rest.is_empty() {
+            let frame = self.rest.rest();
             let (payload, crc) = get_frame(&mut self.rest)?;
             // Columns are read when a block names them.
             let is_column = payload.first() == Some(&TIMES);
@@ -205,10 +211,51 @@ impl<'a> Blocks<'a> {
                 return Err(BlockError::Checksum);
             }
             if !is_column {
-                return Block::parse(payload, self.file, self.file_id).map(Some);
+                return self.parse(payload).map(Some);
             }
+            self.passed = Some((frame, payload));
         }
         Ok(None)
+    }
+
+    fn parse(&self, payload: &'a [u8]) -> Result<Block<'a>, BlockError> {
+        let mut rest = Reader::new(payload);
+        let kind = rest.u8()?;
+        let mut times = None;
+        let Head { count, min_t, max_t } = if (SHARED..=SHARED_LAST).contains(&kind) {
+            let at = usize::try_from(rest.uvarint()?).map_err(|_| DecodeError)?;
+            let id = ColumnId { file: self.file_id, at };
+            let mut encoded = None;
+            let head = match cached(id, |head, _| head) {
+                Some(head) => head,
+                None => {
+                    let mut from = Reader::new(&self.column(at)?[1..]);
+                    let head = Head::read(&mut from, BLOCK_SAMPLES_READ_MAX)?;
+                    encoded = Some(from);
+                    head
+                }
+            };
+            times = Some(Column { id, encoded });
+            head
+        } else {
+            Head::read(&mut rest, BLOCK_SAMPLES_READ_MAX)?
+        };
+        Ok(Block { kind, count, min_t, max_t, times, rest })
+    }
+
+    /// The payload of the column of times that stands at this place of the file.
+    fn column(&self, at: usize) -> Result<&'a [u8], BlockError> {
+        let frame = self.file.get(at..).ok_or(DecodeError)?;
+        if let Some((passed, payload)) = self.passed
+            && std::ptr::eq(passed.as_ptr(), frame.as_ptr())
+        {
+            return Ok(payload);
+        }
+        let (payload, crc) = get_frame(&mut Reader::new(frame))?;
+        if payload.first() != Some(&TIMES) || crc != checksum(NO_SERIES, payload) {
+            return Err(BlockError::Checksum);
+        }
+        Ok(payload)
     }
 }
 
@@ -234,31 +281,6 @@ impl<'a> Iterator for Blocks<'a> {
 }
 
 impl<'a> Block<'a> {
-    fn parse(payload: &'a [u8], file: &'a [u8], file_id: u64) -> Result<Self, BlockError> {
-        let mut rest = Reader::new(payload);
-        let kind = rest.u8()?;
-        let mut times = None;
-        let head = if (SHARED..=SHARED_LAST).contains(&kind) {
-            let at = usize::try_from(rest.uvarint()?).map_err(|_| DecodeError)?;
-            let id = ColumnId { file: file_id, at };
-            if let Some(Head { count, min_t, max_t }) = cached(id, |head, _| head) {
-                let times = Some(Column { id, encoded: None });
-                return Ok(Self { kind, count, min_t, max_t, times, rest });
-            }
-            let (column, crc) = get_frame(&mut Reader::new(file.get(at..).ok_or(DecodeError)?))?;
-            if column.first() != Some(&TIMES) || crc != checksum(NO_SERIES, column) {
-                return Err(BlockError::Checksum);
-            }
-            let mut from = Reader::new(&column[1..]);
-            let head = Head::read(&mut from, BLOCK_SAMPLES_READ_MAX)?;
-            times = Some(Column { id, encoded: Some(from) });
-            head
-        } else {
-            Head::read(&mut rest, BLOCK_SAMPLES_READ_MAX)?
-        };
-        Ok(Self { kind, count: head.count, min_t: head.min_t, max_t: head.max_t, times, rest })
-    }
-
     /// Number of samples.
     #[cfg(test)]
     pub(crate) fn count(&self) -> usize {

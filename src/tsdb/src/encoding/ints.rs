@@ -2,7 +2,7 @@
 //! outliers kept apart ("patched frame of reference"); what is left over from a straight line; or `pco`.
 
 use super::pco::{decode_pco, encode_pco};
-use super::unpack::{GROUP, unpack};
+use super::unpack::{GROUP, HALF, unpack};
 use super::varint::{Reader, put_ivarint, put_uvarint, zigzag};
 use super::{DecodeError, Effort};
 
@@ -268,13 +268,13 @@ pub(crate) fn decode_ints(from: &mut Reader<'_>, count: usize, out: &mut Vec<i64
 
 /// Where decoded integers go.
 pub(crate) trait Sink {
-    /// Takes what `each` makes of the integers of a piece, one after the other.
-    fn take(&mut self, piece: &mut [i64], each: impl FnMut(i64) -> i64);
+    /// Takes the next integers; may use their place for its work.
+    fn take(&mut self, piece: &mut [i64]);
 }
 
 impl Sink for Vec<i64> {
-    fn take(&mut self, piece: &mut [i64], mut each: impl FnMut(i64) -> i64) {
-        self.extend(piece.iter().map(|v| each(*v)));
+    fn take(&mut self, piece: &mut [i64]) {
+        self.extend_from_slice(piece);
     }
 }
 
@@ -286,9 +286,12 @@ struct Multiplied<'a, S> {
 }
 
 impl<S: Sink> Sink for Multiplied<'_, S> {
-    fn take(&mut self, piece: &mut [i64], mut each: impl FnMut(i64) -> i64) {
+    fn take(&mut self, piece: &mut [i64]) {
         let (first, factor) = (self.first, self.factor);
-        self.to.take(piece, |v| first.wrapping_add(factor.wrapping_mul(each(v))));
+        for v in &mut *piece {
+            *v = first.wrapping_add(factor.wrapping_mul(*v));
+        }
+        self.to.take(piece);
     }
 }
 
@@ -306,91 +309,112 @@ pub(crate) fn read_ints(from: &mut Reader<'_>, count: usize, to: &mut impl Sink)
 
 fn read_packed(form: u8, from: &mut Reader<'_>, count: usize, to: &mut impl Sink) -> Result<(), DecodeError> {
     match form {
-        PLAIN => for_each_group(from, count, |group| to.take(group, |v| v)),
+        PLAIN => for_each_piece(from, count, |piece| to.take(piece)),
         DELTA => {
             let mut last = from.ivarint()?;
-            to.take(&mut [last], |v| v);
-            for_each_group(from, count - 1, |group| {
-                to.take(group, |v| {
-                    last = last.wrapping_add(v);
-                    last
-                });
+            to.take(&mut [last]);
+            for_each_piece(from, count - 1, |piece| {
+                last = add_up(last, piece);
+                to.take(piece);
             })
         }
         DELTA2 => {
             let mut last = from.ivarint()?;
-            to.take(&mut [last], |v| v);
+            to.take(&mut [last]);
             if count == 1 {
                 return Ok(());
             }
             let mut delta = from.ivarint()?;
             last = last.wrapping_add(delta);
-            to.take(&mut [last], |v| v);
-            for_each_group(from, count - 2, |group| {
-                to.take(group, |v| {
-                    delta = delta.wrapping_add(v);
-                    last = last.wrapping_add(delta);
-                    last
-                });
+            to.take(&mut [last]);
+            for_each_piece(from, count - 2, |piece| {
+                delta = add_up(delta, piece);
+                last = add_up(last, piece);
+                to.take(piece);
             })
         }
         PCO => {
             let data = from.bytes(from.rest().len())?;
-            decode_pco(data, count, |piece| to.take(piece, |v| v))
+            decode_pco(data, count, |piece| to.take(piece))
         }
         LINE => {
             let (mut at, step) = (from.ivarint()?, from.ivarint()?);
-            for_each_group(from, count, |group| {
-                to.take(group, |v| {
-                    let v = v.wrapping_add(at);
+            for_each_piece(from, count, |piece| {
+                for v in &mut *piece {
+                    *v = v.wrapping_add(at);
                     at = at.wrapping_add(step);
-                    v
-                });
+                }
+                to.take(piece);
             })
         }
         _ => Err(DecodeError),
     }
 }
 
-fn for_each_group(from: &mut Reader<'_>, count: usize, mut each: impl FnMut(&mut [i64])) -> Result<(), DecodeError> {
+/// Makes of each value its sum with all before it and `start`; answers the last.
+fn add_up(start: i64, values: &mut [i64]) -> i64 {
+    let mut last = start;
+    let (fours, rest) = values.as_chunks_mut::<4>();
+    // Only one addition in each four has to wait for the four before.
+    for four in fours {
+        let [a, b, c, d] = *four;
+        let ab = a.wrapping_add(b);
+        let abc = ab.wrapping_add(c);
+        let abcd = ab.wrapping_add(c.wrapping_add(d));
+        *four = [last.wrapping_add(a), last.wrapping_add(ab), last.wrapping_add(abc), last.wrapping_add(abcd)];
+        last = last.wrapping_add(abcd);
+    }
+    for v in rest {
+        last = last.wrapping_add(*v);
+        *v = last;
+    }
+    last
+}
+
+/// Calls `each` with the next `count` values of groups, at most 64 at once.
+fn for_each_piece(from: &mut Reader<'_>, count: usize, mut each: impl FnMut(&mut [i64])) -> Result<(), DecodeError> {
     // A group of nothing but its head takes three bytes: a count that cannot be true allocates nothing.
     if count.div_ceil(GROUP).saturating_mul(3) > from.rest().len() {
         return Err(DecodeError);
     }
-    let mut group = [0i64; GROUP];
     let mut left = count;
     while left > 0 {
         let n = left.min(GROUP);
-        decode_group(from, n, &mut group)?;
-        each(&mut group[..n]);
+        let width = u32::from(from.u8()?);
+        let outliers = from.u8()?;
+        let base = from.ivarint()?;
+        if width > 64 {
+            return Err(DecodeError);
+        }
+        let packed = from.bytes((n * width as usize).div_ceil(8))?;
+        let (low, high) = packed.split_at(packed.len().min(HALF / 8 * width as usize));
+        let mut first = unpack(low, width, base);
+        if n <= HALF {
+            patch(from, outliers, width, [&mut first[..n], &mut []])?;
+            each(&mut first[..n]);
+        } else {
+            let mut second = unpack(high, width, base);
+            let second = &mut second[..n - HALF];
+            patch(from, outliers, width, [&mut first, second])?;
+            each(&mut first);
+            each(second);
+        }
         left -= n;
     }
     Ok(())
 }
 
-/// Decodes the next group of `n` values into the front of `out`; what stands behind is not specified.
-fn decode_group(from: &mut Reader<'_>, n: usize, out: &mut [i64; GROUP]) -> Result<(), DecodeError> {
-    let width = u32::from(from.u8()?);
-    let outliers = from.u8()?;
-    let base = from.ivarint()?;
-    if width > 64 {
-        return Err(DecodeError);
-    }
-    let packed = from.bytes((n * width as usize).div_ceil(8))?;
-    if n == GROUP {
-        unpack(packed, width, base, out);
-    } else {
-        let mut padded = [0u8; GROUP * 8];
-        padded[..packed.len()].copy_from_slice(packed);
-        unpack(&padded[..GROUP / 8 * width as usize], width, base, out);
-    }
+/// Adds the high bits of outliers to the values of a group.
+#[inline]
+fn patch(from: &mut Reader<'_>, outliers: u8, width: u32, mut halves: [&mut [i64]; 2]) -> Result<(), DecodeError> {
     for _ in 0..outliers {
         let i = usize::from(from.u8()?);
         let high = from.uvarint()?;
-        if i >= n || width == 64 || high.leading_zeros() < width {
+        if width == 64 || high.leading_zeros() < width {
             return Err(DecodeError);
         }
-        out[i] = out[i].wrapping_add((high << width) as i64);
+        let place = halves.get_mut(i / HALF).and_then(|half| half.get_mut(i % HALF)).ok_or(DecodeError)?;
+        *place = place.wrapping_add((high << width) as i64);
     }
     Ok(())
 }

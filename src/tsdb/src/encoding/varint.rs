@@ -82,7 +82,16 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
+    #[inline]
     pub(crate) fn uvarint(&mut self) -> Result<u64, DecodeError> {
+        if let [first @ 0..0x80, rest @ ..] = self.rest {
+            self.rest = rest;
+            return Ok(u64::from(*first));
+        }
+        self.long_uvarint()
+    }
+
+    fn long_uvarint(&mut self) -> Result<u64, DecodeError> {
         let mut v = 0u64;
         for (i, &b) in self.rest.iter().take(10).enumerate() {
             let bits = u64::from(b & 0x7f);

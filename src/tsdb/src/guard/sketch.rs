@@ -35,6 +35,18 @@ impl Sketch {
         }
     }
 
+    /// Takes in the label values of another one.
+    pub(super) fn merge(&mut self, other: Self) {
+        for (name, values) in other.labels {
+            let known = self.labels.iter_mut().find(|(n, _)| *n == name);
+            if let Some((_, known)) = known {
+                known.0.iter_mut().zip(values.0.iter()).for_each(|(a, b)| *a = (*a).max(*b));
+            } else if self.labels.len() < NAMES_MAX {
+                self.labels.push((name, values));
+            }
+        }
+    }
+
     pub(super) fn add_metric(&mut self, name: &str) {
         if let Some((_, count)) = self.metrics.iter_mut().find(|(n, _)| &**n == name) {
             *count += 1;

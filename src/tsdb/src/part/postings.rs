@@ -16,24 +16,34 @@ const LIST_MAX: usize = 16;
 
 /// Appends ascending rows.
 pub(crate) fn put_postings(rows: &[u32], out: &mut Vec<u8>) {
-    let mut data = Vec::new();
-    let kind = if rows.len() <= LIST_MAX {
-        let mut before = 0;
-        for r in rows {
-            put_uvarint(&mut data, u64::from(r - before));
-            before = *r;
-        }
-        LIST
-    } else {
-        let mut bitmap: RoaringBitmap = rows.iter().copied().collect();
-        bitmap.optimize();
-        bitmap.serialize_into(&mut data).expect("writing to memory does not fail");
-        ROARING
-    };
+    if rows.len() > LIST_MAX {
+        return put_bitmap(rows.iter().copied().collect(), out);
+    }
+    let mut data = Vec::with_capacity(LIST_MAX * 5);
+    let mut before = 0;
+    for r in rows {
+        put_uvarint(&mut data, u64::from(r - before));
+        before = *r;
+    }
+    put(LIST, &data, out);
+}
+
+/// Appends rows that are a bitmap already.
+pub(crate) fn put_bitmap(mut rows: RoaringBitmap, out: &mut Vec<u8>) {
+    if rows.len() <= LIST_MAX as u64 {
+        return put_postings(&rows.iter().collect::<Vec<_>>(), out);
+    }
+    rows.optimize();
+    let mut data = Vec::with_capacity(rows.serialized_size());
+    rows.serialize_into(&mut data).expect("writing to memory does not fail");
+    put(ROARING, &data, out);
+}
+
+fn put(kind: u8, data: &[u8], out: &mut Vec<u8>) {
     out.push(kind);
     put_uvarint(out, data.len() as u64);
-    out.extend_from_slice(&data);
-    let crc = checksum(kind, &data);
+    out.extend_from_slice(data);
+    let crc = checksum(kind, data);
     out.extend_from_slice(&crc.to_le_bytes());
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use fst::{IntoStreamer, Streamer};
+use rayon::prelude::*;
 use roaring::RoaringBitmap;
 use trefoil_model::{Labels, SampleBuffer, SeriesId, StoreError, TimeRange, time::DAY_MS};
 
@@ -23,6 +24,8 @@ use crate::matching::{LabelIndex, Rows, VALUES_PER_CHECK, Wanted};
 mod verify;
 
 const PAGE_BYTES_MAX: usize = 64 << 20;
+/// Pages that a core reads at once.
+const PAGES_AT_ONCE: usize = 64;
 
 /// The number of the next reader.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
@@ -184,6 +187,35 @@ impl PartReader {
             found.into_iter().try_for_each(|(row, labels)| each(row, labels))?;
         }
         Ok(())
+    }
+
+    /// The labels of ascending rows, in their order. Many pages are read on all cores; `check` is asked now and then.
+    pub(crate) fn labels_of(
+        &self,
+        rows: &[u32],
+        check: &(dyn Fn() -> Result<(), StoreError> + Sync),
+    ) -> Result<Vec<Labels>, StoreError> {
+        let pages: Vec<&[u32]> = rows.chunk_by(|a, b| a / PAGE_ROWS == b / PAGE_ROWS).collect();
+        let read = |pages: &[&[u32]]| -> Result<Vec<Labels>, StoreError> {
+            check()?;
+            let mut found = Vec::with_capacity(pages.iter().map(|rows| rows.len()).sum());
+            for rows in pages {
+                let (page, before) = (rows[0] / PAGE_ROWS, found.len());
+                let mut rest = rows.iter().peekable();
+                self.read_page(page, &mut |r| rest.next_if(|next| **next == r).is_some(), &mut |_, labels| {
+                    found.push(labels);
+                })?;
+                if found.len() - before != rows.len() {
+                    return Err(self.corrupt(format_args!("page {page}")));
+                }
+            }
+            Ok(found)
+        };
+        if pages.len() < 2 * PAGES_AT_ONCE {
+            return read(&pages);
+        }
+        let parts: Vec<Vec<Labels>> = pages.par_chunks(PAGES_AT_ONCE).map(read).collect::<Result<_, _>>()?;
+        Ok(parts.into_iter().flatten().collect())
     }
 
     /// Calls `each` with the labels of those rows of a page that are wanted.

@@ -40,7 +40,7 @@ struct Notes {
 
 impl Notes {
     fn note(&mut self, part: &OpenPart, error: &StoreError, rows: impl IntoIterator<Item = u32>) {
-        let key = (part.meta.id.0, error.to_string());
+        let key = (part.meta.id.0, trefoil_runtime::tasks::chain(error));
         if self.places.len() >= PLACES_MAX && !self.places.contains_key(&key) {
             self.cut += 1;
             return;
@@ -53,6 +53,15 @@ impl Notes {
 pub struct Salvage<'a> {
     db: &'a Tsdb,
     notes: Arc<Mutex<Notes>>,
+}
+
+/// Says that a part cannot be read here; one in an object store may be out of reach only.
+fn is_bad(part: &OpenPart, error: &StoreError) -> bool {
+    match error {
+        StoreError::Corrupt(_) => true,
+        StoreError::Io { .. } => !part.meta.is_remote(),
+        _ => false,
+    }
 }
 
 /// A series that is read piece by piece when it cannot be read as a whole.
@@ -75,7 +84,7 @@ impl Source {
             match piece {
                 Piece::Part(part, row, hidden) => match read_part(part, *row, hidden.as_deref(), wide, &mut samples) {
                     Ok(()) => buffers.push(samples),
-                    Err(error @ StoreError::Corrupt(_)) => self.notes.lock().note(part, &error, [*row]),
+                    Err(error) if is_bad(part, &error) => self.notes.lock().note(part, &error, [*row]),
                     Err(error) => return Err(error),
                 },
                 Piece::Memtable(memtable, row) => {
@@ -100,7 +109,7 @@ impl SeriesSource for Source {
         let mut samples = SampleBuffer::default();
         match self.whole.read(range, &mut samples) {
             Ok(()) => merge_buffers(&[samples], out),
-            Err(StoreError::Corrupt(_)) => self.read_pieces(range, out)?,
+            Err(StoreError::Corrupt(_) | StoreError::Io { .. }) => self.read_pieces(range, out)?,
             Err(error) => return Err(error),
         }
         Ok(())
@@ -139,7 +148,7 @@ impl Salvage<'_> {
         let view = inner.view.load_full();
         let (rows, hidden) = match inner.visible_rows(&view, part, request, budget) {
             Ok(found) => found,
-            Err(error @ StoreError::Corrupt(_)) => {
+            Err(error) if is_bad(part, &error) => {
                 let rows = part.index().map_or(0, |reader| reader.rows());
                 self.notes.lock().note(part, &error, 0..rows);
                 return Ok(());
@@ -155,7 +164,7 @@ impl Salvage<'_> {
             rest.remove_range(..end);
             match selection.add_part(part, &page, hidden.as_ref(), budget) {
                 Ok(()) => {}
-                Err(error @ StoreError::Corrupt(_)) => self.notes.lock().note(part, &error, &page),
+                Err(error) if is_bad(part, &error) => self.notes.lock().note(part, &error, &page),
                 Err(error) => return Err(error),
             }
         }

@@ -57,6 +57,7 @@ fn check_twice(disk: &SimDisk, model: &Model, context: &str) {
     let mut model = model.clone();
     for round in 0..2 {
         let db: Tsdb = open(disk).unwrap_or_else(|e| panic!("{context}: {e:?}"));
+        assert!(db.catalog_findings().is_empty(), "{context}: {:?}", db.catalog_findings());
         model.check(&db, TimeRange::ALL, &format!("{context}, start {round}"));
         let more = vec![(numbered(1), (BASE + 50_000 + round, 0, float(9.25)))];
         write(&db, &more).unwrap();

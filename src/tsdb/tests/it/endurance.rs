@@ -207,6 +207,7 @@ fn a_day_with_churn_leaves_nothing_behind() {
     assert!(late <= accountant.limit(Pool::Memtable), "the pool holds");
     let (early, late) = (most(2..12, |h| h.resident), most(12..HOURS, |h| h.resident));
     eprintln!("resident at most {} MiB in hours 2 to 11, {} MiB from then on", early >> 20, late >> 20);
+    assert!(late <= early + early / 4, "resident memory grew from {early} to {late} bytes");
     let times = |range: std::ops::Range<usize>| {
         let mut times: Vec<Duration> = hours[range].iter().map(|h| h.query).collect();
         times.sort_unstable();

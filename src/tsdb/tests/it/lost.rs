@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use trefoil_model::{MetricReader, SampleBuffer, StoreError, TimeRange, Unlimited};
+use trefoil_parts::repair::RepairOptions;
 use trefoil_runtime::vfs::sim::SimDisk;
 use trefoil_runtime::{Limits, ReadOnlyVfs, SharedVfs, Vfs};
 use trefoil_tsdb::{Tsdb, TsdbError, repair};
@@ -45,6 +46,11 @@ fn open_read_only(disk: &SimDisk) -> Result<Tsdb, TsdbError> {
     let mut options = options(disk);
     options.vfs = ReadOnlyVfs::shared(real, None);
     Tsdb::open(options)
+}
+
+/// Why a store does not open.
+fn refusal(disk: &SimDisk) -> String {
+    trefoil_runtime::tasks::chain(&open(disk).map(drop).unwrap_err())
 }
 
 fn image(disk: &SimDisk) -> Vec<(PathBuf, bytes::Bytes)> {
@@ -105,7 +111,7 @@ fn without_commits_the_parts_of_any_version_are_taken_in_again() {
         }
         assert!(open(&disk).is_err() && open_read_only(&disk).is_err());
         let vfs: SharedVfs = Arc::new(disk.clone());
-        let report = repair(&vfs, dir.parent().unwrap(), false).unwrap();
+        let report = repair(&vfs, dir.parent().unwrap(), RepairOptions::default()).unwrap();
         assert!(report.is_needed && report.left.is_empty() && !report.adopted.is_empty(), "{report:?}");
         let db = open(&disk).unwrap();
         assert_eq!(everything(&db), whole);
@@ -117,6 +123,102 @@ fn without_commits_the_parts_of_any_version_are_taken_in_again() {
         assert_eq!(found.len(), whole.len() + 1);
         assert_eq!(found[&numbered(0)][0], (BASE, 0, float(99.0)));
     }
+}
+
+#[test]
+fn the_only_part_of_a_store_is_not_lost_with_its_commit() {
+    let disk = SimDisk::new();
+    let db = open(&disk).unwrap();
+    write(&db, &[(numbered(0), (BASE, 0, float(1.0))), (numbered(1), (BASE, 0, float(2.0)))]).unwrap();
+    wait(db.flush()).unwrap();
+    wait(db.close());
+    drop(db);
+    let whole = everything(&open(&disk.fork()).unwrap());
+    let dir = parts_dir(&disk);
+    for (has_folders, has_mark) in [(true, true), (true, false), (false, true), (false, false)] {
+        let disk = disk.fork();
+        for file in disk.files() {
+            let is_commit = file.extension().is_some_and(|end| end == "commit") && !file.ends_with("part.commit");
+            let is_mark = file.ends_with("catalog-state");
+            // The journal need not be there for it.
+            let is_journal = file.extension().is_some_and(|end| end == "journal");
+            if is_commit || is_journal || (is_mark && !has_mark) {
+                disk.remove_file(&file).unwrap();
+            }
+        }
+        if !has_folders {
+            ["catalog", "catalog-copies"].iter().for_each(|folder| disk.remove_dir_all(&dir.join(folder)).unwrap());
+        }
+        for _ in 0..2 {
+            let error = refusal(&disk);
+            assert!(error.contains("trefoil tsdb repair"), "{error}");
+        }
+        let vfs: SharedVfs = Arc::new(disk.clone());
+        assert_eq!(repair(&vfs, dir.parent().unwrap(), RepairOptions::default()).unwrap().adopted.len(), 1);
+        assert_eq!(everything(&open(&disk).unwrap()), whole);
+    }
+}
+
+#[test]
+fn a_flush_whose_commit_is_lost_is_told_from_one_that_a_crash_cut_off() {
+    let disk = SimDisk::new();
+    for start in 0..3 {
+        let db = open(&disk).unwrap();
+        write(&db, &[(numbered(start), (BASE, 0, float(1.0)))]).unwrap();
+        wait(db.flush()).unwrap();
+        wait(db.close());
+    }
+    let whole = everything(&open(&disk.fork()).unwrap());
+    let dir = parts_dir(&disk);
+    for folder in ["catalog", "catalog-copies"] {
+        let newest = disk.files().into_iter().rfind(|file| file.starts_with(dir.join(folder))).unwrap();
+        disk.remove_file(&newest).unwrap();
+    }
+    let error = refusal(&disk);
+    assert!(error.contains("commit 00000000000000000003 is lost"), "{error}");
+    assert!(open_read_only(&disk).is_err());
+    let vfs: SharedVfs = Arc::new(disk.clone());
+    let report = repair(&vfs, dir.parent().unwrap(), RepairOptions::default()).unwrap();
+    assert_eq!((report.adopted.len(), report.left.len()), (1, 0));
+    let db = open(&disk).unwrap();
+    assert_eq!(everything(&db), whole);
+    write(&db, &[(numbered(9), (BASE, 0, float(1.0)))]).unwrap();
+    assert_eq!(everything(&db).len(), whole.len() + 1);
+}
+
+#[test]
+fn a_part_whose_series_numbers_were_given_again_is_not_taken_in() {
+    let disk = SimDisk::new();
+    let mut parts = Vec::new();
+    // Two stores that know nothing of each other.
+    for store in 0..2 {
+        let disk = SimDisk::new();
+        let db = open(&disk).unwrap();
+        for flush in 0..=store as i64 {
+            write(&db, &[(numbered(store), (BASE + flush, 0, float(1.0)))]).unwrap();
+            wait(db.flush()).unwrap();
+        }
+        wait(db.close());
+        parts.push((disk.clone(), parts_dir(&disk)));
+    }
+    let (first, dir) = &parts[0];
+    for (path, bytes) in image(first) {
+        disk.create_dir_all(path.parent().unwrap()).unwrap();
+        disk.create(&path).unwrap().write_all(&bytes).unwrap();
+    }
+    let is_second = |path: &Path| path.parent().is_some_and(|folder| folder.ends_with("00000000000000000002"));
+    for (path, bytes) in image(&parts[1].0).into_iter().filter(|(path, _)| is_second(path)) {
+        let place = path.strip_prefix(dir.join("parts")).unwrap();
+        let path = dir.join("lost/leftover-00000000000000000000").join(place);
+        disk.create_dir_all(path.parent().unwrap()).unwrap();
+        disk.create(&path).unwrap().write_all(&bytes).unwrap();
+    }
+    let before = everything(&open(&disk.fork()).unwrap());
+    let vfs: SharedVfs = Arc::new(disk.clone());
+    let report =
+        repair(&vfs, dir.parent().unwrap(), RepairOptions { with_leftovers: true, ..Default::default() }).unwrap();
+    assert!(report.adopted.is_empty() && report.left[0].1.contains("another series"), "{report:?}");
+    assert_eq!(everything(&open(&disk).unwrap()), before);
 }
 
 #[test]

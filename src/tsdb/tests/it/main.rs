@@ -2,11 +2,13 @@
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod changes;
+mod copies;
 mod crash;
 mod damage;
 mod endurance;
 mod exemplars;
 mod fixture;
+mod fixture_commits;
 mod fixture_downsampled;
 mod fixture_remote;
 mod functions;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use trefoil_model::{MatchOp, MetricReader, TenantId, TimeRange, Unlimited};
+use trefoil_model::{MatchOp, MetricAdmin, MetricReader, TenantId, TimeRange, Unlimited};
 use trefoil_parts::RemoteOptions;
 use trefoil_parts::objects::{FolderObjects, ObjectInfo, Objects};
 use trefoil_runtime::vfs::sim::SimDisk;
@@ -144,8 +144,13 @@ fn deletions_ask_the_index_and_wait_for_a_store_that_is_down() {
     assert_eq!(wait(db.delete(&[two])).unwrap(), 1, "here");
     drop(db.merge_once());
     assert!(db.select(&request(Vec::new(), TimeRange::ALL), &Unlimited).is_err(), "never half an answer");
+    let state = db.object_store();
+    assert_eq!((state.parts, state.unreachable_parts), (2, 2));
+    assert!(state.error.unwrap().contains("refused"));
     store.is_down.store(false, Ordering::Relaxed);
     assert_eq!(read(&db, 0, Vec::new(), TimeRange::ALL).len(), 3);
+    let state = db.object_store();
+    assert_eq!((state.parts, state.unreachable_parts, state.error), (2, 0, None));
     // Its bytes go too.
     assert!(wait(db.clean_tombstones()).unwrap() >= 2);
     while db.move_once().unwrap() {}

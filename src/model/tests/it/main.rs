@@ -1,0 +1,3 @@
+//! Tests of the vocabulary that need more than one of its parts.
+
+mod re2;
