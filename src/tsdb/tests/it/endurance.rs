@@ -87,7 +87,8 @@ struct Hour {
     query: Duration,
 }
 
-/// Bytes that the process holds in memory, mapped files left out; 0 where that cannot be read.
+/// Bytes that the process holds in memory, mapped files left out; 0 where that cannot be read. Those of other tests are in
+/// it, so it is only printed.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|l| l.starts_with("RssAnon:")).unwrap_or_default();
@@ -207,7 +208,6 @@ fn a_day_with_churn_leaves_nothing_behind() {
     assert!(late <= accountant.limit(Pool::Memtable), "the pool holds");
     let (early, late) = (most(2..12, |h| h.resident), most(12..HOURS, |h| h.resident));
     eprintln!("resident at most {} MiB in hours 2 to 11, {} MiB from then on", early >> 20, late >> 20);
-    assert!(late <= early + early / 4, "resident memory grew from {early} to {late} bytes");
     let times = |range: std::ops::Range<usize>| {
         let mut times: Vec<Duration> = hours[range].iter().map(|h| h.query).collect();
         times.sort_unstable();
