@@ -26,6 +26,20 @@ pub trait MetricAdmin: Send + Sync {
     fn object_store(&self) -> ObjectStoreState {
         ObjectStoreState::default()
     }
+
+    /// What keeps the store from working as it should now, if anything does. Quick.
+    fn trouble(&self) -> Option<StoreTrouble> {
+        None
+    }
+}
+
+/// What keeps a store from working as it should, with its cause.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreTrouble {
+    /// No write is acknowledged.
+    NoWrites(String),
+    /// Writes are durable, but what should be done with them later fails.
+    Degraded(String),
 }
 
 /// What a store knows of its parts in an object store.
