@@ -131,6 +131,7 @@ pub struct Offender {
 #[async_trait::async_trait]
 pub trait SnapshotTaker: Send + Sync {
     /// Takes a snapshot that can be opened as a data directory. Returns its name within the folder `snapshots` of the
-    /// data directory. Without `with_memtables` what is not yet in parts is left out.
-    async fn snapshot(&self, with_memtables: bool) -> Result<String, StoreError>;
+    /// data directory. Without `with_memtables` what is not yet in parts is left out. One `for_backup` is named so that it
+    /// is removed when whoever asked for it ends before it does so.
+    async fn snapshot(&self, with_memtables: bool, for_backup: bool) -> Result<String, StoreError>;
 }
