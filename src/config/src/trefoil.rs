@@ -90,7 +90,7 @@ section! {
         pub after: PromDuration = PromDuration::from_days(7),
         /// Bytes on the local disk for parts that queries fetch back. Default 10GB, at least 1MB.
         pub cache_bytes: ByteSize = ByteSize::mib(10 << 10),
-        /// Longest time of a request that reads, and so of a query's wait for a store that hangs. Default 10s, at least 100ms.
+        /// Longest time without a byte in a request that reads, and so of a query's wait for a store that hangs. Default 10s, at least 100ms.
         pub timeout: PromDuration = PromDuration::from_secs(10),
     }
     check ObjectStoreConfig::check

@@ -32,7 +32,9 @@ pub use matcher::{MatchOp, Matcher, MatcherError, anchored};
 pub use metric::{
     Exemplar, FloatPoint, HistogramPoint, MetricBatch, MetricKind, MetricMetadata, STALE_NAN, is_stale_nan,
 };
-pub use metric_admin::{Cardinality, Counted, MetricAdmin, ObjectStoreState, Offender, SnapshotTaker, StoredBlock};
+pub use metric_admin::{
+    Cardinality, Counted, MetricAdmin, ObjectStoreState, Offender, SnapshotTaker, StoreTrouble, StoredBlock,
+};
 pub use metric_store::{MetricReader, MetricWriter, Rollup, SampleBuffer, SelectRequest, SelectedSeries, SeriesSource};
 pub use query::{BudgetError, QueryBudget, StoreError, Unlimited, WriteError, WriteReport};
 pub use time::{NanoRange, TimeRange};

@@ -26,6 +26,20 @@ pub trait MetricAdmin: Send + Sync {
     fn object_store(&self) -> ObjectStoreState {
         ObjectStoreState::default()
     }
+
+    /// What keeps the store from working as it should now, if anything does. Quick.
+    fn trouble(&self) -> Option<StoreTrouble> {
+        None
+    }
+}
+
+/// What keeps a store from working as it should, with its cause.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreTrouble {
+    /// No write is acknowledged.
+    NoWrites(String),
+    /// Writes are durable, but what should be done with them later fails.
+    Degraded(String),
 }
 
 /// What a store knows of its parts in an object store.
@@ -117,6 +131,7 @@ pub struct Offender {
 #[async_trait::async_trait]
 pub trait SnapshotTaker: Send + Sync {
     /// Takes a snapshot that can be opened as a data directory. Returns its name within the folder `snapshots` of the
-    /// data directory. Without `with_memtables` what is not yet in parts is left out.
-    async fn snapshot(&self, with_memtables: bool) -> Result<String, StoreError>;
+    /// data directory. Without `with_memtables` what is not yet in parts is left out. One `for_backup` is named so that it
+    /// is removed when whoever asked for it ends before it does so.
+    async fn snapshot(&self, with_memtables: bool, for_backup: bool) -> Result<String, StoreError>;
 }

@@ -98,6 +98,26 @@ pub enum BackupError {
         /// What is wrong.
         reason: String,
     },
+    /// The newest backup cannot be read; the newest of those before it that can is named.
+    #[error(
+        "the newest backup cannot be read; the newest whole manifest is that of {older}, which `--at {older}` takes"
+    )]
+    NewestDamaged {
+        /// Name of the older backup.
+        older: String,
+        /// Why the newest cannot be read.
+        #[source]
+        source: Box<BackupError>,
+    },
+    /// Backups cannot be pruned: nothing says which objects one of them needs.
+    #[error("nothing is removed, for nothing says which objects backup {name} needs; --drop-damaged gives it up")]
+    Undecided {
+        /// Name of the backup.
+        name: String,
+        /// Why its manifest cannot be read.
+        #[source]
+        source: Box<BackupError>,
+    },
     /// There is no such backup.
     #[error("no backup {name} in {place}")]
     NoBackup {
@@ -292,6 +312,20 @@ impl<'a> Backups<'a> {
         Ok(listed.iter().filter_map(|info| name(&info.key)).collect())
     }
 
+    /// Reads the manifest of the newest backup. When it is damaged, the error names the newest one before it that is not.
+    pub fn newest(&self) -> Result<Manifest, BackupError> {
+        let error = match self.manifest(None) {
+            Err(error @ (BackupError::Manifest { .. } | BackupError::Version { .. })) => error,
+            other => return other,
+        };
+        let mut names = self.names()?;
+        names.pop();
+        match names.into_iter().rev().find(|name| self.manifest(Some(name)).is_ok()) {
+            Some(older) => Err(BackupError::NewestDamaged { older, source: Box::new(error) }),
+            None => Err(error),
+        }
+    }
+
     /// Reads the manifest of a backup; of the newest one without a name.
     pub fn manifest(&self, name: Option<&str>) -> Result<Manifest, BackupError> {
         let missing =
@@ -329,18 +363,34 @@ impl<'a> Backups<'a> {
     }
 
     /// Keeps the newest `keep` backups and removes the others, the objects that no backup needs any more, and what
-    /// writes that were cut off left behind. Not while a backup is made at the place.
-    pub fn prune(&self, keep: NonZeroUsize) -> Result<PruneReport, BackupError> {
+    /// writes that were cut off left behind. Not while a backup is made at the place. A damaged manifest is an error and
+    /// nothing is removed; with `drop_damaged` it goes too and does not count as kept, while one that is whole stays.
+    pub fn prune(&self, keep: NonZeroUsize, drop_damaged: bool) -> Result<PruneReport, BackupError> {
         let mut names = self.names()?;
+        let mut damaged = Vec::new();
+        if drop_damaged {
+            let is_damaged = |name: &String| matches!(self.manifest(Some(name)), Err(BackupError::Manifest { .. }));
+            (damaged, names) = names.into_iter().partition(is_damaged);
+            if let (Some(name), true) = (damaged.last(), names.is_empty()) {
+                // The objects of the last backup are all that is left of it.
+                return self.manifest(Some(name)).map(|_| PruneReport::default());
+            }
+        }
         let gone = names.len().saturating_sub(keep.get());
         let kept = names.split_off(gone);
         // All that stay must be readable before anything goes.
         let mut needed = BTreeSet::new();
         for name in &kept {
-            needed.extend(self.manifest(Some(name))?.files.iter().map(FileEntry::key));
+            let manifest = self.manifest(Some(name)).map_err(|error| match error {
+                error @ BackupError::Manifest { .. } => {
+                    BackupError::Undecided { name: name.clone(), source: Box::new(error) }
+                }
+                other => other,
+            })?;
+            needed.extend(manifest.files.iter().map(FileEntry::key));
         }
         let mut report = PruneReport::default();
-        for name in names {
+        for name in names.into_iter().chain(damaged) {
             let key = manifest_key(&name);
             self.objects.delete(&key).map_err(failed("remove manifest", &key))?;
             report.backups += 1;

@@ -30,6 +30,7 @@ pub mod objects;
 mod orphans;
 pub mod part_set;
 pub mod part_writer;
+pub mod redundancy;
 pub mod remote;
 pub mod repair;
 pub mod retention;

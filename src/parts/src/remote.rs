@@ -63,7 +63,7 @@ fn key_of(objects: &dyn Objects, meta: &PartMeta, file: &str) -> Result<String, 
     let folder = location.strip_prefix(objects.url()).and_then(|rest| rest.strip_prefix('/'));
     let folder = folder.ok_or_else(|| {
         let message = format!("the configured object store is {}", objects.url());
-        failed(meta, file)(io::Error::new(io::ErrorKind::NotFound, message))
+        failed(meta, file)(io::Error::new(io::ErrorKind::Unsupported, message))
     })?;
     Ok(format!("{folder}/{file}"))
 }
@@ -99,10 +99,18 @@ impl PartSet {
     pub(crate) fn map_remote(&self, meta: &PartMeta, file: &FileMeta) -> Result<Bytes, PartsError> {
         let Some(cache) = self.cache() else {
             let message = "no object store is configured";
-            return Err(failed(meta, &file.name)(io::Error::new(io::ErrorKind::NotFound, message)));
+            return Err(failed(meta, &file.name)(io::Error::new(io::ErrorKind::Unsupported, message)));
         };
         let key = key_of(&**cache.objects(), meta, &file.name)?;
         cache.map(meta.id, file, &key).map_err(failed(meta, &file.name))
+    }
+
+    /// Compares the cached files of a remote part with its commit, and lets go of those that are damaged: what maps them
+    /// next fetches them again. Returns whether there were any.
+    pub fn forget_damaged_cache(&self, meta: &PartMeta) -> bool {
+        let Some(cache) = self.cache().filter(|_| meta.is_remote()) else { return false };
+        // Every file is looked at.
+        meta.files.iter().filter(|file| cache.forget_if_damaged(meta.id, file)).count() > 0
     }
 
     /// Returns how many parts lie at another place than the configured one, or anywhere when none is configured: nobody

@@ -29,6 +29,16 @@ pub enum DataDirError {
         /// The first bytes of its FORMAT file.
         found: String,
     },
+    /// Its FORMAT file does not say a format.
+    #[error(
+        "data directory {} has a damaged {FORMAT_FILE} file: {found:?}; `trefoil tsdb repair` writes it anew", dir.display()
+    )]
+    DamagedFormat {
+        /// The directory.
+        dir: PathBuf,
+        /// The first bytes of the file.
+        found: String,
+    },
     /// A file operation failed.
     #[error("data directory {}", dir.display())]
     Io {
@@ -121,7 +131,19 @@ pub fn has_format(vfs: &dyn Vfs, dir: &Path) -> Result<bool, DataDirError> {
         return Ok(true);
     }
     let found = String::from_utf8_lossy(&found[..found.len().min(64)]).trim_end().to_owned();
-    Err(DataDirError::Format { dir: dir.to_owned(), found })
+    let version = found.strip_prefix("trefoil ").and_then(|version| version.parse::<u32>().ok());
+    match version {
+        Some(version) if version > FORMAT_VERSION => Err(DataDirError::Format { dir: dir.to_owned(), found }),
+        _ => Err(DataDirError::DamagedFormat { dir: dir.to_owned(), found }),
+    }
+}
+
+/// Writes the FORMAT file of a data directory anew; the caller knows that this is one. What it said is kept beside it.
+pub fn repair_format(vfs: &dyn Vfs, dir: &Path) -> io::Result<()> {
+    let path = dir.join(FORMAT_FILE);
+    let damaged = vfs.read(&path)?;
+    write_atomic(vfs, &dir.join(format!("{FORMAT_FILE}.damaged")), &damaged)?;
+    write_atomic(vfs, &path, format!("trefoil {FORMAT_VERSION}\n").as_bytes())
 }
 
 #[cfg(test)]
@@ -168,5 +190,21 @@ mod tests {
         write_atomic(&disk, &dir.join(FORMAT_FILE), b"trefoil 99\n").unwrap();
         let error = check_format(&disk, dir).unwrap_err().to_string();
         assert_eq!(error, "data directory /data has format \"trefoil 99\", this build reads \"trefoil 1\"");
+    }
+
+    #[test]
+    fn a_damaged_format_is_told_from_another_version() {
+        let disk = SimDisk::new();
+        let dir = Path::new("/data");
+        disk.create_dir_all(dir).unwrap();
+        for text in ["", "trefoil", "trefoil x", "tsefoil 1\n", "trefoil 0\n", "\0\0\0\0"] {
+            write_atomic(&disk, &dir.join(FORMAT_FILE), text.as_bytes()).unwrap();
+            let error = check_format(&disk, dir).unwrap_err();
+            assert!(matches!(error, DataDirError::DamagedFormat { .. }), "{error}");
+            assert!(error.to_string().contains("repair"), "{error}");
+            repair_format(&disk, dir).unwrap();
+            assert!(has_format(&disk, dir).unwrap());
+            assert_eq!(disk.read(&dir.join("FORMAT.damaged")).unwrap(), text.as_bytes());
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! `trefoil backup` and `trefoil restore`.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,9 +12,6 @@ use trefoil_runtime::{Clock, DataDirLock, RealClock, RealVfs, Vfs, data_dir};
 
 use crate::cli::{BackupArgs, BackupCommand, Output, Patience, RestoreArgs, Target};
 use crate::snapshots;
-
-/// Ending of a snapshot that a backup of a running server works with. Its process holds the snapshot's lock.
-const SNAPSHOT_SUFFIX: &str = "-backup";
 
 /// Runs `backup`.
 pub(crate) async fn run(arguments: BackupArgs) -> anyhow::Result<()> {
@@ -28,7 +26,7 @@ pub(crate) async fn restore(arguments: RestoreArgs) -> anyhow::Result<()> {
     blocking(move || {
         let objects = place_with_backups(&arguments.from, arguments.patience)?;
         let backups = Backups::at(&*objects);
-        let manifest = backups.manifest(arguments.at.as_deref())?;
+        let manifest = chosen(&backups, arguments.at.as_deref())?;
         tell_source_damage(&manifest);
         let dir = std::path::absolute(&arguments.data_dir).context("--data-dir")?;
         if let Some(above) = dir.parent().and_then(data_dir_above) {
@@ -63,6 +61,14 @@ fn place_with_backups(url: &str, patience: Patience) -> anyhow::Result<Arc<dyn O
         bail!("no backups at {url}");
     }
     Ok(objects)
+}
+
+/// The backup of a name, or the newest.
+fn chosen(backups: &Backups<'_>, name: Option<&str>) -> anyhow::Result<Manifest> {
+    Ok(match name {
+        Some(name) => backups.manifest(Some(name))?,
+        None => backups.newest()?,
+    })
 }
 
 /// Refuses a place within a data directory: a backup would grow by the ones before, and go with what it is to save.
@@ -104,9 +110,9 @@ async fn create(arguments: BackupArgs) -> anyhow::Result<()> {
     let how = How { leaves_remote: arguments.leave_remote, recheck: arguments.verify, patience: arguments.patience };
     check_outside(&to)?;
     if arguments.server.is_some() {
-        let snapshot = take_snapshot(&arguments).await?;
+        let (snapshot, gate) = take_snapshot(&arguments).await?;
         return blocking(move || {
-            let (snapshot, lock) = take_over(&snapshot)?;
+            let (snapshot, lock) = take_over(snapshot, gate)?;
             let made = copy(&snapshot, &to, now_ms, how);
             let removed = RealVfs.remove_dir_all(&snapshot);
             drop(lock);
@@ -165,37 +171,27 @@ fn copy(dir: &Path, to: &str, now_ms: i64, how: How) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Marks a snapshot as a backup's and locks it, and removes those of backups that ended before they could.
-fn take_over(snapshot: &Path) -> anyhow::Result<(PathBuf, DataDirLock)> {
-    let mut marked = snapshot.as_os_str().to_owned();
-    marked.push(SNAPSHOT_SUFFIX);
-    let marked = PathBuf::from(marked);
+/// Locks a snapshot, marking it as a backup's when the server did not, and removes those of backups that ended before
+/// they could.
+fn take_over(snapshot: PathBuf, gate: File) -> anyhow::Result<(PathBuf, DataDirLock)> {
     // Locked under its old name, so that it never stands there marked and free.
-    let lock = DataDirLock::acquire(snapshot)?;
-    RealVfs.rename(snapshot, &marked).with_context(|| format!("rename snapshot {}", snapshot.display()))?;
-    remove_stale(&marked);
+    let lock = DataDirLock::acquire(&snapshot)?;
+    let mut marked = snapshot;
+    if !marked.to_string_lossy().ends_with(snapshots::BACKUP_SUFFIX) {
+        let mut name = marked.as_os_str().to_owned();
+        name.push(snapshots::BACKUP_SUFFIX);
+        let name = PathBuf::from(name);
+        RealVfs.rename(&marked, &name).with_context(|| format!("rename snapshot {}", marked.display()))?;
+        marked = name;
+    }
+    drop(gate);
+    let folder = marked.parent().unwrap_or(&marked);
+    snapshots::remove_stale(folder, Some(&marked)).iter().for_each(|told| warn(told));
     Ok((marked, lock))
 }
 
-/// Removes marked snapshots beside this one that no process holds.
-fn remove_stale(ours: &Path) {
-    let Some(folder) = ours.parent() else { return };
-    for entry in RealVfs.read_dir(folder).unwrap_or_default() {
-        let path = folder.join(&entry.name);
-        if !entry.is_dir || path == ours || !entry.name.ends_with(SNAPSHOT_SUFFIX) {
-            continue;
-        }
-        if let Ok(_lock) = DataDirLock::acquire(&path) {
-            match RealVfs.remove_dir_all(&path) {
-                Ok(()) => warn(&format!("removed {}, the snapshot of a backup that was cut off", path.display())),
-                Err(error) => warn(&format!("{} could not be removed: {error}", path.display())),
-            }
-        }
-    }
-}
-
-/// Asks a server for a snapshot; returns its folder.
-async fn take_snapshot(arguments: &BackupArgs) -> anyhow::Result<PathBuf> {
+/// Asks a server for a snapshot; returns its folder, and what keeps others from removing it until it is locked.
+async fn take_snapshot(arguments: &BackupArgs) -> anyhow::Result<(PathBuf, File)> {
     let target = Target {
         server: arguments.server.clone().context("--server is missing")?,
         authorization: arguments.authorization.clone(),
@@ -211,7 +207,13 @@ async fn take_snapshot(arguments: &BackupArgs) -> anyhow::Result<PathBuf> {
             path.map(PathBuf::from).context("the server does not name its data directory; give --data-dir")?
         }
     };
-    let answer = crate::query::post(&target, "/api/v1/admin/tsdb/snapshot", &[]).await.map_err(|error| {
+    let folder = data_dir.join(snapshots::FOLDER);
+    if !data_dir.is_dir() {
+        bail!("{} is not on this machine; a backup needs the server's disk", data_dir.display());
+    }
+    let gate = blocking(move || snapshots::gate(&folder).context("folder of snapshots")).await?;
+    let for_backup = [("for_backup", "true".to_owned())];
+    let answer = crate::query::post(&target, "/api/v1/admin/tsdb/snapshot", &for_backup).await.map_err(|error| {
         let is_off = format!("{error:#}").contains("admin APIs disabled");
         error.context(if is_off { SWITCHED_OFF } else { "take a snapshot" })
     })?;
@@ -221,7 +223,7 @@ async fn take_snapshot(arguments: &BackupArgs) -> anyhow::Result<PathBuf> {
     if name.is_empty() || !is_plain || !snapshot.is_dir() {
         bail!("snapshot {} is not on this machine; a backup needs the server's disk", snapshot.display());
     }
-    Ok(snapshot)
+    Ok((snapshot, gate))
 }
 
 /// What is to be done when the server takes no snapshots over HTTP.
@@ -251,7 +253,7 @@ fn look_after(command: BackupCommand) -> anyhow::Result<()> {
         BackupCommand::Verify { from, at, patience } => {
             let objects = place_with_backups(&from, patience)?;
             let backups = Backups::at(&*objects);
-            let manifest = backups.manifest(at.as_deref())?;
+            let manifest = chosen(&backups, at.as_deref())?;
             let mut faults = backups.verify(&manifest);
             if let Some(BackupError::Io { .. }) = faults.last()
                 && !objects.is_local()
@@ -284,9 +286,9 @@ fn look_after(command: BackupCommand) -> anyhow::Result<()> {
             crate::print_line(&format!("backup {} is whole: {all}{left}", manifest.name));
             Ok(())
         }
-        BackupCommand::Prune { from, keep, patience } => {
+        BackupCommand::Prune { from, keep, drop_damaged, patience } => {
             let objects = place_with_backups(&from, patience)?;
-            let report = Backups::at(&*objects).prune(keep)?;
+            let report = Backups::at(&*objects).prune(keep, drop_damaged)?;
             let (backups, objects, bytes) = (report.backups, report.objects, report.bytes);
             crate::print_line(&format!("removed {backups} backups and {objects} objects with {bytes} bytes"));
             Ok(())

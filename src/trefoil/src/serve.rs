@@ -265,6 +265,7 @@ impl Server {
         let stores = open_stores(&loaded, &data, &clock, &accountant, servers.start_progress()).await?;
         background::start(&stores, &tasks);
         let snapshots = Snapshots::new(stores.clone(), RealVfs::shared(), &data).context("folder of snapshots")?;
+        snapshots.remove_stale();
         let snapshots: Arc<dyn SnapshotTaker> = Arc::new(snapshots);
 
         let metrics = Arc::new(stores.metrics.clone());

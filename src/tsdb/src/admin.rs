@@ -1,6 +1,8 @@
 //! The contract of administration, over what [`crate::tombstones`] and [`crate::cardinality`] do.
 
-use trefoil_model::{Cardinality, MetricAdmin, ObjectStoreState, SelectRequest, StoreError, StoredBlock, TenantId};
+use trefoil_model::{
+    Cardinality, MetricAdmin, ObjectStoreState, SelectRequest, StoreError, StoreTrouble, StoredBlock, TenantId,
+};
 use trefoil_parts::RemoteState;
 
 use crate::error::TsdbError;
@@ -35,6 +37,11 @@ impl MetricAdmin for Tsdb {
     fn object_store(&self) -> ObjectStoreState {
         let RemoteState { parts, bytes, unreachable, error } = self.inner.parts.remote_state();
         ObjectStoreState { parts, bytes, unreachable_parts: unreachable, error }
+    }
+
+    fn trouble(&self) -> Option<StoreTrouble> {
+        let of_journal = self.write_trouble().map(StoreTrouble::NoWrites);
+        of_journal.or_else(|| self.flush_trouble().map(StoreTrouble::Degraded))
     }
 
     fn blocks(&self, tenant: TenantId) -> Vec<StoredBlock> {

@@ -60,9 +60,8 @@ metrics! {
     FLUSH_FAILING: IntGauge = register_int_gauge!(
         "trefoil_tsdb_flush_failing", "1 while the last flush failed");
     BLOCKS_CORRUPT: IntCounter = register_int_counter!(
-        "trefoil_tsdb_blocks_corrupt_total", "Reads that met a block or an index range that is damaged");
-    DAMAGED_PLACES: IntCounter = register_int_counter!(
-        "trefoil_tsdb_damaged_places_total", "Damaged places found in parts, each counted once; the log names them");
+        "trefoil_tsdb_blocks_corrupt_total",
+        "Damaged blocks and index ranges that reads met, each counted once; the log names them");
 }
 
 /// Counts refused samples.

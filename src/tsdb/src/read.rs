@@ -153,10 +153,33 @@ fn read_part(
     range: TimeRange,
     out: &mut SampleBuffer,
 ) -> Result<(), StoreError> {
-    let Some(hidden) = hidden else { return part.reader()?.read(row, range, out) };
+    let Some(hidden) = hidden else { return read_row(part, row, range, out) };
     let mut samples = SampleBuffer::default();
-    part.reader()?.read(row, range, &mut samples)?;
+    read_row(part, row, range, &mut samples)?;
     merge_buffers(&[without(&samples, &hidden.ranges(row))], out);
+    Ok(())
+}
+
+/// Reads a row; once more when the damage is that of a cached file, which is then fetched again.
+fn read_row(part: &OpenPart, row: u32, range: TimeRange, out: &mut SampleBuffer) -> Result<(), StoreError> {
+    let reader = part.reader()?;
+    if !part.meta.is_remote() {
+        return reader.read(row, range, out);
+    }
+    let mut samples = SampleBuffer::default();
+    let is_first = out.is_empty();
+    let into = if is_first { &mut *out } else { &mut samples };
+    match reader.read(row, range, into) {
+        Err(StoreError::Corrupt(what)) => {
+            let again = part.reader_after_damage(Some(reader)).ok_or(StoreError::Corrupt(what))??;
+            into.clear();
+            again.read(row, range, into)?;
+        }
+        other => other?,
+    }
+    if !is_first {
+        merge_buffers(&[samples], out);
+    }
     Ok(())
 }
 
@@ -382,8 +405,17 @@ impl Inner {
             let mut selection = Selection::default();
             for part in view.parts_of(request.tenant, request.range) {
                 budget.check()?;
-                let (rows, hidden) = self.visible_rows(&view, part, &request, budget)?;
-                selection.add_part(part, &rows, hidden.as_ref(), budget)?;
+                let mut add = || {
+                    let (rows, hidden) = self.visible_rows(&view, part, &request, budget)?;
+                    selection.add_part(part, &rows, hidden.as_ref(), budget)
+                };
+                match add() {
+                    Err(StoreError::Corrupt(what)) => {
+                        part.reader_after_damage(part.index().ok()).ok_or(StoreError::Corrupt(what))??;
+                        add()?;
+                    }
+                    other => other?,
+                }
             }
             for memtable in view.memtables() {
                 budget.check()?;

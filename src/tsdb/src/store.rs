@@ -194,6 +194,10 @@ pub(crate) struct OpenPart {
     remote: OnceLock<PartReader>,
     /// A reader of its index alone, once somebody wanted that.
     remote_index: OnceLock<PartReader>,
+    /// The reader that takes the place of both when damage was met in cached files, which were fetched again.
+    remote_again: OnceLock<PartReader>,
+    /// One at a time looks for damage in cached files; true once some was found.
+    had_damage: Mutex<bool>,
     set: PartSet,
     /// Keeps the files while a query reads them.
     _handle: Option<PartHandle>,
@@ -213,6 +217,8 @@ impl OpenPart {
             local: (!meta.is_remote()).then(|| Self::open_local(parts, meta)),
             remote: OnceLock::new(),
             remote_index: OnceLock::new(),
+            remote_again: OnceLock::new(),
+            had_damage: Mutex::default(),
             set: parts.clone(),
             _handle: parts.hold(meta.id),
         }
@@ -261,7 +267,8 @@ impl OpenPart {
 
     /// True when files that its readers map have left the cache: a new one lets their bytes go.
     fn is_stale(&self) -> bool {
-        (self.remote.get().is_some() && !self.set.is_cached(&self.meta))
+        self.had_damage.try_lock().is_some_and(|had| *had)
+            || (self.remote.get().is_some() && !self.set.is_cached(&self.meta))
             || (self.remote_index.get().is_some() && !self.set.is_file_cached(&self.meta, INDEX_FILE))
     }
 
@@ -273,7 +280,7 @@ impl OpenPart {
     /// A reader for everything but samples, or what is wrong with the files. Of a part in an object store it fetches
     /// the index only.
     pub(crate) fn index(&self) -> Result<&PartReader, StoreError> {
-        if self.local.is_some() || self.remote.get().is_some() {
+        if self.local.is_some() || self.remote.get().is_some() || self.remote_again.get().is_some() {
             return self.reader();
         }
         self.set.touch(&self.meta);
@@ -298,12 +305,30 @@ impl OpenPart {
             });
         }
         self.set.touch(&self.meta);
-        if let Some(reader) = self.remote.get() {
+        if let Some(reader) = self.remote_again.get().or_else(|| self.remote.get()) {
             return Ok(reader);
         }
         let reader = self.open_remote(true)?;
         // Another query may have been faster.
         Ok(self.remote.get_or_init(|| reader))
+    }
+
+    /// After a reader met damage: when it is that of cached files of an object store, these are fetched again, and there
+    /// is a reader that may do better. `None` when the damage lies elsewhere.
+    pub(crate) fn reader_after_damage(&self, damaged: Option<&PartReader>) -> Option<Result<&PartReader, StoreError>> {
+        if self.local.is_some() {
+            return None;
+        }
+        let mut had_damage = self.had_damage.lock();
+        if self.set.forget_damaged_cache(&self.meta) {
+            *had_damage = true;
+            match self.open_remote(true) {
+                Ok(reader) => drop(self.remote_again.set(reader)),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        let again = self.remote_again.get();
+        again.filter(|again| damaged.is_none_or(|damaged| !std::ptr::eq(*again, damaged))).map(Ok)
     }
 
     /// True when it may have samples of the tenant in the range.

@@ -84,21 +84,20 @@ pub(super) async fn clean_tombstones(State(state): State<AppState>) -> PromResul
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// `POST`, `PUT /api/v1/admin/tsdb/snapshot`: a copy of all stores that can be opened as a data directory.
+/// `POST`, `PUT /api/v1/admin/tsdb/snapshot`: a copy of all stores that can be opened as a data directory. With the
+/// parameter `for_backup` of ours it is one that `trefoil backup` removes, also when the backup that wanted it was cut off.
 pub(super) async fn snapshot(State(state): State<AppState>, request: Request) -> PromResult {
     if !state.admin_api {
         return Ok(switched_off());
     }
     let params = Params::read(&state, request).await?;
-    let skip_head = match params.get("skip_head") {
-        "" => false,
-        text => {
-            let fault = |e| ApiError::parameter("skip_head", format!("unable to parse boolean: {e}"));
-            parse_bool(text).map_err(fault)?
-        }
+    let flag = |name: &'static str| match params.get(name) {
+        "" => Ok(false),
+        text => parse_bool(text).map_err(|e| ApiError::parameter(name, format!("unable to parse boolean: {e}"))),
     };
+    let (skip_head, for_backup) = (flag("skip_head")?, flag("for_backup")?);
     let taker = state.snapshots.clone().ok_or_else(|| not_here("snapshots"))?;
-    let name = to_its_end(&state, "snapshot", async move { taker.snapshot(!skip_head).await }).await?;
+    let name = to_its_end(&state, "snapshot", async move { taker.snapshot(!skip_head, for_backup).await }).await?;
     tracing::info!(name, skip_head, "snapshot taken over the admin API");
     Ok(success(&json!({ "name": name })))
 }

@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 use prometheus::{Encoder as _, TextEncoder};
+use trefoil_model::StoreTrouble;
 
 use super::answer::json;
 use super::status::build_info;
@@ -16,12 +17,17 @@ pub(super) async fn healthy() -> &'static str {
     "Trefoil is Healthy.\n"
 }
 
-/// `GET /-/ready`
+/// `GET /-/ready`: 503 also while no write is taken; a second line while only work behind the writes fails.
 pub(super) async fn ready(State(state): State<AppState>) -> Response {
-    if state.is_ready() {
-        "Trefoil is Ready.\n".into_response()
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable\n").into_response()
+    if !state.is_ready() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable\n").into_response();
+    }
+    match state.admin.as_ref().and_then(|admin| admin.trouble()) {
+        None => "Trefoil is Ready.\n".into_response(),
+        Some(StoreTrouble::Degraded(cause)) => format!("Trefoil is Ready.\nDegraded: {cause}\n").into_response(),
+        Some(StoreTrouble::NoWrites(cause)) => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("No write is taken: {cause}\n")).into_response()
+        }
     }
 }
 

@@ -59,7 +59,12 @@ async fn series_are_deleted() {
 async fn snapshots_are_taken() {
     let server = TestServer::start(ON).await;
     let path = "/api/v1/admin/tsdb/snapshot";
-    for (form, name) in [(&[][..], "whole"), (&[("skip_head", "true")], "parts"), (&[("skip_head", "0")], "whole")] {
+    for (form, name) in [
+        (&[][..], "whole"),
+        (&[("skip_head", "true")], "parts"),
+        (&[("skip_head", "0")], "whole"),
+        (&[("for_backup", "true")], "backup"),
+    ] {
         let (status, body) = server.post(path, form).await;
         assert_eq!((status, parsed(&body)), (200, json!({"status": "success", "data": {"name": name}})), "{form:?}");
     }

@@ -348,6 +348,11 @@ async fn health_reload_and_quit() {
     assert_eq!(server.get("/-/reload").await.0, 405);
     let (status, body) = server.get("/metrics").await;
     assert!(status == 200 && body.contains("trefoil_http_requests_total{code=\"200\",route=\"/-/healthy\"}"), "{body}");
+    *server.memory.trouble.lock() = Some(trefoil_model::StoreTrouble::Degraded("no flush".to_owned()));
+    assert_eq!(server.get("/-/ready").await, (200, "Trefoil is Ready.\nDegraded: no flush\n".to_owned()));
+    *server.memory.trouble.lock() = Some(trefoil_model::StoreTrouble::NoWrites("disk".to_owned()));
+    assert_eq!(server.get("/-/ready").await, (503, "No write is taken: disk\n".to_owned()));
+    *server.memory.trouble.lock() = None;
     server.state.set_ready(false);
     assert_eq!(server.get("/-/ready").await.0, 503);
     assert_eq!(server.post("/-/quit", &[]).await.0, 200);

@@ -18,7 +18,8 @@ use trefoil_model::{
     Alert, AlertReceiver, Cardinality, Counted, EventWriter, Exemplar, Labels, LogBatch, LogEntry, LogQuery, LogReader,
     Matcher, MetricAdmin, MetricBatch, MetricKind, MetricMetadata, MetricReader, MetricWriter, NanoRange, Offender,
     QueryBudget, SampleBuffer, SelectRequest, SelectedSeries, SeriesSource, SnapshotTaker, SpanKind, SpanQuery,
-    StoreError, StoredTrace, TenantId, TimeRange, TraceBatch, TraceId, TraceReader, WriteError, WriteReport,
+    StoreError, StoreTrouble, StoredTrace, TenantId, TimeRange, TraceBatch, TraceId, TraceReader, WriteError,
+    WriteReport,
 };
 use trefoil_promql::Engine;
 use trefoil_rules::RuleManager;
@@ -34,6 +35,8 @@ pub(crate) struct Memory {
     pub(crate) spans_written: AtomicU64,
     /// What the admin API asked for, in words.
     pub(crate) admin_calls: parking_lot::Mutex<Vec<String>>,
+    /// What the store complains of.
+    pub(crate) trouble: parking_lot::Mutex<Option<StoreTrouble>>,
 }
 
 struct Samples(Vec<(i64, f64)>);
@@ -99,6 +102,10 @@ impl MetricAdmin for Memory {
         Ok(requests.len() as u64)
     }
 
+    fn trouble(&self) -> Option<StoreTrouble> {
+        self.trouble.lock().clone()
+    }
+
     async fn clean_tombstones(&self) -> Result<u64, StoreError> {
         self.admin_calls.lock().push("clean".to_owned());
         Ok(1)
@@ -135,7 +142,10 @@ impl MetricAdmin for Memory {
 
 #[async_trait::async_trait]
 impl SnapshotTaker for Memory {
-    async fn snapshot(&self, with_memtables: bool) -> Result<String, StoreError> {
+    async fn snapshot(&self, with_memtables: bool, for_backup: bool) -> Result<String, StoreError> {
+        if for_backup {
+            return Ok("backup".to_owned());
+        }
         Ok(if with_memtables { "whole" } else { "parts" }.to_owned())
     }
 }

@@ -452,6 +452,7 @@ fn finish_histogram(
         reduce(&mut h, SCHEMA_MAX)?;
     }
     h.validate()?;
+    h.validate_count()?;
     Ok(h)
 }
 

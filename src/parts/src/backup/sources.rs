@@ -189,8 +189,10 @@ fn add_remote(set: &str, state: &CatalogState, as_local: bool, sources: &mut BTr
     attributes.remove(OWNER_ATTRIBUTE);
     let whole = CommitFile::whole(parts.iter(), state.journal, attributes, state.next_part);
     let commit = CommitFile { sequence: newest, ..whole };
-    let path = format!("{catalog}{}", commit_file::name(commit.sequence));
-    sources.insert(path, Source::Made(Bytes::from(commit_file::encode(&commit))));
+    let content = Bytes::from(commit_file::encode(&commit));
+    for folder in [catalog, copies] {
+        sources.insert(format!("{folder}{}", commit_file::name(commit.sequence)), Source::Made(content.clone()));
+    }
 }
 
 /// Fetches objects into a file, one at a time.

@@ -16,10 +16,19 @@ use parking_lot::Mutex;
 
 use super::{ObjectInfo, Objects, check_key};
 
+/// Bytes of a part of longer content: the least that stores take.
+const PUT_PART_BYTES: usize = 5 << 20;
 /// Content up to this size goes in one request.
-const SINGLE_PUT_BYTES_MAX: usize = 16 << 20;
-/// Bytes of a part of longer content.
-const PUT_PART_BYTES: usize = 8 << 20;
+const SINGLE_PUT_BYTES_MAX: usize = PUT_PART_BYTES;
+/// Content up to this size is sent within [`SMALL_PUT_TIMEOUT`].
+const SMALL_PUT_BYTES_MAX: usize = 256 << 10;
+/// Longest time of a request with little content or none.
+const SMALL_PUT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest time of a request with much content: nothing tells that bytes still flow while they are sent, so it is enough
+/// for [`PUT_PART_BYTES`] at 20 kB a second.
+const LARGE_PUT_TIMEOUT: Duration = Duration::from_secs(300);
+/// Time within which a store that is there takes a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Attempts after the first one of a request; the waits between them grow to [`RETRY_WAIT_MAX`].
 const RETRIES_MAX: usize = 12;
 /// Attempts after the first one, once a request was given up not long ago: who asks for many things does not wait for
@@ -33,6 +42,11 @@ const RETRY_WAIT: Duration = Duration::from_millis(200);
 const RETRY_WAIT_MAX: Duration = Duration::from_secs(5);
 /// After this long nothing is attempted again: a store that restarts is there by then.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// No bound for a whole request, in the form of the client's options.
+const NO_TIMEOUT: &str = "365days";
+/// A request that fails sooner got an answer, if not a good one.
+const QUICK: Duration = Duration::from_secs(1);
 
 /// Clients with much and with little patience.
 struct Clients {
@@ -58,10 +72,14 @@ fn is_answer(error: &object_store::Error) -> bool {
 /// A bucket, or what begins with a prefix in it.
 pub struct S3Objects {
     store: Clients,
-    /// The same with the time limit of requests that read.
+    /// The same for requests with much content.
+    sender: Clients,
+    /// The same for requests that read: they end when nothing comes for a time, not while bytes flow.
     reader: Clients,
-    /// When a request was given up last.
+    /// When a request was given up last while no other was answered.
     given_up: Mutex<Option<Instant>>,
+    /// When a request was answered last.
+    answered: Mutex<Option<Instant>>,
     /// Without slashes at its ends; empty for the whole bucket.
     prefix: String,
     url: String,
@@ -113,8 +131,8 @@ fn explain(error: &dyn std::error::Error) -> String {
 }
 
 impl S3Objects {
-    /// Opens `s3://bucket/prefix` with what the environment says. A request that reads takes `read_timeout` at most, and
-    /// is not repeated after that time. Sends nothing.
+    /// Opens `s3://bucket/prefix` with what the environment says. A request that reads ends when nothing came for
+    /// `read_timeout`, and is not repeated after that time. Sends nothing.
     pub fn open(url: &str, read_timeout: Duration) -> io::Result<Self> {
         let place = url.strip_prefix("s3://").unwrap_or(url).trim_end_matches('/');
         let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
@@ -122,19 +140,36 @@ impl S3Objects {
             return Err(invalid(format!("{url:?} is not s3://bucket/prefix")));
         }
         let builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
-        let store = Clients::new(&builder, RETRY_TIMEOUT).map_err(to_io)?;
-        let limit = format!("{}ms", read_timeout.as_millis().max(1));
-        let builder = builder
-            .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::Timeout), &limit)
-            .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::ConnectTimeout), limit);
-        let reader = Clients::new(&builder, RETRY_TIMEOUT.min(read_timeout)).map_err(to_io)?;
+        let limited = |key, limit: Duration| {
+            let set = |builder: AmazonS3Builder, key, limit: Duration| {
+                let limit = format!("{}ms", limit.as_millis().max(1));
+                builder.with_config(AmazonS3ConfigKey::Client(key), limit)
+            };
+            set(set(builder.clone(), ClientConfigKey::ConnectTimeout, limit.min(CONNECT_TIMEOUT)), key, limit)
+        };
+        let small = limited(ClientConfigKey::Timeout, SMALL_PUT_TIMEOUT);
+        let store = Clients::new(&small, RETRY_TIMEOUT).map_err(to_io)?;
+        let large = limited(ClientConfigKey::Timeout, LARGE_PUT_TIMEOUT);
+        let sender = Clients::new(&large, RETRY_TIMEOUT).map_err(to_io)?;
+        let stalling = limited(ClientConfigKey::ReadTimeout, read_timeout)
+            .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::Timeout), NO_TIMEOUT);
+        let reader = Clients::new(&stalling, RETRY_TIMEOUT.min(read_timeout)).map_err(to_io)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("object-store")
             .enable_all()
             .build()?;
         let url = format!("s3://{place}");
-        Ok(Self { store, reader, given_up: Mutex::default(), prefix: prefix.to_owned(), url, runtime: Some(runtime) })
+        Ok(Self {
+            store,
+            sender,
+            reader,
+            given_up: Mutex::default(),
+            answered: Mutex::default(),
+            prefix: prefix.to_owned(),
+            url,
+            runtime: Some(runtime),
+        })
     }
 
     fn key(&self, key: &str) -> io::Result<Key> {
@@ -171,6 +206,7 @@ impl S3Objects {
         &self,
         request: impl Future<Output = Result<T, object_store::Error>> + Send + 'static,
     ) -> io::Result<T> {
+        let begun = Instant::now();
         let (done, answer) = mpsc::sync_channel(1);
         let runtime = self.runtime.as_ref().expect("taken only by drop");
         runtime.spawn(async move {
@@ -179,10 +215,35 @@ impl S3Objects {
         });
         let gone = |_| io::Error::other("the request to the object store ended without an answer");
         let answer = answer.recv().map_err(gone)?;
-        let is_given_up = answer.as_ref().is_err_and(|error| !is_answer(error));
-        *self.given_up.lock() = is_given_up.then(Instant::now);
+        if answer.as_ref().err().is_none_or(is_answer) {
+            *self.answered.lock() = Some(Instant::now());
+            *self.given_up.lock() = None;
+        } else if self.answered.lock().is_none_or(|at| at < begun) {
+            *self.given_up.lock() = Some(Instant::now());
+        }
         answer.map_err(to_io)
     }
+}
+
+/// Writes an object, in parts when it is long.
+async fn send(store: AmazonS3, key: Key, content: Bytes) -> Result<(), object_store::Error> {
+    if content.len() <= SINGLE_PUT_BYTES_MAX {
+        store.put(&key, PutPayload::from(content)).await?;
+        return Ok(());
+    }
+    let mut upload = store.put_multipart(&key).await?;
+    let mut rest = content;
+    while !rest.is_empty() {
+        let part = rest.split_to(rest.len().min(PUT_PART_BYTES));
+        if let Err(error) = upload.put_part(PutPayload::from(part)).await {
+            if let Err(left) = upload.abort().await {
+                tracing::warn!(key = %key, error = %left, "unfinished upload was not removed");
+            }
+            return Err(error);
+        }
+    }
+    upload.complete().await?;
+    Ok(())
 }
 
 impl Drop for S3Objects {
@@ -197,25 +258,8 @@ impl Drop for S3Objects {
 impl Objects for S3Objects {
     fn put(&self, key: &str, content: Bytes) -> io::Result<()> {
         let key = self.key(key)?;
-        self.wait(move |store| async move {
-            if content.len() <= SINGLE_PUT_BYTES_MAX {
-                store.put(&key, PutPayload::from(content)).await?;
-                return Ok(());
-            }
-            let mut upload = store.put_multipart(&key).await?;
-            let mut rest = content;
-            while !rest.is_empty() {
-                let part = rest.split_to(rest.len().min(PUT_PART_BYTES));
-                if let Err(error) = upload.put_part(PutPayload::from(part)).await {
-                    if let Err(left) = upload.abort().await {
-                        tracing::warn!(key = %key, error = %left, "unfinished upload was not removed");
-                    }
-                    return Err(error);
-                }
-            }
-            upload.complete().await?;
-            Ok(())
-        })
+        let clients = if content.len() <= SMALL_PUT_BYTES_MAX { &self.store } else { &self.sender };
+        self.run(send(self.client(clients), key, content))
     }
 
     fn put_new(&self, key: &str, content: Bytes) -> io::Result<()> {
@@ -227,8 +271,20 @@ impl Objects for S3Objects {
     }
 
     fn get_range(&self, key: &str, range: Range<u64>) -> io::Result<Bytes> {
-        let key = self.key(key)?;
-        self.read(move |store| async move { store.get_range(&key, range).await })
+        let place = self.key(key)?;
+        let (begun, end) = (Instant::now(), range.end);
+        let read = self.read(move |store| async move { store.get_range(&place, range).await });
+        match &read {
+            // A quick refusal, perhaps because the object is shorter than it was.
+            Err(error) if error.kind() == io::ErrorKind::Other && begun.elapsed() < QUICK => match self.len(key) {
+                Ok(Some(len)) if len < end => {
+                    let message = format!("object {key} in {} has {len} bytes, not {end} and more", self.url);
+                    Err(io::Error::new(io::ErrorKind::UnexpectedEof, message))
+                }
+                _ => read,
+            },
+            _ => read,
+        }
     }
 
     fn len(&self, key: &str) -> io::Result<Option<u64>> {

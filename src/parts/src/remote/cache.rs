@@ -217,6 +217,7 @@ impl Cache {
         let mut output = self.vfs.create(&temporary)?;
         let mut found = 0;
         let fetched = for_each_chunk(&*self.options.objects, key, file.len, &mut |chunk| {
+            self.outage.answered();
             found = crc32c::crc32c_append(found, chunk);
             output.write_all(chunk)
         });
@@ -234,6 +235,25 @@ impl Cache {
             return Err(error);
         }
         self.vfs.map(path)
+    }
+
+    /// Compares a cached file with its commit, and lets go of it when it is damaged; its next use fetches it again.
+    /// Returns whether it was.
+    pub(crate) fn forget_if_damaged(&self, part: PartId, file: &FileMeta) -> bool {
+        let name = file_name(part, file);
+        let path = self.dir.join(&name);
+        if !self.state.lock().files.contains_key(&name) {
+            return false;
+        }
+        let is_whole = |content: Bytes| content.len() as u64 == file.len && crc32c::crc32c(&content) == file.crc32c;
+        if self.vfs.map(&path).is_ok_and(is_whole) {
+            return false;
+        }
+        tracing::error!(path = %path.display(), "cached file of a part is damaged, fetching it again");
+        self.forget(&name);
+        // Whoever maps it lets go of it as of one that made room.
+        self.evictions.fetch_add(1, Ordering::AcqRel);
+        true
     }
 
     fn note(&self, name: &str, part: PartId, len: u64) {

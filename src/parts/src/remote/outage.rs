@@ -10,9 +10,12 @@ const SLOW: Duration = Duration::from_secs(1);
 /// How long it is remembered.
 const REMEMBERED: Duration = Duration::from_secs(10);
 
-/// The last failure that was slow.
+/// The last failure that was slow, and the last answer.
 #[derive(Default)]
-pub(super) struct Outage(Mutex<Option<(Instant, String)>>);
+pub(super) struct Outage {
+    failure: Mutex<Option<(Instant, String)>>,
+    answered: Mutex<Option<Instant>>,
+}
 
 impl Outage {
     /// Does something with the store, or says why it was of no use a moment ago.
@@ -21,11 +24,19 @@ impl Outage {
         self.check(begun)?;
         let answer = ask();
         self.note(begun, Instant::now(), answer.as_ref().err());
+        if answer.is_ok() {
+            self.answered();
+        }
         answer
     }
 
+    /// Says that something was answered: whatever fails besides, the store is there.
+    pub(super) fn answered(&self) {
+        *self.answered.lock() = Some(Instant::now());
+    }
+
     fn check(&self, now: Instant) -> io::Result<()> {
-        match &*self.0.lock() {
+        match &*self.failure.lock() {
             Some((at, error)) if now.saturating_duration_since(*at) < REMEMBERED => {
                 let seconds = now.saturating_duration_since(*at).as_secs();
                 let message = format!("not asked again so soon, {seconds} s ago: {error}");
@@ -36,9 +47,11 @@ impl Outage {
     }
 
     fn note(&self, begun: Instant, ended: Instant, error: Option<&io::Error>) {
-        let mut last = self.0.lock();
+        let mut last = self.failure.lock();
+        let is_there = || self.answered.lock().is_some_and(|at| at > begun);
         match error {
             None => *last = None,
+            Some(_) if is_there() => {}
             Some(error) if ended.saturating_duration_since(begun) >= SLOW => {
                 *last = Some((ended, trefoil_runtime::tasks::chain(error)));
             }
@@ -65,5 +78,11 @@ mod tests {
         // Whoever gets an answer says that it is over.
         outage.note(start, start + SLOW, None);
         outage.check(start + SLOW).unwrap();
+        // One request that fails while others are answered says nothing of them.
+        *outage.answered.lock() = Some(start + SLOW / 2);
+        outage.note(start, start + SLOW, Some(&error));
+        outage.check(start + SLOW).unwrap();
+        outage.note(start + SLOW, start + SLOW * 3, Some(&error));
+        outage.check(start + SLOW * 3).unwrap_err();
     }
 }

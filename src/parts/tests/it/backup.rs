@@ -88,16 +88,42 @@ fn backups_are_incremental_and_restore_every_byte() {
         let again = backups.restore(&disk, &manifest, Path::new(&to));
         assert!(matches!(again, Err(BackupError::NotEmpty(_))));
     }
-    let report = backups.prune(NonZeroUsize::MIN).unwrap();
+    let report = backups.prune(NonZeroUsize::MIN, false).unwrap();
     assert_eq!((report.backups, report.objects), (1, 0), "b needs all that a has");
     let b = backups.manifest(None).unwrap();
     assert!(backups.verify(&b).is_empty());
     // What a write left that was cut off goes as well; the objects stay.
     write_atomic(&disk, &Path::new(PLACE).join("objects/left.tmp"), b"half").unwrap();
     assert_eq!(objects.list("").unwrap().len(), 6);
-    assert_eq!(backups.prune(NonZeroUsize::MIN).unwrap(), PruneReport::default());
+    assert_eq!(backups.prune(NonZeroUsize::MIN, false).unwrap(), PruneReport::default());
     assert!(!disk.exists(&Path::new(PLACE).join("objects/left.tmp")));
     assert_eq!(objects.list("").unwrap().len(), 6);
+}
+
+#[test]
+fn a_damaged_manifest_does_not_hide_the_others() {
+    let disk = prepared();
+    let objects = place(&disk);
+    let backups = Backups::at(&objects);
+    for name in ["a", "b", "c"] {
+        create(&disk, &objects, name).unwrap();
+        write(&disk, "metrics/parts/2/index", name.as_bytes());
+    }
+    assert_eq!(backups.newest().unwrap().name, "c");
+    for name in ["b", "c"] {
+        disk.corrupt(&Path::new(PLACE).join(format!("backups/{name}.manifest")), |bytes| bytes[40] ^= 1);
+    }
+    let error = backups.newest().unwrap_err();
+    assert!(matches!(&error, BackupError::NewestDamaged { older, .. } if older == "a"), "{error}");
+    assert!(matches!(backups.prune(NonZeroUsize::MIN, false), Err(BackupError::Undecided { .. })));
+    let report = backups.prune(NonZeroUsize::MIN, true).unwrap();
+    assert_eq!((report.backups, backups.names().unwrap()), (2, vec!["a".to_owned()]));
+    let a = backups.newest().unwrap();
+    assert!(backups.verify(&a).is_empty());
+    disk.corrupt(&Path::new(PLACE).join("backups/a.manifest"), Vec::clear);
+    let held = objects.list("").unwrap();
+    assert!(matches!(backups.prune(NonZeroUsize::MIN, true), Err(BackupError::Manifest { .. })));
+    assert_eq!(objects.list("").unwrap(), held, "the last one is not given up");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod damage;
 mod fixture;
 mod holding;
 mod lost;
+mod redundancy;
 mod remote;
 mod remote_backup;
 mod support;

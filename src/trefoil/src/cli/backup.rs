@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 /// How long an object store is waited for.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Patience {
-    /// Seconds after which a request that reads from an object store has failed.
+    /// Seconds without a byte from an object store after which a request that reads from it has failed.
     #[arg(long, value_name = "SECONDS", default_value = "30")]
     timeout: NonZeroU32,
 }
@@ -96,6 +96,9 @@ pub(crate) enum BackupCommand {
         /// How many stay, at least 1.
         #[arg(long, value_name = "N")]
         keep: NonZeroUsize,
+        /// Also removes backups whose manifests are damaged, which would stop it otherwise: nothing says what they hold.
+        #[arg(long)]
+        drop_damaged: bool,
         /// How long the place is waited for.
         #[command(flatten)]
         patience: Patience,

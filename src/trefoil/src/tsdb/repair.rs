@@ -1,10 +1,13 @@
 //! `trefoil tsdb repair`.
 
+use std::path::Path;
+
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 use trefoil_parts::repair::{Adopted, Describe, PartPlace, RepairOptions, RepairReport};
 use trefoil_parts::{CatalogState, PartMeta};
-use trefoil_runtime::{RealVfs, data_dir};
+use trefoil_runtime::data_dir::{self, DataDirError};
+use trefoil_runtime::{RealVfs, SharedVfs};
 
 use super::{Place, lock, print};
 
@@ -30,10 +33,18 @@ pub(super) fn run(place: &Place, dry_run: bool, with_leftovers: bool) -> anyhow:
         bail!("{} is not a data directory (see --data)", place.data.display());
     }
     let vfs = RealVfs::shared();
-    data_dir::has_format(&*vfs, &place.data)?;
+    let has_bad_format = match data_dir::has_format(&*vfs, &place.data) {
+        Ok(_) => false,
+        Err(DataDirError::DamagedFormat { .. }) if is_plain(&place.data) => true,
+        Err(error) => return Err(error.into()),
+    };
     let _lock = lock(&place.data, !dry_run)?;
     if !dry_run {
-        data_dir::check_format(&*vfs, &place.data)?;
+        set_format(&vfs, &place.data, has_bad_format)?;
+    }
+    if has_bad_format && !place.json {
+        let done = if dry_run { "would be written anew" } else { "was written anew" };
+        print(&format!("the damaged file {} {done}", place.data.join(data_dir::FORMAT_FILE).display()))?;
     }
     let mut reports = Vec::new();
     let metrics = place.data.join("metrics");
@@ -52,12 +63,29 @@ pub(super) fn run(place: &Place, dry_run: bool, with_leftovers: bool) -> anyhow:
     }
     if place.json {
         let stores: Vec<Value> = reports.iter().map(|(signal, report)| to_json(signal, report)).collect();
-        return print(&serde_json::to_string_pretty(&json!({ "dry_run": dry_run, "stores": stores }))?);
+        return print(&serde_json::to_string_pretty(&json!({
+            "dry_run": dry_run, "damaged_format": has_bad_format, "stores": stores,
+        }))?);
     }
     for (signal, report) in &reports {
         tell(signal, report, dry_run)?;
     }
     Ok(())
+}
+
+/// Says that a directory is a data directory whatever its FORMAT file says: a store of ours has its commits in it.
+fn is_plain(data: &Path) -> bool {
+    ["metrics/parts", "events/logs", "events/traces"].iter().any(|set| {
+        let set = data.join(set);
+        set.join("parts").is_dir() && ["catalog", "catalog-copies"].iter().any(|folder| set.join(folder).is_dir())
+    })
+}
+
+fn set_format(vfs: &SharedVfs, data: &Path, is_bad: bool) -> anyhow::Result<()> {
+    if is_bad {
+        data_dir::repair_format(&**vfs, data).context("write the format of the data directory")?;
+    }
+    Ok(data_dir::check_format(&**vfs, data)?)
 }
 
 fn to_json(signal: &str, report: &RepairReport) -> Value {

@@ -3,6 +3,7 @@
 use anyhow::{Context, bail};
 use serde_json::json;
 use trefoil_journal::Committed;
+use trefoil_parts::redundancy;
 use trefoil_runtime::RealVfs;
 use trefoil_tsdb::{SeriesIds, Tsdb};
 
@@ -14,7 +15,7 @@ pub(super) fn run(place: &Place) -> anyhow::Result<()> {
     let mut known = SeriesIds::default();
     let (mut rows, mut broken, mut out_of_reach, mut samples) = (Vec::new(), 0, 0, 0);
     let parts = opened.store.part_infos();
-    let around = around_parts(place, &opened.store)?;
+    let (around, without_commit) = around_parts(place, &opened.store)?;
     broken += around.len();
     if !place.json {
         around.iter().try_for_each(|finding| print(finding))?;
@@ -45,7 +46,8 @@ pub(super) fn run(place: &Place) -> anyhow::Result<()> {
     }
     if place.json {
         print(&serde_json::to_string_pretty(
-            &json!({ "parts": rows, "damage": around, "damage_count": broken, "not_checked_count": out_of_reach }),
+            &json!({ "parts": rows, "damage": around, "damage_count": broken, "not_checked_count": out_of_reach,
+                "parts_without_commit": without_commit }),
         )?)?;
     }
     let not_checked = match out_of_reach {
@@ -65,12 +67,19 @@ pub(super) fn run(place: &Place) -> anyhow::Result<()> {
             n => format!("; {n} of them lie in the object store, whose checksums were compared"),
         };
         print(&format!("{} parts with {samples} samples are whole{remote}", parts.len()))?;
+        if without_commit > 0 {
+            print(&format!(
+                "{without_commit} parts carry no commit of their own: those of earlier versions and of restored snapshots never \
+                 do; should the catalog be lost, a repair knows less of them"
+            ))?;
+        }
     }
     Ok(())
 }
 
-/// What is wrong with commits, part folders and the journals of all signals.
-fn around_parts(place: &Place, store: &Tsdb) -> anyhow::Result<Vec<String>> {
+/// What is wrong with commits and their copies, part folders and the journals of all signals; second, how many parts carry
+/// no commit.
+fn around_parts(place: &Place, store: &Tsdb) -> anyhow::Result<(Vec<String>, u64)> {
     // What the journal of metrics says while it is replayed, the check below says with the file.
     let mut found = store.catalog_findings();
     found.extend(store.journal_unusable());
@@ -87,5 +96,18 @@ fn around_parts(place: &Place, store: &Tsdb) -> anyhow::Result<Vec<String>> {
             found.extend(damage.with_context(|| format!("journal of {signal}"))?);
         }
     }
-    Ok(found)
+    let mut without_commit = 0;
+    for (signal, set) in [("metrics", "metrics/parts"), ("logs", "events/logs"), ("traces", "events/traces")] {
+        let set = place.data.join(set);
+        if set.join("parts").is_dir() {
+            match redundancy::check(&vfs, &set) {
+                Ok(seen) => {
+                    found.extend(seen.lost);
+                    without_commit += seen.without_commit;
+                }
+                Err(error) => found.push(format!("commits of {signal}: {}", trefoil_runtime::tasks::chain(&error))),
+            }
+        }
+    }
+    Ok((found, without_commit))
 }

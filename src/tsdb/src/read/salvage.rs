@@ -49,17 +49,21 @@ impl Notes {
     }
 }
 
-/// A reader that leaves out what is damaged and says so. A part in an object store that is out of reach is an error.
+/// A reader that leaves out what is damaged and says so. A part in an object store that is out of reach is an error, an
+/// object that is missing or damaged is not.
 pub struct Salvage<'a> {
     db: &'a Tsdb,
     notes: Arc<Mutex<Notes>>,
 }
 
-/// Says that a part cannot be read here; one in an object store may be out of reach only.
+/// Says that a part cannot be read; one in an object store may be out of reach only, unless the store answered.
 fn is_bad(part: &OpenPart, error: &StoreError) -> bool {
+    use std::io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
     match error {
         StoreError::Corrupt(_) => true,
-        StoreError::Io { .. } => !part.meta.is_remote(),
+        StoreError::Io { source, .. } => {
+            !part.meta.is_remote() || matches!(source.kind(), InvalidData | NotFound | UnexpectedEof)
+        }
         _ => false,
     }
 }

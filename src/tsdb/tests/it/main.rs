@@ -23,6 +23,8 @@ mod store;
 mod support;
 mod tier;
 mod tier_access;
+mod tier_damage;
+mod trouble;
 
 /// The server's own, so that what the long runs print of memory is what a server would hold.
 #[global_allocator]

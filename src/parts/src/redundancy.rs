@@ -1,0 +1,107 @@
+//! What is kept twice so that one loss is none: whether the second copies are there. Nobody needs them until the first
+//! are lost, so only a check that is asked for looks.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
+
+use trefoil_runtime::SharedVfs;
+
+use crate::PartsError;
+use crate::at_rest;
+use crate::catalog::CatalogState;
+use crate::commit_file::{self, PART_COMMIT};
+use crate::history::Mark;
+use crate::meta::PartMeta;
+use crate::twin::{CATALOG, COPIES};
+
+/// What a look at the second copies found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Redundancy {
+    /// What is damaged or missing, each with its path.
+    pub lost: Vec<String>,
+    /// Parts here that have no commit of their own. Those of earlier versions and of some backups never had one.
+    pub without_commit: u64,
+}
+
+/// Looks whether the commits of a set lie in both folders, and whether the parts carry the commits that published them.
+/// Changes nothing. Damaged commits of the catalog itself are what opening the set reports.
+pub fn check(vfs: &SharedVfs, dir: &Path) -> Result<Redundancy, PartsError> {
+    let mut found = Redundancy::default();
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| PartsError::Io { action: "look at", path, source }
+    };
+    let mark = Mark::read(&**vfs, dir).map_err(failed(dir))?;
+    // Sets of earlier versions have no copies until they are opened to be written.
+    if mark == Mark::Committed {
+        check_copies(vfs, dir, &mut found).map_err(failed(&dir.join(COPIES)))?;
+    }
+    let state = at_rest::read_state(vfs, dir)?;
+    check_parts(vfs, dir, &state, &mut found);
+    Ok(found)
+}
+
+/// The numbers of the commits in a folder; `None` when there is no such folder.
+fn numbers(vfs: &SharedVfs, folder: &Path) -> io::Result<Option<BTreeSet<u64>>> {
+    if !vfs.exists(folder) {
+        return Ok(None);
+    }
+    let files = vfs.read_dir(folder)?.into_iter().filter(|entry| !entry.is_dir);
+    Ok(Some(files.filter_map(|entry| commit_file::parse_name(&entry.name)).collect()))
+}
+
+fn check_copies(vfs: &SharedVfs, dir: &Path, found: &mut Redundancy) -> io::Result<()> {
+    let (first, second) = (numbers(vfs, &dir.join(CATALOG))?, numbers(vfs, &dir.join(COPIES))?);
+    let Some(copies) = second else {
+        found.lost.push(format!("{}: the copies of the commits are missing", dir.join(COPIES).display()));
+        return Ok(());
+    };
+    let first = first.unwrap_or_default();
+    // The newest one may have been cut off by a crash before its copy, and old ones while they were removed.
+    let newest = first.last().copied().unwrap_or(0);
+    let oldest = copies.first().copied().unwrap_or(0);
+    for number in first.iter().filter(|number| !copies.contains(number) && **number != newest) {
+        if *number < oldest && is_replaced(vfs, dir, *number, &first) {
+            continue;
+        }
+        let path = dir.join(COPIES).join(commit_file::name(*number));
+        found.lost.push(format!("{}: the copy of the commit is missing", path.display()));
+    }
+    Ok(())
+}
+
+/// Whether a later commit is a snapshot, so that this one is of no use.
+fn is_replaced(vfs: &SharedVfs, dir: &Path, number: u64, all: &BTreeSet<u64>) -> bool {
+    all.range(number + 1..).any(|later| {
+        let bytes = vfs.read(&dir.join(CATALOG).join(commit_file::name(*later)));
+        bytes.is_ok_and(|bytes| commit_file::decode(*later, &bytes).is_ok_and(|commit| commit.snapshot))
+    })
+}
+
+fn check_parts(vfs: &SharedVfs, dir: &Path, state: &CatalogState, found: &mut Redundancy) {
+    for meta in state.parts.values().filter(|meta| !meta.is_remote()) {
+        let folder = [meta.tenant.0.to_string(), meta.partition.to_string(), format!("{:020}", meta.id.0)];
+        let path = folder.iter().fold(dir.join("parts"), |path, name| path.join(name)).join(PART_COMMIT);
+        if !vfs.exists(&path) {
+            found.without_commit += 1;
+            continue;
+        }
+        let fault = match vfs.read(&path) {
+            Ok(bytes) => fault_of(&bytes, meta),
+            Err(error) => Some(format!("cannot be read: {error}")),
+        };
+        if let Some(fault) = fault {
+            found.lost.push(format!("{}: the commit that the part carries {fault}", path.display()));
+        }
+    }
+}
+
+fn fault_of(bytes: &[u8], meta: &PartMeta) -> Option<String> {
+    match commit_file::decode_any(PART_COMMIT, bytes) {
+        Ok(commit) if commit.part_ids().any(|id| id == meta.id.0) => None,
+        Ok(_) => Some("is that of another part".to_owned()),
+        Err(PartsError::CorruptCommit { reason, .. }) => Some(format!("is damaged: {reason}")),
+        Err(error) => Some(format!("cannot be read: {error}")),
+    }
+}
