@@ -341,7 +341,7 @@ async fn what_is_not_there_and_what_is_not_done() {
 
 #[tokio::test]
 async fn health_reload_and_quit() {
-    let server = TestServer::start("").await;
+    let server = TestServer::start("  enable_admin_api: true\n").await;
     assert_eq!(server.get("/-/healthy").await, (200, "Trefoil is Healthy.\n".to_owned()));
     assert_eq!(server.get("/-/ready").await, (200, "Trefoil is Ready.\n".to_owned()));
     assert_eq!(server.post("/-/reload", &[]).await.0, 200);
