@@ -7,78 +7,18 @@ use trefoil_model::{Labels, StoreError, TimeRange};
 
 use crate::cursor::{Cursor, Malformed};
 use crate::prometheus::chunk::{EachSample, Encoding, decode};
+use crate::prompb::{ChunkedReadResponse, LabelMatcher, Query, ReadRequest, STREAMED_XOR_CHUNKS};
 
 /// Content type of an answer in chunks, up to its parameters.
 pub const STREAMED: &str = "application/x-streamed-protobuf";
-/// Response type: a stream of chunks.
-const STREAMED_XOR_CHUNKS: i32 = 1;
 /// Longest frame that is read.
 const FRAME_BYTES_MAX: u64 = 64 << 20;
-
-#[derive(Clone, PartialEq, Message)]
-struct ReadRequest {
-    #[prost(message, repeated, tag = "1")]
-    queries: Vec<Query>,
-    #[prost(int32, repeated, tag = "2")]
-    accepted_response_types: Vec<i32>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Query {
-    #[prost(int64, tag = "1")]
-    start_timestamp_ms: i64,
-    #[prost(int64, tag = "2")]
-    end_timestamp_ms: i64,
-    #[prost(message, repeated, tag = "3")]
-    matchers: Vec<LabelMatcher>,
-}
-
-/// Its type stays 0, which is "equal".
-#[derive(Clone, PartialEq, Message)]
-struct LabelMatcher {
-    #[prost(int32, tag = "1")]
-    kind: i32,
-    #[prost(string, tag = "2")]
-    name: String,
-    #[prost(string, tag = "3")]
-    value: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ChunkedReadResponse {
-    #[prost(message, repeated, tag = "1")]
-    chunked_series: Vec<ChunkedSeries>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ChunkedSeries {
-    #[prost(message, repeated, tag = "1")]
-    labels: Vec<Label>,
-    #[prost(message, repeated, tag = "2")]
-    chunks: Vec<Chunk>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Label {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    value: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Chunk {
-    #[prost(int32, tag = "3")]
-    encoding: i32,
-    #[prost(bytes = "vec", tag = "4")]
-    data: Vec<u8>,
-}
 
 /// The body of a request, to be sent as `application/x-protobuf` in snappy: the samples of the series that have these
 /// labels, and maybe others, in a half-open range.
 pub fn request(labels: &Labels, range: TimeRange) -> Result<Vec<u8>, StoreError> {
     let matcher =
-        |(name, value): (&str, &str)| LabelMatcher { kind: 0, name: name.to_owned(), value: value.to_owned() };
+        |(name, value): (&str, &str)| LabelMatcher { r#type: 0, name: name.to_owned(), value: value.to_owned() };
     let query = Query {
         start_timestamp_ms: range.start_ms,
         end_timestamp_ms: range.end_ms.saturating_sub(1),
@@ -120,7 +60,7 @@ fn read_frames(
                 continue;
             }
             for chunk in found.chunks {
-                let encoding = u8::try_from(chunk.encoding).ok().and_then(Encoding::from_byte);
+                let encoding = u8::try_from(chunk.r#type).ok().and_then(Encoding::from_byte);
                 decode(encoding.ok_or(Malformed("has a chunk of an unknown encoding"))?, &chunk.data, each)?;
             }
         }
@@ -135,6 +75,7 @@ mod tests {
     use super::*;
     use crate::prometheus::chunk::Value;
     use crate::prometheus::chunk_writer::write_chunks;
+    use crate::prompb::{Chunk, ChunkedSeries, Label};
 
     fn labels(job: &str) -> Labels {
         Labels::from_pairs([("__name__", "x"), ("job", job)])
@@ -142,9 +83,12 @@ mod tests {
 
     fn frame(job: &str, buffer: &SampleBuffer) -> Vec<u8> {
         let pair = |(name, value): (&str, &str)| Label { name: name.to_owned(), value: value.to_owned() };
-        let chunks = write_chunks(buffer).into_iter().map(|chunk| Chunk { encoding: 1, data: chunk.data }).collect();
+        let chunks = write_chunks(buffer)
+            .into_iter()
+            .map(|chunk| Chunk { r#type: 1, data: chunk.data, ..Chunk::default() })
+            .collect();
         let series = ChunkedSeries { labels: labels(job).iter().map(pair).collect(), chunks };
-        let message = ChunkedReadResponse { chunked_series: vec![series] }.encode_to_vec();
+        let message = ChunkedReadResponse { chunked_series: vec![series], query_index: 0 }.encode_to_vec();
         let mut out = Vec::new();
         prost::encoding::encode_varint(message.len() as u64, &mut out);
         out.extend(crc32c::crc32c(&message).to_be_bytes());

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use prost::Message;
 use reqwest::StatusCode;
-use trefoil_model::{CounterResetHint, FloatHistogram, HistogramSpan, Labels, MetricBatch, SampleBuffer, WriteReport};
+use trefoil_model::{MetricBatch, WriteReport};
 
 use crate::error::TransferError;
 use crate::export::{ExportReport, Exporter};
 use crate::import::BatchSink;
+use crate::prompb::{Exemplar, Histogram, Sample, TimeSeries, WriteRequest, labels_of};
 
 /// Samples in a request.
 const REQUEST_SAMPLES: usize = 20_000;
@@ -22,135 +23,6 @@ const ATTEMPTS_UNREACHED: u32 = 5;
 const ATTEMPTS_STALLED: u32 = 2;
 /// Longest time of a request, unless somebody says otherwise.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
-
-#[derive(Clone, PartialEq, Message)]
-struct WriteRequest {
-    #[prost(message, repeated, tag = "1")]
-    timeseries: Vec<TimeSeries>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct TimeSeries {
-    #[prost(message, repeated, tag = "1")]
-    labels: Vec<Label>,
-    #[prost(message, repeated, tag = "2")]
-    samples: Vec<Sample>,
-    #[prost(message, repeated, tag = "3")]
-    exemplars: Vec<ExemplarMessage>,
-    #[prost(message, repeated, tag = "4")]
-    histograms: Vec<Histogram>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Label {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    value: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Sample {
-    /// Always there: of a plain field -0.0 would be left out as the default and arrive as 0.0.
-    #[prost(double, optional, tag = "1")]
-    value: Option<f64>,
-    #[prost(int64, tag = "2")]
-    timestamp: i64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ExemplarMessage {
-    #[prost(message, repeated, tag = "1")]
-    labels: Vec<Label>,
-    #[prost(double, tag = "2")]
-    value: f64,
-    #[prost(int64, tag = "3")]
-    timestamp: i64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Histogram {
-    #[prost(uint64, optional, tag = "1")]
-    count_int: Option<u64>,
-    #[prost(double, optional, tag = "2")]
-    count_float: Option<f64>,
-    #[prost(double, optional, tag = "3")]
-    sum: Option<f64>,
-    #[prost(sint32, tag = "4")]
-    schema: i32,
-    #[prost(double, tag = "5")]
-    zero_threshold: f64,
-    #[prost(uint64, optional, tag = "6")]
-    zero_count_int: Option<u64>,
-    #[prost(double, optional, tag = "7")]
-    zero_count_float: Option<f64>,
-    #[prost(message, repeated, tag = "8")]
-    negative_spans: Vec<Span>,
-    #[prost(sint64, repeated, tag = "9")]
-    negative_deltas: Vec<i64>,
-    #[prost(double, repeated, tag = "10")]
-    negative_counts: Vec<f64>,
-    #[prost(message, repeated, tag = "11")]
-    positive_spans: Vec<Span>,
-    #[prost(sint64, repeated, tag = "12")]
-    positive_deltas: Vec<i64>,
-    #[prost(double, repeated, tag = "13")]
-    positive_counts: Vec<f64>,
-    #[prost(int32, tag = "14")]
-    reset_hint: i32,
-    #[prost(int64, tag = "15")]
-    timestamp: i64,
-    #[prost(double, repeated, tag = "16")]
-    custom_values: Vec<f64>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Span {
-    #[prost(sint32, tag = "1")]
-    offset: i32,
-    #[prost(uint32, tag = "2")]
-    length: u32,
-}
-
-impl Histogram {
-    fn of(timestamp: i64, h: &FloatHistogram) -> Self {
-        let spans = |s: &[HistogramSpan]| s.iter().map(|s| Span { offset: s.offset, length: s.length }).collect();
-        let deltas = |counts: &[f64]| {
-            let mut before = 0i64;
-            counts.iter().map(|c| (*c as i64).wrapping_sub(std::mem::replace(&mut before, *c as i64))).collect()
-        };
-        let mut out = Self {
-            sum: Some(h.sum),
-            schema: h.schema,
-            zero_threshold: h.zero_threshold,
-            negative_spans: spans(&h.negative_spans),
-            positive_spans: spans(&h.positive_spans),
-            reset_hint: match h.counter_reset_hint {
-                CounterResetHint::Unknown => 0,
-                CounterResetHint::CounterReset => 1,
-                CounterResetHint::NotCounterReset => 2,
-                CounterResetHint::Gauge => 3,
-            },
-            timestamp,
-            custom_values: h.custom_values.clone(),
-            ..Self::default()
-        };
-        if h.integer {
-            (out.count_int, out.zero_count_int) = (Some(h.count as u64), Some(h.zero_count as u64));
-            out.negative_deltas = deltas(&h.negative_buckets);
-            out.positive_deltas = deltas(&h.positive_buckets);
-        } else {
-            (out.count_float, out.zero_count_float) = (Some(h.count), Some(h.zero_count));
-            out.negative_counts = h.negative_buckets.clone();
-            out.positive_counts = h.positive_buckets.clone();
-        }
-        out
-    }
-}
-
-fn labels_of(labels: &Labels) -> Vec<Label> {
-    labels.iter().map(|(n, v)| Label { name: n.to_owned(), value: v.to_owned() }).collect()
-}
 
 /// Where and how to send.
 #[derive(Debug, Clone)]
@@ -289,7 +161,7 @@ impl BatchSink for Sender {
         }
         for e in &batch.exemplars {
             let labels = labels_of(&e.labels);
-            series[e.series as usize].exemplars.push(ExemplarMessage { labels, value: e.value, timestamp: e.t_ms });
+            series[e.series as usize].exemplars.push(Exemplar { labels, value: Some(e.value), timestamp: e.t_ms });
         }
         let mut request = Requests::new(self);
         series.into_iter().try_for_each(|s| request.add(s))?;
@@ -343,7 +215,7 @@ pub fn export(exporter: &Exporter<'_>, sender: &Sender) -> Result<ExportReport, 
         report.series += u64::from(first);
         report.samples += samples.len() as u64;
         for (from, to) in slices(samples.len()) {
-            requests.add(time_series(labels, samples, from, to))?;
+            requests.add(TimeSeries::of(labels_of(labels), samples, from..to))?;
         }
         Ok(())
     })?;
@@ -364,20 +236,6 @@ pub fn export(exporter: &Exporter<'_>, sender: &Sender) -> Result<ExportReport, 
 
 fn slices(count: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..count).step_by(REQUEST_SAMPLES).map(move |from| (from, (from + REQUEST_SAMPLES).min(count)))
-}
-
-fn time_series(labels: &Labels, samples: &SampleBuffer, from: usize, to: usize) -> TimeSeries {
-    let mut out = TimeSeries { labels: labels_of(labels), ..TimeSeries::default() };
-    let first = samples.histograms.partition_point(|(i, _)| (*i as usize) < from);
-    let mut histograms = samples.histograms[first..].iter().peekable();
-    for i in from..to {
-        let timestamp = samples.times[i];
-        match histograms.next_if(|(at, _)| *at as usize == i) {
-            Some((_, h)) => out.histograms.push(Histogram::of(timestamp, h)),
-            None => out.samples.push(Sample { value: Some(samples.values[i]), timestamp }),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -1,8 +1,6 @@
 //! `/api/v1/read`: remote read, as samples in one message or as a stream of chunks
 //! (<https://prometheus.io/docs/prometheus/latest/querying/remote_read_api/>).
 
-mod wire;
-
 use std::io;
 
 use axum::body::Body;
@@ -19,6 +17,7 @@ use trefoil_model::{Labels, MatchOp, Matcher, QueryBudget, SampleBuffer, SelectR
 use trefoil_runtime::QueryContext;
 use trefoil_transfer::prometheus::chunk::Encoding;
 use trefoil_transfer::prometheus::chunk_writer::write_chunks;
+use trefoil_transfer::prompb as wire;
 
 use crate::error::{ApiError, ErrorKind};
 use crate::params::{TIME_MS_MAX, collect};
@@ -196,7 +195,7 @@ fn samples(app: &App, wanted: &[Wanted], external: &LabelMap, budget: &QueryCont
     for query in wanted {
         let mut result = wire::QueryResult::default();
         each_series(app, query, budget, |own, buffer| {
-            let series = wire::time_series(labels(own, external), buffer);
+            let series = wire::TimeSeries::of(labels(own, external), buffer, 0..buffer.len());
             let length = series.encoded_len() as u64 + 8;
             bytes += length;
             if bytes > max {
