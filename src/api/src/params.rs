@@ -22,19 +22,22 @@ pub const TIME_MS_MAX: i64 = 9_000_000_000_000_000;
 pub struct Params(Vec<(String, String)>);
 
 impl Params {
-    /// Reads the parameters of the URL and, for `application/x-www-form-urlencoded`, of the body.
+    /// Reads the parameters of the URL and, for `application/x-www-form-urlencoded` and `multipart/form-data`, of the
+    /// body.
     ///
     /// Errors: 413 above `admin_body_bytes_max`, 408 when the body does not come in time.
     pub async fn read(state: &AppState, request: Request) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
         let mut all = Vec::new();
-        let form = parts
-            .headers
-            .get(CONTENT_TYPE)
-            .is_some_and(|v| v.as_bytes().to_ascii_lowercase().starts_with(b"application/x-www-form-urlencoded"));
-        if form {
+        let form = parts.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
+        let kind = form.split(';').next().unwrap_or("").trim();
+        let (is_form, is_multipart) = (
+            kind.eq_ignore_ascii_case("application/x-www-form-urlencoded"),
+            kind.eq_ignore_ascii_case("multipart/form-data"),
+        );
+        if is_form || is_multipart {
             let body = collect(body, state.limits.admin_body_bytes_max, "admin_body_bytes_max").await?;
-            parse_form(&body, &mut all)?;
+            if is_form { parse_form(&body, &mut all)? } else { parse_multipart(form, body, &mut all).await? }
         }
         parse_form(parts.uri.query().unwrap_or("").as_bytes(), &mut all)?;
         Ok(Self(all))
@@ -108,6 +111,25 @@ fn parse_form(text: &[u8], out: &mut Vec<(String, String)>) -> Result<(), ApiErr
         }
         let at = pair.iter().position(|b| *b == b'=').unwrap_or(pair.len());
         out.push((decode(&pair[..at])?, decode(pair.get(at + 1..).unwrap_or_default())?));
+    }
+    Ok(())
+}
+
+/// The fields of a `multipart/form-data` body; files are passed over.
+async fn parse_multipart(form: &str, body: Bytes, out: &mut Vec<(String, String)>) -> Result<(), ApiError> {
+    let bad = |e: multer::Error| ApiError::bad_data(format!("error parsing form values: {e}"));
+    let boundary = multer::parse_boundary(form).map_err(bad)?;
+    let mut fields = multer::Multipart::with_reader(&body[..], boundary);
+    while let Some(field) = fields.next_field().await.map_err(bad)? {
+        if out.len() >= PARAMS_MAX {
+            return Err(ApiError::bad_data(format!("more than {PARAMS_MAX} parameters")));
+        }
+        if let (Some(name), None) = (field.name().map(str::to_owned), field.file_name()) {
+            let value = field.bytes().await.map_err(bad)?;
+            let value = String::from_utf8(value.into())
+                .map_err(|_| ApiError::bad_data("error parsing form values: invalid UTF-8"))?;
+            out.push((name, value));
+        }
     }
     Ok(())
 }

@@ -477,3 +477,26 @@ async fn targets_have_the_reference_form() {
     assert_eq!(parsed(&body)["data"], json!({"scrapePools": ["none", "own"]}));
     server.stop().await;
 }
+
+#[tokio::test]
+async fn forms_come_in_both_encodings() {
+    let server = TestServer::start("").await;
+    let part =
+        |name: &str, value: &str| format!("--x\r\ncontent-disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
+    let whole = [part("query", "1 +\n1"), part("time", "10"), "--x--\r\n".to_owned()].concat();
+    let send = |body: String, form: &'static str| {
+        text(client().post(server.url("/api/v1/query")).header("content-type", form).body(body))
+    };
+    let (status, body) = send(whole.clone(), "multipart/form-data; boundary=x").await;
+    assert_eq!((status, &parsed(&body)["data"]["result"]), (200, &serde_json::json!([10, "2"])), "{body}");
+    for (body, form) in [
+        (whole[..whole.len() / 2].to_owned(), "multipart/form-data; boundary=x"),
+        (whole.clone(), "multipart/form-data"),
+        (whole, "multipart/form-data; boundary=y"),
+    ] {
+        let (status, answer) = send(body, form).await;
+        assert_eq!(status, 400, "{answer}");
+        assert!(answer.contains("error parsing form values"), "{answer}");
+    }
+    server.stop().await;
+}
