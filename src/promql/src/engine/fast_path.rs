@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use super::Grid;
 use super::range_function::{RangeCall, RangeFunction, Step};
 use super::rate::Extrapolation;
-use super::window::Samples;
+use super::window::{Samples, Walk};
 use crate::algebra::Points;
 use crate::ast::{At, RangeMode};
 
@@ -29,23 +29,33 @@ pub(super) fn evaluate(call: &RangeCall, samples: &Samples, grid: Grid, points: 
     }
 }
 
-/// Moves the bounds of a window on to the samples with `after < t <= until`.
-fn advance(times: &[i64], low: &mut usize, high: &mut usize, after: i64, until: i64) {
-    while *low < times.len() && times[*low] <= after {
-        *low += 1;
-    }
-    *high = (*high).max(*low);
-    while *high < times.len() && times[*high] <= until {
-        *high += 1;
-    }
+/// Whether the values fall somewhere.
+fn has_resets(values: &[f64]) -> bool {
+    // In pieces without a way out early, which are looked at several values at once.
+    let mut before = values.first().copied().unwrap_or(0.0);
+    values.chunks(256).any(|piece| {
+        let falls = piece.iter().zip(&piece[1..]).fold(piece[0] < before, |found, (a, b)| found | (b < a));
+        before = piece[piece.len() - 1];
+        falls
+    })
+}
+
+/// The extrapolation of the last window. Samples at a steady pace have the same in one window as in the next.
+struct Known {
+    /// From the left edge to the first sample, from the last to the right edge, between them; number of samples.
+    shape: (i64, i64, i64, usize),
+    extrapolation: Extrapolation,
+    /// Unless the counter's zero is near.
+    factor: f64,
 }
 
 fn rate(call: &RangeCall, samples: &Samples, grid: Grid, points: &mut Points) -> u64 {
     let (times, values) = (samples.float_times.as_slice(), samples.floats.as_slice());
     // Most series never reset.
-    let resets = values.windows(2).any(|pair| pair[1] < pair[0]);
+    let resets = has_resets(values);
     let per_second = call.function == RangeFunction::Rate;
-    let (mut low, mut high, mut total) = (0, 0, 0);
+    let (mut lows, mut highs, mut total) = (Walk::default(), Walk::default(), 0);
+    let mut known: Option<Known> = None;
     for (i, slot) in points.floats_mut().iter_mut().enumerate() {
         let t_ms = grid.time(i);
         let until = t_ms - call.offset_ms;
@@ -58,7 +68,8 @@ fn rate(call: &RangeCall, samples: &Samples, grid: Grid, points: &mut Points) ->
             start_timestamps: false,
             name: "",
         };
-        advance(times, &mut low, &mut high, step.after, until);
+        let low = lows.past(times, step.after);
+        let high = highs.past(times, until).max(low);
         total += (high - low) as u64;
         if high - low < 2 {
             continue;
@@ -73,9 +84,18 @@ fn rate(call: &RangeCall, samples: &Samples, grid: Grid, points: &mut Points) ->
                 }
             }
         }
-        let Some(extrapolation) = Extrapolation::new(&times[low..high], &[], &step) else { continue };
-        let zero = (increase > 0.0 && first >= 0.0).then(|| first / increase);
-        let value = increase * extrapolation.factor(zero, &step, per_second);
+        let shape = (times[low] - step.after, until - times[high - 1], times[high - 1] - times[low], high - low);
+        if known.as_ref().is_none_or(|k| k.shape != shape) {
+            let Some(extrapolation) = Extrapolation::new(&times[low..high], &[], &step) else { continue };
+            let factor = extrapolation.factor(None, &step, per_second);
+            known = Some(Known { shape, extrapolation, factor });
+        }
+        let Some(Known { extrapolation, factor, .. }) = &known else { continue };
+        let value = if increase > 0.0 && first >= 0.0 && !extrapolation.is_far_from_zero(first, increase) {
+            increase * extrapolation.factor(Some(first / increase), &step, per_second)
+        } else {
+            increase * factor
+        };
         *slot = if trefoil_model::is_stale_nan(value) { f64::NAN } else { value };
     }
     total
@@ -91,10 +111,11 @@ fn extreme(
 ) -> u64 {
     let (times, values) = (samples.float_times.as_slice(), samples.floats.as_slice());
     let mut queue: VecDeque<usize> = VecDeque::new();
-    let (mut low, mut high, mut taken, mut total) = (0, 0, 0, 0);
+    let (mut lows, mut highs, mut taken, mut total) = (Walk::default(), Walk::default(), 0, 0);
     for (i, slot) in points.floats_mut().iter_mut().enumerate() {
         let until = grid.time(i) - call.offset_ms;
-        advance(times, &mut low, &mut high, until - call.range_ms, until);
+        let low = lows.past(times, until - call.range_ms);
+        let high = highs.past(times, until).max(low);
         total += (high - low) as u64;
         for (k, v) in values.iter().enumerate().take(high).skip(taken.max(low)) {
             if v.is_nan() {
