@@ -27,7 +27,7 @@ pub mod testing;
 pub mod value;
 
 pub use ast::{Expr, ValueType};
-pub use cache::{InstantQuery, RangeQuery, ResultCache};
+pub use cache::{AtHand, InstantQuery, RangeQuery, ResultCache, few_series};
 pub use deep::with_room_for;
 pub use duration::{format_duration, parse_duration};
 pub use engine::{Engine, EngineError, EngineOptions, ProfileNode, QueryOptions};
