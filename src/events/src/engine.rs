@@ -13,6 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use trefoil_journal::{FileJournal, JournalOptions, JournalStore, Position, ReplayStop};
 use trefoil_model::{TenantId, WriteError};
 use trefoil_parts::{Commit, MergePolicy, PartId, PartMeta, PartSet, PendingPart, retention};
+use trefoil_runtime::background::{self, Priority};
 use trefoil_runtime::{Accountant, DiskGuard, Pool, Reservation, SharedClock, SharedVfs, StartProgress};
 
 use crate::EventsError;
@@ -289,7 +290,7 @@ impl<K: Kind> Engine<K> {
 
     async fn write_frozen_off_thread(self: &Arc<Self>) -> Result<(), EventsError> {
         let engine = Arc::clone(self);
-        tokio::task::spawn_blocking(move || engine.write_frozen())
+        background::run("flush-events", Priority::Low, move || engine.write_frozen())
             .await
             .map_err(|error| EventsError::Write(std::io::Error::other(error)))?
     }

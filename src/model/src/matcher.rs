@@ -1,7 +1,8 @@
 //! Label matchers: `=`, `!=`, `=~`, `!~`.
 
+use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use regex_syntax::hir::{Hir, HirKind, Look};
 
@@ -139,13 +140,51 @@ impl Matcher {
 
 impl Pattern {
     fn new(pattern: &str) -> Result<Self, re2::Error> {
+        let may_keep = pattern.len() <= KEPT_PATTERN_BYTES_MAX;
+        if may_keep && let Some(known) = kept(pattern) {
+            return Ok(known);
+        }
         let parsed = re2::parse(pattern, Flags::DOT_ALL)?;
         let listed = if parsed.height <= re2::HEIGHT_ON_ANY_STACK { listed(&parsed.hir) } else { None };
-        Ok(match listed {
-            Some(texts) => Self::Listed(texts.into()),
-            None => Self::Regex(Regex::of_matcher(pattern, parsed)?),
-        })
+        if let Some(texts) = listed {
+            return Ok(Self::Listed(texts.into()));
+        }
+        let regex = Regex::of_matcher(pattern, parsed, may_keep)?;
+        if may_keep && regex.bytes() <= KEPT_BYTES_MAX {
+            keep(pattern, &regex);
+        }
+        Ok(Self::Regex(regex))
     }
+}
+
+/// Compiled patterns, latest use first: dashboards ask the same again and again, and compiling takes longer than many
+/// a query.
+static KEPT: Mutex<VecDeque<(String, Regex)>> = Mutex::new(VecDeque::new());
+/// So many are kept.
+const KEPT_MAX: usize = 32;
+/// Longer patterns are not kept.
+const KEPT_PATTERN_BYTES_MAX: usize = 256;
+/// Those that take more compiled are not kept.
+const KEPT_BYTES_MAX: usize = 128 << 10;
+const UNPOISONED: &str = "no thread panics while it looks up a pattern";
+
+fn kept(pattern: &str) -> Option<Pattern> {
+    let mut all = KEPT.lock().expect(UNPOISONED);
+    let at = all.iter().position(|(known, _)| known == pattern)?;
+    let found = all.remove(at)?;
+    let regex = found.1.clone();
+    all.push_front(found);
+    Some(Pattern::Regex(regex))
+}
+
+fn keep(pattern: &str, regex: &Regex) {
+    let mut all = KEPT.lock().expect(UNPOISONED);
+    // Another thread may have been as far.
+    all.retain(|(known, _)| known != pattern);
+    let gone = (all.len() >= KEPT_MAX).then(|| all.pop_back());
+    all.push_front((pattern.to_owned(), regex.clone()));
+    drop(all);
+    drop(gone);
 }
 
 /// A regular expression for whole texts, `.` matching newlines, as relabelling takes it. Errors in Go's words.
@@ -306,6 +345,18 @@ mod tests {
             assert!(m.literal_alternatives().is_none());
             assert!(hosts.iter().step_by(100).all(|h| m.matches(h)) && !m.matches("host-9"));
         }
+    }
+
+    #[test]
+    fn kept_patterns_are_the_same_ones() {
+        // More than are kept, twice, so that some are found and some are made again.
+        for _ in 0..2 {
+            for i in (0..3 * KEPT_MAX).chain(0..3) {
+                let m = Matcher::new(MatchOp::Regex, "l", format!("kept-{i}-[0-9]+")).unwrap();
+                assert!(m.matches(&format!("kept-{i}-17")) && !m.matches(&format!("kept-{}-17", i + 1)));
+            }
+        }
+        assert!(KEPT.lock().unwrap().len() <= KEPT_MAX);
     }
 
     #[test]

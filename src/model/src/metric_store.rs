@@ -198,6 +198,17 @@ pub trait MetricReader: Send + Sync {
     /// Number of series with a sample in the memtable (the active ones).
     fn active_series(&self) -> u64;
 
+    /// True when samples in the range lie in memory alone: reading them waits for no disk.
+    fn is_in_memory(&self, _tenant: TenantId, _range: TimeRange) -> bool {
+        false
+    }
+
+    /// True when a request surely selects at most so many series, and reading them waits for no other machine. Takes as
+    /// long as looking them up.
+    fn selects_few(&self, _request: &SelectRequest, _series_max: u64, _budget: &dyn QueryBudget) -> bool {
+        false
+    }
+
     /// The longest interval, in milliseconds, to which samples in or near the range were downsampled; 0 where all are
     /// as they were written. Who reads downsampled samples should read so much more on both sides.
     fn coarsest_interval_ms(&self, _tenant: TenantId, _range: TimeRange) -> i64 {

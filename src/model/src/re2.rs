@@ -37,6 +37,8 @@ const PROGRAM_BYTES_MAX: usize = 32 << 20;
 /// Bytes that remembering groups may take for each state of a program.
 const SLOT_BYTES_MAX: usize = 256 << 20;
 const CACHE_BYTES: usize = 4 << 20;
+/// Of patterns of label matchers that may be kept, for each thread.
+const KEPT_CACHE_BYTES: usize = 1 << 20;
 const DEEP_STACK_BYTES: usize = 64 << 20;
 /// How much of a pattern an error shows that is about a limit of ours.
 const SHOWN_BYTES_MAX: usize = 200;
@@ -117,7 +119,7 @@ impl Regex {
     /// As Go's `regexp.Compile`: the pattern may match anywhere in a text.
     pub fn new(pattern: &str) -> Result<Self, Error> {
         let parsed = parse(pattern, Flags::default())?;
-        Self::compile(pattern, parsed, WhichCaptures::All)
+        Self::compile(pattern, parsed, WhichCaptures::All, CACHE_BYTES)
     }
 
     /// Matches whole texts, with `.` for newlines too. Errors show `^(?s:…)$`, as Prometheus' do.
@@ -131,16 +133,24 @@ impl Regex {
     }
 
     /// A label matcher's pattern that was parsed with [`Flags::DOT_ALL`]: whole texts, and no groups.
-    pub(crate) fn of_matcher(pattern: &str, parsed: Parsed) -> Result<Self, Error> {
+    /// `is_kept`: it is to live long and take little memory.
+    pub(crate) fn of_matcher(pattern: &str, parsed: Parsed, is_kept: bool) -> Result<Self, Error> {
         let hir = Hir::concat(vec![Hir::look(Look::Start), parsed.hir, Hir::look(Look::End)]);
-        Self::compile(pattern, Parsed { hir, names: vec![None], height: parsed.height + 1 }, WhichCaptures::Implicit)
+        let parsed = Parsed { hir, names: vec![None], height: parsed.height + 1 };
+        let cache_bytes = if is_kept { KEPT_CACHE_BYTES } else { CACHE_BYTES };
+        Self::compile(pattern, parsed, WhichCaptures::Implicit, cache_bytes)
     }
 
-    fn compile(pattern: &str, parsed: Parsed, groups: WhichCaptures) -> Result<Self, Error> {
+    /// Bytes of the program, without what matching takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.inner.program.memory_usage()
+    }
+
+    fn compile(pattern: &str, parsed: Parsed, groups: WhichCaptures, cache_bytes: usize) -> Result<Self, Error> {
         let slots = 2 * parsed.names.len();
         let config = meta::Config::new()
             .nfa_size_limit(Some(PROGRAM_BYTES_MAX.min(SLOT_BYTES_MAX / slots)))
-            .hybrid_cache_capacity(CACHE_BYTES)
+            .hybrid_cache_capacity(cache_bytes)
             .which_captures(groups);
         let build = || meta::Builder::new().configure(config.clone()).build_from_hir(&parsed.hir).ok();
         let built = if parsed.height <= HEIGHT_ON_ANY_STACK {

@@ -6,6 +6,7 @@
 //! independent of each other, whose result carries remarks, or that touch downsampled samples are evaluated as ever.
 //! Of instant queries that read much the last answer is kept, see [`ResultCache::instant`].
 
+mod at_hand;
 mod instant;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use prometheus::{IntCounterVec, IntGauge, register_int_counter_vec, register_int
 use trefoil_model::labels::METRIC_NAME;
 use trefoil_model::{MatchOp, Matcher, MetricReader, QueryBudget, TenantId, TimeRange};
 
+pub use self::at_hand::{AtHand, few_series};
 pub use self::instant::InstantQuery;
 use crate::algebra::series::is_metadata_label;
 use crate::algebra::{AggregateOp, BinaryOp};
@@ -298,7 +300,7 @@ fn has_no_names(a: &Aggregate) -> bool {
 }
 
 /// How far a step looks back and ahead, at most.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Reach {
     back_ms: i64,
     ahead_ms: i64,

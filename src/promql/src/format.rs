@@ -5,11 +5,86 @@ use std::fmt::Write as _;
 /// A sample value of the HTTP API: shortest decimal; an exponent only below 1e-6 or from 1e21 on (`1e-07`,
 /// `1e+21`); `NaN`, `+Inf`, `-Inf`.
 pub fn format_value(v: f64) -> String {
+    let mut out = String::new();
+    push_value(&mut out, v);
+    out
+}
+
+/// Appends what [`format_value`] gives: answers are mostly made of these.
+pub fn push_value(out: &mut String, v: f64) {
     let magnitude = v.abs();
-    if magnitude != 0.0 && magnitude.is_finite() && !(1e-6..1e21).contains(&magnitude) {
-        return format_e(v);
+    if magnitude < WHOLE_MAX && v.trunc() == v && v.to_bits() != NEGATIVE_ZERO {
+        if v < 0.0 {
+            out.push('-');
+        }
+        push_uint(out, magnitude as u64);
+    } else if magnitude != 0.0 && magnitude.is_finite() && !(1e-6..1e21).contains(&magnitude) {
+        out.push_str(&format_e(v));
+    } else {
+        match special(v) {
+            Some(text) => out.push_str(text),
+            None => push_plain(out, v),
+        }
     }
-    format_decimal(v)
+}
+
+/// Appends the shortest decimal without an exponent of a finite value in the range that has none.
+fn push_plain(out: &mut String, v: f64) {
+    let mut buffer = ryu::Buffer::new();
+    let text = buffer.format_finite(v);
+    let Some((mantissa, exponent)) = text.split_once('e') else {
+        out.push_str(text.strip_suffix(".0").unwrap_or(text));
+        return;
+    };
+    let (sign, mantissa) = match mantissa.strip_prefix('-') {
+        Some(rest) => ("-", rest),
+        None => ("", mantissa),
+    };
+    out.push_str(sign);
+    let exponent: i32 = exponent.parse().expect("ryu writes a whole exponent");
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let zeros = |out: &mut String, n: usize| out.extend(std::iter::repeat_n('0', n));
+    // The mantissa has one digit before its point.
+    match usize::try_from(exponent) {
+        Ok(up) if up >= fraction.len() => {
+            out.push_str(whole);
+            out.push_str(fraction);
+            zeros(out, up - fraction.len());
+        }
+        Ok(up) => {
+            out.push_str(whole);
+            out.push_str(&fraction[..up]);
+            out.push('.');
+            out.push_str(&fraction[up..]);
+        }
+        Err(_) => {
+            out.push_str("0.");
+            zeros(out, exponent.unsigned_abs() as usize - 1);
+            out.push_str(whole);
+            out.push_str(fraction);
+        }
+    }
+}
+
+/// Below this every whole number has its digits without an exponent in all forms.
+const WHOLE_MAX: f64 = 1e15;
+const NEGATIVE_ZERO: u64 = 1 << 63;
+/// Digits of the largest `u64`.
+const DIGITS_MAX: usize = 20;
+
+/// Appends a number's decimal digits.
+pub fn push_uint(out: &mut String, mut v: u64) {
+    let mut digits = [b'0'; DIGITS_MAX];
+    let mut from = DIGITS_MAX;
+    loop {
+        from -= 1;
+        digits[from] = b'0' + (v % 10) as u8;
+        v /= 10;
+        if v == 0 {
+            break;
+        }
+    }
+    out.extend(digits[from..].iter().map(|d| char::from(*d)));
 }
 
 /// Shortest decimal without exponent (Go's `'f', -1`), as `count_values` writes it.
@@ -124,6 +199,17 @@ mod tests {
             (1.797_693_134_862_315_7e308, "1.7976931348623157e+308"),
         ] {
             assert_eq!(format_value(v), want);
+        }
+        let mut bits = 1u64;
+        for _ in 0..20_000 {
+            bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let any = f64::from_bits(bits);
+            let near = (bits >> 20) as f64 / 1000.0;
+            for v in [any, near, -near, near.trunc(), near / 1e12, near * 1e3, (bits >> 40) as f64] {
+                let magnitude = v.abs();
+                let plain = magnitude == 0.0 || !magnitude.is_finite() || (1e-6..1e21).contains(&magnitude);
+                assert_eq!(format_value(v), if plain { format_decimal(v) } else { format_e(v) });
+            }
         }
         assert_eq!(format_g(1.1), "1.1");
         assert_eq!(format_g(123_456_789.0), "1.23456789e+08");

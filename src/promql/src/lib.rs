@@ -27,11 +27,11 @@ pub mod testing;
 pub mod value;
 
 pub use ast::{Expr, ValueType};
-pub use cache::{InstantQuery, RangeQuery, ResultCache};
+pub use cache::{AtHand, InstantQuery, RangeQuery, ResultCache, few_series};
 pub use deep::with_room_for;
 pub use duration::{format_duration, parse_duration};
 pub use engine::{Engine, EngineError, EngineOptions, ProfileNode, QueryOptions};
-pub use format::format_value;
+pub use format::{format_value, push_uint, push_value};
 pub use parser::{ParseError, ParserOptions, parse, parse_selector};
 pub use printer::pretty;
 pub use value::{QueryResult, QueryStats, ResultSeries, Sample, SampleValue, Value};

@@ -1,13 +1,14 @@
 //! What the process stands on: time, files, tasks, limits and memory, each behind a seam that tests can replace.
 //!
 //! Reading order: [`clock`], [`vfs`] (with the simulated disk in [`vfs::sim`]), [`tasks`], [`limits`], [`memory`],
-//! [`budget`] (deadline and budgets of a query), [`disk_space`], [`data_dir`] (lock and format of the data
+//! [`budget`] (deadline and budgets of a query), [`background`] (threads that give way), [`disk_space`], [`data_dir`] (lock and format of the data
 //! directory), [`process`] (metrics of the process), [`start_progress`].
 //!
 //! Invariants: this crate knows `model` and nothing else of ours: no wire format, no store, no configuration. All
 //! storage code reaches files only through [`vfs::Vfs`] and time only through [`clock::Clock`]. The accountants are
 //! lock-free. The only `unsafe` block of the workspace is in `vfs/mmap.rs`.
 
+pub mod background;
 pub mod budget;
 pub mod clock;
 pub mod data_dir;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tracing::warn;
 use trefoil_events::EventStore;
+use trefoil_runtime::background::{self, Priority};
 use trefoil_runtime::tasks::chain;
 use trefoil_runtime::{OnError, Phase, SharedClock, Stop, Tasks};
 use trefoil_tsdb::Tsdb;
@@ -70,7 +71,7 @@ pub(crate) fn start(stores: &Stores, tasks: &Tasks) {
             while wait(&s.clock, &stop, MERGE_EVERY).await {
                 for _ in 0..MERGES_AT_ONCE {
                     let (metrics, events) = (s.metrics.clone(), s.events.clone());
-                    let merged = tokio::task::spawn_blocking(move || -> Result<bool, String> {
+                    let merged = background::run("merge", Priority::Lowest, move || -> Result<bool, String> {
                         let samples = metrics.merge_once().map_err(|e| chain(&e))?;
                         let records = events.merge_once().map_err(|e| chain(&e))?;
                         Ok(samples || records)
@@ -92,7 +93,7 @@ pub(crate) fn start(stores: &Stores, tasks: &Tasks) {
             while wait(&s.clock, &stop, RETENTION_EVERY).await {
                 let now = s.clock.now_ms();
                 let (metrics, events) = (s.metrics.clone(), s.events.clone());
-                tokio::task::spawn_blocking(move || -> Result<(), String> {
+                background::run("retention", Priority::Lowest, move || -> Result<(), String> {
                     metrics.apply_retention(now).map_err(|e| chain(&e))?;
                     events.apply_retention(now).map_err(|e| chain(&e))?;
                     Ok(())

@@ -9,6 +9,7 @@ use roaring::RoaringBitmap;
 use trefoil_journal::Position;
 use trefoil_model::{Labels, SampleBuffer, StoreError, TenantId, TimeRange, time::DAY_MS};
 use trefoil_parts::{Commit, PartFacts, PartFile, PendingPart};
+use trefoil_runtime::background::{self, Priority};
 
 use crate::error::TsdbError;
 use crate::memtable::Memtable;
@@ -94,7 +95,7 @@ impl Tsdb {
             drop(alone);
             report.map(|report| (report, is_rest))
         };
-        tokio::task::spawn_blocking(work).await.map_err(|_| TsdbError::Stopped)?
+        background::run("flush-metrics", Priority::Low, work).await.map_err(|_| TsdbError::Stopped)?
     }
 }
 

@@ -1,5 +1,6 @@
 //! Queries: series of memtables and parts, brought together; samples of one series, merged by time.
 
+mod few;
 mod first_labels;
 mod merge;
 mod salvage;
@@ -647,6 +648,14 @@ impl MetricReader for Tsdb {
     fn active_series(&self) -> u64 {
         let view = self.inner.view.load();
         view.memtables().map(|m| m.series()).max().unwrap_or(0)
+    }
+
+    fn is_in_memory(&self, tenant: TenantId, range: TimeRange) -> bool {
+        self.inner.is_in_memory(tenant, range)
+    }
+
+    fn selects_few(&self, request: &SelectRequest, series_max: u64, budget: &dyn QueryBudget) -> bool {
+        self.inner.selects_few(request, series_max, budget)
     }
 
     fn coarsest_interval_ms(&self, tenant: TenantId, range: TimeRange) -> i64 {

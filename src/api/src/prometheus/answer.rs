@@ -8,7 +8,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 use trefoil_model::{FloatHistogram, Labels, QueryBudget};
 use trefoil_promql::histogram::buckets::all_buckets;
-use trefoil_promql::{SampleValue, format_value};
+use trefoil_promql::{SampleValue, format_value, push_uint, push_value};
 
 use crate::error::{ApiError, ErrorKind};
 
@@ -192,7 +192,7 @@ pub fn push_time(out: &mut String, t_ms: i64) {
         out.push('-');
     }
     let t = t_ms.unsigned_abs();
-    write!(out, "{}", t / 1000).expect(FMT);
+    push_uint(out, t / 1000);
     if !t.is_multiple_of(1000) {
         write!(out, ".{:03}", t % 1000).expect(FMT);
     }
@@ -203,7 +203,7 @@ pub fn push_float(out: &mut String, t_ms: i64, value: f64) {
     out.push('[');
     push_time(out, t_ms);
     out.push_str(",\"");
-    out.push_str(&format_value(value));
+    push_value(out, value);
     out.push_str("\"]");
 }
 

@@ -1,6 +1,7 @@
 //! `/api/v1/query` and `/api/v1/query_range`.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
@@ -8,7 +9,9 @@ use http::Method;
 use serde_json::json;
 use trefoil_model::QueryBudget;
 use trefoil_promql::engine::EngineError;
-use trefoil_promql::{Expr, InstantQuery, ParseError, QueryOptions, QueryResult, QueryStats, RangeQuery, Value};
+use trefoil_promql::{
+    AtHand, Expr, InstantQuery, ParseError, QueryOptions, QueryResult, QueryStats, RangeQuery, Value, few_series,
+};
 use trefoil_runtime::QueryContext;
 
 use super::answer::{
@@ -102,6 +105,9 @@ pub(crate) fn client_of(request: &Request) -> String {
     request.extensions().get::<Peer>().map(|peer| peer.address.to_string()).unwrap_or_default()
 }
 
+/// The data of an answer, and what it took.
+type Answer = (String, QueryStats);
+
 /// Who asks, for the lists of queries and the query log.
 struct Asker {
     method: Method,
@@ -121,12 +127,13 @@ impl Asker {
         query: &str,
         steps: Steps,
         timeout: Option<Duration>,
-        work: impl FnOnce(&QueryContext, Duration) -> Result<(String, QueryStats), ApiError> + Send + 'static,
+        at_hand: impl FnOnce(&QueryContext) -> Option<Result<Answer, ApiError>> + Send,
+        work: impl FnOnce(&QueryContext, Duration) -> Result<Answer, ApiError> + Send + 'static,
     ) -> Result<String, ApiError> {
         let Steps { start_ms, end_ms, step_ms } = steps;
         let (query, client) = (query.to_owned(), self.client);
         let note = QueryNote { path, query, start_ms, end_ms, step_ms, client, rule_group: None };
-        let result = state.gate.run_timed(state, timeout, Some(note.clone()), work).await;
+        let result = state.gate.run_at_hand(state, timeout, Some(note.clone()), at_hand, work).await;
         if state.query_log.is_on() {
             let (stats, error) = match &result {
                 Ok((_, stats)) => (*stats, None),
@@ -182,20 +189,69 @@ pub(super) async fn instant(State(state): State<AppState>, request: Request) -> 
     let t_ms = params.time("time")?.unwrap_or_else(|| state.clock.now_ms());
     let common = Common::read(&state, &params)?;
     let anew = is_anew(&common, &params);
-    let (app, timeout, query) = (state.clone(), common.timeout, common.query.clone());
+    let (timeout, query) = (common.timeout, common.query.clone());
     let steps = Steps { start_ms: t_ms, end_ms: t_ms, step_ms: 0 };
-    let work = move |budget: &QueryContext, waited: Duration| {
-        let (options, reader, tenant) = (common.options, app.metrics.as_ref(), app.tenant);
-        let result = if anew {
-            app.engine.instant(&common.expr, t_ms, &options, reader, tenant, budget)?
+    let instant = Arc::new(Instant { app: state.clone(), common, t_ms, anew });
+    let small = Arc::clone(&instant);
+    let at_hand = move |budget: &QueryContext| small.at_hand(budget);
+    let work = move |budget: &QueryContext, waited: Duration| instant.evaluate(budget, waited);
+    Ok(json_body(asker.run(&state, "/api/v1/query", &query, steps, timeout, at_hand, work).await?))
+}
+
+/// An instant query that was read.
+struct Instant {
+    app: AppState,
+    common: Common,
+    t_ms: i64,
+    anew: bool,
+}
+
+impl Instant {
+    fn query<'a>(&'a self, budget: &'a QueryContext) -> InstantQuery<'a> {
+        let Self { app, common, t_ms, .. } = self;
+        let (expr, reader) = (&common.expr, app.metrics.as_ref());
+        InstantQuery { expr, t_ms: *t_ms, options: common.options, reader, tenant: app.tenant, budget }
+    }
+
+    fn at_hand(&self, budget: &QueryContext) -> Option<Result<Answer, ApiError>> {
+        let query = self.query(budget);
+        let at_hand = if self.anew { AtHand::No } else { self.app.results.instant_at_hand(&self.app.engine, &query) };
+        if_at_hand(&self.app, at_hand, &query.as_range(), || self.evaluate(budget, Duration::ZERO))
+    }
+
+    fn evaluate(&self, budget: &QueryContext, waited: Duration) -> Result<Answer, ApiError> {
+        let Self { app, common, t_ms, anew } = self;
+        let query = self.query(budget);
+        let result = if *anew {
+            app.engine.instant(&common.expr, *t_ms, &common.options, query.reader, app.tenant, budget)?
         } else {
-            let expr = &common.expr;
-            app.results.instant(&app.engine, &InstantQuery { expr, t_ms, options, reader, tenant, budget })?
+            app.results.instant(&app.engine, &query)?
         };
-        let by_step = common.samples_by_step(&app, steps, budget)?;
-        render(&app, &common, result, &Cost { waited, by_step }, budget)
-    };
-    Ok(json_body(asker.run(&state, "/api/v1/query", &query, steps, timeout, work).await?))
+        let steps = Steps { start_ms: *t_ms, end_ms: *t_ms, step_ms: 0 };
+        let by_step = common.samples_by_step(app, steps, budget)?;
+        render(app, common, result, &Cost { waited, by_step }, budget)
+    }
+}
+
+/// Evaluates what is at hand, and nothing else.
+fn if_at_hand(
+    app: &App,
+    at_hand: AtHand,
+    query: &RangeQuery<'_>,
+    evaluate: impl FnOnce() -> Result<Answer, ApiError>,
+) -> Option<Result<Answer, ApiError>> {
+    match at_hand {
+        AtHand::No => None,
+        AtHand::Yes => Some(evaluate()),
+        AtHand::InMemory => few_series(&app.engine, query).then(evaluate),
+        AtHand::OnDisk => {
+            // What else waits for this thread goes to another one. Only where there are others.
+            let runtime = tokio::runtime::Handle::try_current().ok()?;
+            let has_others = runtime.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread;
+            let work = || few_series(&app.engine, query).then(evaluate);
+            if has_others { tokio::task::block_in_place(work) } else { None }
+        }
+    }
 }
 
 /// Reads `start`, `end` and `step` of a range query and checks them against the limits.
@@ -241,21 +297,49 @@ pub(super) async fn range(State(state): State<AppState>, request: Request) -> Pr
     let common = Common::read(&state, &params)?;
     check_range_type(&common.expr)?;
     let anew = is_anew(&common, &params);
-    let (app, timeout, query) = (state.clone(), common.timeout, common.query.clone());
-    let work = move |budget: &QueryContext, waited: Duration| {
-        let Steps { start_ms, end_ms, step_ms } = steps;
-        let (options, reader, tenant) = (common.options, app.metrics.as_ref(), app.tenant);
-        let result = if anew {
-            app.engine.range(&common.expr, start_ms, end_ms, step_ms, &options, reader, tenant, budget)?
+    let (timeout, query) = (common.timeout, common.query.clone());
+    let range = Arc::new(Range { app: state.clone(), common, steps, anew });
+    let small = Arc::clone(&range);
+    let at_hand = move |budget: &QueryContext| small.at_hand(budget);
+    let work = move |budget: &QueryContext, waited: Duration| range.evaluate(budget, waited);
+    Ok(json_body(asker.run(&state, "/api/v1/query_range", &query, steps, timeout, at_hand, work).await?))
+}
+
+/// A range query that was read.
+struct Range {
+    app: AppState,
+    common: Common,
+    steps: Steps,
+    anew: bool,
+}
+
+impl Range {
+    fn query<'a>(&'a self, budget: &'a QueryContext) -> RangeQuery<'a> {
+        let Self { app, common, steps: Steps { start_ms, end_ms, step_ms }, .. } = self;
+        let (expr, reader, options) = (&common.expr, app.metrics.as_ref(), common.options);
+        let (start_ms, end_ms, step_ms) = (*start_ms, *end_ms, *step_ms);
+        RangeQuery { expr, start_ms, end_ms, step_ms, options, reader, tenant: app.tenant, budget }
+    }
+
+    fn at_hand(&self, budget: &QueryContext) -> Option<Result<Answer, ApiError>> {
+        let query = self.query(budget);
+        let at_hand = if self.anew { AtHand::No } else { self.app.results.range_at_hand(&self.app.engine, &query) };
+        if_at_hand(&self.app, at_hand, &query, || self.evaluate(budget, Duration::ZERO))
+    }
+
+    fn evaluate(&self, budget: &QueryContext, waited: Duration) -> Result<Answer, ApiError> {
+        let Self { app, common, steps, anew } = self;
+        let query = self.query(budget);
+        let result = if *anew {
+            let Steps { start_ms, end_ms, step_ms } = *steps;
+            let options = &common.options;
+            app.engine.range(&common.expr, start_ms, end_ms, step_ms, options, query.reader, app.tenant, budget)?
         } else {
-            let expr = &common.expr;
-            app.results
-                .range(&app.engine, &RangeQuery { expr, start_ms, end_ms, step_ms, options, reader, tenant, budget })?
+            app.results.range(&app.engine, &query)?
         };
-        let by_step = common.samples_by_step(&app, steps, budget)?;
-        render(&app, &common, result, &Cost { waited, by_step }, budget)
-    };
-    Ok(json_body(asker.run(&state, "/api/v1/query_range", &query, steps, timeout, work).await?))
+        let by_step = common.samples_by_step(app, *steps, budget)?;
+        render(app, common, result, &Cost { waited, by_step }, budget)
+    }
 }
 
 fn with_commas(n: u64) -> String {

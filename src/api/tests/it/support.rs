@@ -225,6 +225,14 @@ impl MetricReader for Memory {
     fn active_series(&self) -> u64 {
         self.series.len() as u64
     }
+
+    fn is_in_memory(&self, _: TenantId, _: TimeRange) -> bool {
+        true
+    }
+
+    fn selects_few(&self, request: &SelectRequest, series_max: u64, _: &dyn QueryBudget) -> bool {
+        self.matching(std::slice::from_ref(request)).count() as u64 <= series_max
+    }
 }
 
 #[async_trait::async_trait]

@@ -10,7 +10,9 @@ use crate::engine::{Engine, EngineError, QueryOptions};
 use crate::value::{QueryResult, ResultSeries, Sample, Value};
 
 /// Queries that read fewer samples are evaluated as fast as they are found.
-pub(super) const SAMPLES_MIN: u64 = 10_000;
+pub(super) const SAMPLES_MIN: u64 = 1000;
+/// The step of their keys, which no range query has.
+pub(super) const STEP_MS: i64 = 0;
 
 /// An instant query.
 #[derive(Clone, Copy)]
@@ -29,7 +31,13 @@ pub struct InstantQuery<'a> {
     pub budget: &'a dyn QueryBudget,
 }
 
-impl InstantQuery<'_> {
+impl<'a> InstantQuery<'a> {
+    /// A range of its one step.
+    pub fn as_range(&self) -> RangeQuery<'a> {
+        let Self { expr, t_ms, options, reader, tenant, budget } = *self;
+        RangeQuery { expr, start_ms: t_ms, end_ms: t_ms, step_ms: 1, options, reader, tenant, budget }
+    }
+
     pub(super) fn evaluate(&self, engine: &Engine) -> Result<QueryResult, EngineError> {
         engine.instant(self.expr, self.t_ms, &self.options, self.reader, self.tenant, self.budget)
     }
@@ -40,15 +48,14 @@ impl ResultCache {
     /// could have seen changed since. Only vectors of queries that read much are kept, one for each text. May take
     /// long: not for an async thread.
     pub fn instant(&self, engine: &Engine, query: &InstantQuery<'_>) -> Result<QueryResult, EngineError> {
-        let InstantQuery { expr, t_ms, options, reader, tenant, budget } = *query;
-        let step = RangeQuery { expr, start_ms: t_ms, end_ms: t_ms, step_ms: 1, options, reader, tenant, budget };
+        let InstantQuery { expr, t_ms, budget, .. } = *query;
+        let step = query.as_range();
         let keepable = Reach::of_step(expr).and_then(|reach| self.keepable_as(engine, &step, reach));
         let Some((mut key, mark, ahead_ms)) = keepable else {
             ANSWERS.with_label_values(&["never"]).inc();
             return query.evaluate(engine);
         };
-        // No range query has this.
-        key.step_ms = 0;
+        key.step_ms = STEP_MS;
         let found = self.find(&key).filter(|entry| valid_until(entry, &step, ahead_ms) == Some(t_ms));
         if let Some(entry) = found {
             budget.charge_bytes(size(&entry.series))?;

@@ -122,13 +122,24 @@ impl Extrapolation {
         Some(out)
     }
 
+    /// True when it is certain that a counter with this first value (at least 0) and increase (above 0) had its zero
+    /// before what [`Extrapolation::factor`] adds at the left edge, so that it gives the same without `zero`.
+    pub(super) fn is_far_from_zero(&self, first: f64, increase: f64) -> bool {
+        let (zero, start) = (first * self.sampled, increase * self.stretch());
+        // The exact comparison divides: what rounding could turn over does not count, nor what has few bits left.
+        (1e-290..1e290).contains(&start) && zero.is_finite() && zero > start * (1.0 + 1e-9)
+    }
+
+    /// How much is added at the left edge, but for the counter's zero.
+    fn stretch(&self) -> f64 {
+        if self.to_start >= self.threshold { self.average / 2.0 } else { self.to_start }
+    }
+
     /// `zero`: the first value as a part of the increase; a counter cannot have begun before its zero.
     pub(super) fn factor(&self, zero: Option<f64>, step: &Step<'_>, per_second: bool) -> f64 {
         let mut to_start = self.to_start;
         if !self.from_start {
-            if to_start >= self.threshold {
-                to_start = self.average / 2.0;
-            }
+            to_start = self.stretch();
             if let Some(zero) = zero {
                 let to_zero = self.sampled * zero;
                 if to_zero < to_start {

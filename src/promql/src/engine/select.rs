@@ -9,7 +9,7 @@ use trefoil_model::{SampleBuffer, SelectRequest, SelectedSeries, TimeRange, is_s
 
 use super::eval::Evaluator;
 use super::meter::Held;
-use super::window::{Samples, mark_resets};
+use super::window::{Samples, Walk, mark_resets};
 use super::{Context, EngineError, rolled};
 use crate::algebra::series::HISTOGRAM_BYTES;
 use crate::algebra::{Aggregator, AlgebraError, Points, Series};
@@ -304,16 +304,13 @@ fn each_instant(
     mut f: impl FnMut(usize, usize, Option<usize>),
 ) {
     let times = &buffer.times;
-    let mut next = 0;
+    let mut walk = Walk::default();
     let mut next_histogram = 0;
     let reaches = if buffer.rollups.is_empty() { Vec::new() } else { rolled::reaches(buffer) };
     let mut next_reach = 0;
     for step in 0..count {
         let t = first_ms + step_ms * step as i64;
-        while next < times.len() && times[next] <= t {
-            next += 1;
-        }
-        let Some(at) = next.checked_sub(1) else { continue };
+        let Some(at) = walk.past(times, t).checked_sub(1) else { continue };
         let lookback =
             if reaches.is_empty() { lookback } else { rolled::lookback_of(&reaches, &mut next_reach, at, lookback) };
         if times[at] <= t.saturating_sub(lookback) || is_stale_nan(buffer.values[at]) {

@@ -21,6 +21,41 @@ pub(super) struct Samples {
     pub(super) histogram_starts: Vec<i64>,
 }
 
+/// Looks for places in ascending times, each not before the last one. Samples mostly come at a steady pace, as steps
+/// do: then the next place is as far on as the last one was.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Walk {
+    at: usize,
+    stride: usize,
+}
+
+impl Walk {
+    /// Goes on to the first time after `t`.
+    #[inline]
+    pub(super) fn past(&mut self, times: &[i64], t: i64) -> usize {
+        let guess = self.at + self.stride;
+        let is_it = guess <= times.len()
+            && (self.stride == 0 || times[guess - 1] <= t)
+            && times.get(guess).is_none_or(|next| *next > t);
+        if !is_it {
+            let from = self.at;
+            while self.at < times.len() && times[self.at] <= t {
+                self.at += 1;
+            }
+            self.stride = self.at - from;
+            return self.at;
+        }
+        self.at = guess;
+        guess
+    }
+}
+
+/// True when one of the values is a stale marker.
+fn has_stale(values: &[f64]) -> bool {
+    // In pieces without a way out early, which are looked at several values at once.
+    values.chunks(256).any(|piece| piece.iter().fold(false, |found, v| found | is_stale_nan(*v)))
+}
+
 impl Samples {
     pub(super) fn clear(&mut self) {
         self.float_times.clear();
@@ -34,7 +69,7 @@ impl Samples {
     /// Takes the samples out of a buffer.
     pub(super) fn take_from(&mut self, buffer: &mut SampleBuffer) {
         self.clear();
-        if buffer.histograms.is_empty() && !buffer.values.iter().any(|v| is_stale_nan(*v)) {
+        if buffer.histograms.is_empty() && !has_stale(&buffer.values) {
             std::mem::swap(&mut self.float_times, &mut buffer.times);
             std::mem::swap(&mut self.floats, &mut buffer.values);
             std::mem::swap(&mut self.float_starts, &mut buffer.starts);

@@ -7,6 +7,7 @@ mod crash;
 mod damage;
 mod endurance;
 mod exemplars;
+mod few;
 mod fixture;
 mod fixture_commits;
 mod fixture_downsampled;
