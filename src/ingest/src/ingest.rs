@@ -16,6 +16,7 @@ use crate::answer::OtlpEncoding;
 use crate::body::{Encoding, Inflated, grow, inflate, media_type, reserve};
 use crate::otlp::metrics::delta::DeltaState;
 use crate::otlp::{self, Outcome, Signal, json};
+use crate::received::{self, Batched, Received};
 use crate::{Answer, IngestError, counters, loki_push, remote_write};
 
 /// Bodies above this size are decoded on the blocking pool: they take more than about 500 µs.
@@ -179,6 +180,41 @@ impl Ingest {
         let text =
             format!("{} entries were rejected, all others are stored: {}", report.rejected, report.reasons.join("; "));
         Ok(Answer::text(StatusCode::BAD_REQUEST, &text))
+    }
+
+    /// Writes log records that came by a socket, all in one durable write; what cannot be kept is left out, counted
+    /// under `protocol` and named in the report.
+    ///
+    /// Errors: `Unavailable` when nothing was stored and trying again may help; any other when it cannot help.
+    pub async fn write_received(
+        &self,
+        protocol: &'static str,
+        records: Vec<Received>,
+    ) -> Result<WriteReport, IngestError> {
+        let Batched { batch, mut report } = received::batch(records, &self.context);
+        counters::rejected(protocol, "invalid", report.rejected);
+        if !batch.groups.is_empty() {
+            let stored = self.events.write_logs(batch).await?;
+            counters::log_records(protocol, stored.accepted);
+            counters::rejected(protocol, "store", stored.rejected);
+            merge(&mut report, stored);
+        }
+        if report.rejected > 0 {
+            self.log_refusal(protocol, &report);
+        }
+        Ok(report)
+    }
+
+    /// Inflates a message that came by a socket, under the limits of a request's body.
+    ///
+    /// Errors: as [`crate::body::inflate`].
+    pub fn inflate(&self, encoding: Encoding, message: Bytes) -> Result<Inflated, IngestError> {
+        inflate(encoding, message, &self.context.limits, &self.accountant)
+    }
+
+    /// The clock whose time is that of receipt.
+    pub fn clock(&self) -> &SharedClock {
+        &self.context.clock
     }
 
     /// Takes an OTLP/HTTP request (`POST /v1/{logs,traces,metrics}`).
