@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use prost::Message;
-use trefoil_model::{EventWriter, MetricBatch, MetricWriter, TenantId, WriteReport};
+use trefoil_model::{EventWriter, Labels, MetricBatch, MetricWriter, TenantId, WriteReport};
 use trefoil_runtime::clock::SharedClock;
 use trefoil_runtime::limits::Limits;
 use trefoil_runtime::memory::{Accountant, Reservation};
@@ -17,7 +17,7 @@ use crate::body::{Encoding, Inflated, grow, inflate, media_type, reserve};
 use crate::otlp::metrics::delta::DeltaState;
 use crate::otlp::{self, Outcome, Signal, json};
 use crate::received::{self, Batched, Received};
-use crate::{Answer, IngestError, counters, loki_push, remote_write};
+use crate::{Answer, IngestError, counters, forward, loki_push, remote_write};
 
 /// Bodies above this size are decoded on the blocking pool: they take more than about 500 µs.
 const INLINE_BYTES_MAX: usize = 64 << 10;
@@ -210,6 +210,36 @@ impl Ingest {
     /// Errors: as [`crate::body::inflate`].
     pub fn inflate(&self, encoding: Encoding, message: Bytes) -> Result<Inflated, IngestError> {
         inflate(encoding, message, &self.context.limits, &self.accountant)
+    }
+
+    /// Decodes a message of the forward protocol that a [`crate::forward::msgpack::Scanner`] has delimited, off this
+    /// thread when it is large.
+    ///
+    /// Errors: as [`crate::forward::decode`].
+    pub async fn decode_forward(
+        &self,
+        message: Bytes,
+        objects: usize,
+        labels: Labels,
+    ) -> Result<forward::Message, IngestError> {
+        let (context, accountant) = (Arc::clone(&self.context), self.accountant.clone());
+        off_thread(message.len(), move || {
+            let options = forward::ForwardOptions {
+                labels: &labels,
+                limits: &context.limits,
+                accountant: &accountant,
+                now_ns: context.clock.now_ns(),
+            };
+            forward::decode(&message, objects, options)
+        })
+        .await
+    }
+
+    /// Takes memory for what a connection holds of a message that is not complete.
+    ///
+    /// Errors: as [`crate::body::reserve`].
+    pub fn reserve(&self, bytes: u64) -> Result<Reservation, IngestError> {
+        reserve(&self.accountant, bytes)
     }
 
     /// The clock whose time is that of receipt.

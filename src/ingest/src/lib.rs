@@ -6,7 +6,8 @@
 //!
 //! Reading order: [`ingest`] (the front: [`Ingest`], [`IngestOptions`]), [`body`] (decompression under caps),
 //! [`answer`] and [`error`] (outcomes), [`counters`]; then the protocols: [`remote_write`], [`loki_push`], [`otlp`]
-//! (logs, traces, metrics over HTTP and gRPC), and those of logs over sockets of their own: [`gelf`], whose records
+//! (logs, traces, metrics over HTTP and gRPC), and those of logs over sockets of their own: [`syslog`], [`forward`],
+//! [`gelf`], whose records
 //! [`received`] puts together; and their helpers [`protobuf`] (a borrowing wire reader), [`metric_limits`],
 //! [`event_limits`], [`label_text`], [`level`], [`native_histogram`].
 //!
@@ -19,6 +20,7 @@ pub mod body;
 pub mod counters;
 pub mod error;
 pub mod event_limits;
+pub mod forward;
 pub mod gelf;
 pub mod ingest;
 pub mod label_text;
@@ -30,6 +32,7 @@ pub mod otlp;
 pub mod protobuf;
 pub mod received;
 pub mod remote_write;
+pub mod syslog;
 mod syslog_level;
 
 pub use answer::Answer;
