@@ -29,6 +29,7 @@ pub mod query_log;
 mod request_line;
 pub mod routes;
 pub mod server;
+pub mod sockets;
 pub mod state;
 pub mod tempo;
 pub mod tls;

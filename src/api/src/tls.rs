@@ -89,6 +89,7 @@ pub struct TlsSettings {
     tls12: bool,
     tls13: bool,
     http2: bool,
+    alpn: bool,
 }
 
 impl TlsSettings {
@@ -104,7 +105,14 @@ impl TlsSettings {
             tls12: true,
             tls13: true,
             http2: true,
+            alpn: true,
         })
+    }
+
+    /// Without a protocol to agree on, for what is not HTTP.
+    pub(crate) fn without_alpn(mut self) -> Self {
+        self.alpn = false;
+        self
     }
 
     /// From Prometheus' web configuration file.
@@ -127,6 +135,7 @@ impl TlsSettings {
             tls12: tls.min_version <= TlsVersion::Tls12,
             tls13: tls.max_version >= TlsVersion::Tls13,
             http2,
+            alpn: true,
         })
     }
 
@@ -164,8 +173,10 @@ impl TlsSettings {
             reason: e.to_string(),
         })?;
         let mut config = builder.with_single_cert(chain, key).map_err(settings)?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        if self.http2 {
+        if self.alpn {
+            config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        }
+        if self.alpn && self.http2 {
             config.alpn_protocols.insert(0, b"h2".to_vec());
         }
         Ok(config)

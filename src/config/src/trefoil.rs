@@ -4,6 +4,7 @@ mod alertmanager;
 mod doors;
 mod lifecycle;
 mod limits;
+mod log_sockets;
 
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,7 @@ use lifecycle::check_stages;
 pub(crate) use lifecycle::check_stages_within;
 pub use lifecycle::{DownsamplingConfig, RetentionRuleConfig, Selector};
 pub use limits::LimitsConfig;
+pub use log_sockets::{ForwardAddress, ForwardDoor, GelfDoor, SocketProtocol, SyslogDoor, SyslogFormat, Timezone};
 
 use crate::byte_size::ByteSize;
 use crate::decode::{Sink, choice, section};
@@ -196,6 +198,12 @@ section! {
         pub cors_origin: String = String::new(),
         /// Addresses to listen on.
         pub listeners: Listeners = Listeners::default(),
+        /// Where syslog messages come in. Default nowhere.
+        pub syslog: Vec<SyslogDoor> = Vec::new(),
+        /// Where Fluentd's forward protocol is spoken. Default nowhere.
+        pub fluent_forward: Vec<ForwardDoor> = Vec::new(),
+        /// Where GELF messages come in. Default nowhere.
+        pub gelf: Vec<GelfDoor> = Vec::new(),
         /// Who may come in.
         pub auth: AuthConfig = AuthConfig::default(),
         /// Prometheus' web configuration file: TLS and users for all listeners. Default none.

@@ -12,6 +12,12 @@ pub const OTLP_HTTP: &str = "otlp_http";
 pub const OTLP_GRPC: &str = "otlp_grpc";
 /// Label value of Loki's push API.
 pub const LOKI: &str = "loki";
+/// Label value of syslog.
+pub const SYSLOG: &str = "syslog";
+/// Label value of Fluentd's forward protocol.
+pub const FORWARD: &str = "fluent_forward";
+/// Label value of GELF over sockets of its own.
+pub const GELF: &str = "gelf";
 /// Label value of scraping (counted by the scrape loops).
 pub const SCRAPE: &str = "scrape";
 /// Label value of the server's own telemetry.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use prost::Message;
-use trefoil_model::{EventWriter, MetricBatch, MetricWriter, TenantId, WriteReport};
+use trefoil_model::{EventWriter, Labels, MetricBatch, MetricWriter, TenantId, WriteReport};
 use trefoil_runtime::clock::SharedClock;
 use trefoil_runtime::limits::Limits;
 use trefoil_runtime::memory::{Accountant, Reservation};
@@ -16,7 +16,8 @@ use crate::answer::OtlpEncoding;
 use crate::body::{Encoding, Inflated, grow, inflate, media_type, reserve};
 use crate::otlp::metrics::delta::DeltaState;
 use crate::otlp::{self, Outcome, Signal, json};
-use crate::{Answer, IngestError, counters, loki_push, remote_write};
+use crate::received::{self, Batched, Received};
+use crate::{Answer, IngestError, counters, forward, loki_push, remote_write};
 
 /// Bodies above this size are decoded on the blocking pool: they take more than about 500 µs.
 const INLINE_BYTES_MAX: usize = 64 << 10;
@@ -179,6 +180,71 @@ impl Ingest {
         let text =
             format!("{} entries were rejected, all others are stored: {}", report.rejected, report.reasons.join("; "));
         Ok(Answer::text(StatusCode::BAD_REQUEST, &text))
+    }
+
+    /// Writes log records that came by a socket, all in one durable write; what cannot be kept is left out, counted
+    /// under `protocol` and named in the report.
+    ///
+    /// Errors: `Unavailable` when nothing was stored and trying again may help; any other when it cannot help.
+    pub async fn write_received(
+        &self,
+        protocol: &'static str,
+        records: Vec<Received>,
+    ) -> Result<WriteReport, IngestError> {
+        let Batched { batch, mut report } = received::batch(records, &self.context);
+        counters::rejected(protocol, "invalid", report.rejected);
+        if !batch.groups.is_empty() {
+            let stored = self.events.write_logs(batch).await?;
+            counters::log_records(protocol, stored.accepted);
+            counters::rejected(protocol, "store", stored.rejected);
+            merge(&mut report, stored);
+        }
+        if report.rejected > 0 {
+            self.log_refusal(protocol, &report);
+        }
+        Ok(report)
+    }
+
+    /// Inflates a message that came by a socket, under the limits of a request's body.
+    ///
+    /// Errors: as [`crate::body::inflate`].
+    pub fn inflate(&self, encoding: Encoding, message: Bytes) -> Result<Inflated, IngestError> {
+        inflate(encoding, message, &self.context.limits, &self.accountant)
+    }
+
+    /// Decodes a message of the forward protocol that a [`crate::forward::msgpack::Scanner`] has delimited, off this
+    /// thread when it is large.
+    ///
+    /// Errors: as [`crate::forward::decode`].
+    pub async fn decode_forward(
+        &self,
+        message: Bytes,
+        objects: usize,
+        labels: Labels,
+    ) -> Result<forward::Message, IngestError> {
+        let (context, accountant) = (Arc::clone(&self.context), self.accountant.clone());
+        off_thread(message.len(), move || {
+            let options = forward::ForwardOptions {
+                labels: &labels,
+                limits: &context.limits,
+                accountant: &accountant,
+                now_ns: context.clock.now_ns(),
+            };
+            forward::decode(&message, objects, options)
+        })
+        .await
+    }
+
+    /// Takes memory for what a connection holds of a message that is not complete.
+    ///
+    /// Errors: as [`crate::body::reserve`].
+    pub fn reserve(&self, bytes: u64) -> Result<Reservation, IngestError> {
+        reserve(&self.accountant, bytes)
+    }
+
+    /// The clock whose time is that of receipt.
+    pub fn clock(&self) -> &SharedClock {
+        &self.context.clock
     }
 
     /// Takes an OTLP/HTTP request (`POST /v1/{logs,traces,metrics}`).

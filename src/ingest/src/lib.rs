@@ -6,7 +6,9 @@
 //!
 //! Reading order: [`ingest`] (the front: [`Ingest`], [`IngestOptions`]), [`body`] (decompression under caps),
 //! [`answer`] and [`error`] (outcomes), [`counters`]; then the protocols: [`remote_write`], [`loki_push`], [`otlp`]
-//! (logs, traces, metrics over HTTP and gRPC); and their helpers [`protobuf`] (a borrowing wire reader), [`metric_limits`],
+//! (logs, traces, metrics over HTTP and gRPC), and those of logs over sockets of their own: [`syslog`], [`forward`],
+//! [`gelf`], whose records
+//! [`received`] puts together; and their helpers [`protobuf`] (a borrowing wire reader), [`metric_limits`],
 //! [`event_limits`], [`label_text`], [`level`], [`native_histogram`].
 //!
 //! Invariants: this crate knows the write contracts of `model` and nothing of the stores behind them; it knows no HTTP
@@ -18,6 +20,8 @@ pub mod body;
 pub mod counters;
 pub mod error;
 pub mod event_limits;
+pub mod forward;
+pub mod gelf;
 pub mod ingest;
 pub mod label_text;
 pub mod level;
@@ -26,9 +30,13 @@ pub mod metric_limits;
 pub mod native_histogram;
 pub mod otlp;
 pub mod protobuf;
+pub mod received;
 pub mod remote_write;
+pub mod syslog;
+mod syslog_level;
 
 pub use answer::Answer;
 pub use error::IngestError;
 pub use ingest::{Ingest, IngestOptions};
 pub use otlp::Signal;
+pub use received::Received;

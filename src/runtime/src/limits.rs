@@ -120,6 +120,14 @@ limits! {
     log_attributes_bytes_max: usize = 64 << 10;
     /// Nesting of an attribute value. Default 16; excess: cut.
     attribute_depth_max: usize = 16;
+    /// Bytes of log records from sockets that wait to be written. Default 64 MiB; excess: TCP senders wait, datagrams are dropped.
+    log_queue_bytes_max: usize = 64 << 20;
+    /// Time a connection of syslog, the forward protocol or GELF may be idle. Default 1 h; excess: close.
+    log_connection_idle_timeout: Duration = Duration::from_secs(3600);
+    /// GELF messages of a listener of which chunks are missing. Default 1000; excess: the oldest is dropped.
+    gelf_open_messages_max: usize = 1000;
+    /// Bytes of their chunks. Default 16 MiB; excess: the oldest is dropped.
+    gelf_open_bytes_max: usize = 16 << 20;
 
     /// Bytes of a span. Default 256 KiB; excess: that span is rejected.
     span_bytes_max: usize = 256 << 10;

@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use trefoil_alertmanager::{AlertmanagerOptions, Dispatcher, FanOut, RemoteAlertmanagers};
 use trefoil_api::queries::QueryBooks;
 use trefoil_api::server::Kind;
+use trefoil_api::sockets::LogSockets;
 use trefoil_api::{App, AppState, BuildInfo, PromqlEvaluate, Servers, Setup};
 use trefoil_config::{Config, FlagOverrides, LoadedConfig, RuleFile, TrefoilConfig};
 use trefoil_events::{EventStore, EventStoreOptions};
@@ -96,6 +97,9 @@ fn needs_restart(started_with: &TrefoilConfig, now: &TrefoilConfig) -> Vec<&'sta
         ("enable_admin_api", started_with.enable_admin_api != now.enable_admin_api),
         ("cors_origin", started_with.cors_origin != now.cors_origin),
         ("listeners", started_with.listeners != now.listeners),
+        ("syslog", started_with.syslog != now.syslog),
+        ("fluent_forward", started_with.fluent_forward != now.fluent_forward),
+        ("gelf", started_with.gelf != now.gelf),
         ("limits", started_with.limits != now.limits),
         ("query_lookback", started_with.query_lookback != now.query_lookback),
         ("retention.logs", started_with.retention.logs != now.retention.logs),
@@ -231,6 +235,7 @@ impl Server {
 
         // A bad address fails before any work starts.
         let servers = Servers::bind(&loaded).await?;
+        let log_sockets = LogSockets::bind(&loaded).await?;
         let addresses = addresses_of(&servers);
         let data = config.trefoil.data_dir().to_path_buf();
         match data_dir::foreign_database(&data) {
@@ -286,6 +291,7 @@ impl Server {
             Arc::clone(&clock),
             IngestOptions::default(),
         );
+        log_sockets.serve(&tasks, &ingest);
         let lookback_ms = config.trefoil.query_lookback.as_ms();
         let engine = Engine::new(EngineOptions { lookback_ms, ..features.engine }, features.parser);
         let scraped = Counted { protocol: counters::SCRAPE, inner: Arc::clone(&writer) };
