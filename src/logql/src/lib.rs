@@ -13,6 +13,7 @@
 //! configuration. Stream label names are compared and shown underscored.
 
 pub mod ast;
+pub mod detect;
 pub mod engine;
 pub mod error;
 pub mod format_query;
@@ -29,8 +30,10 @@ mod pipeline;
 mod range;
 mod stages;
 mod template_functions;
+pub mod testing;
 mod units;
 
+pub use detect::{DetectedField, FieldType, detect_fields};
 pub use engine::{Engine, InstantQuery, QueryKind, RangeQuery};
 pub use error::Error;
 pub use format_query::format_query;

@@ -8,7 +8,7 @@ use trefoil_model::{
     Unlimited,
 };
 
-use crate::memory_reader::MemoryReader;
+use trefoil_logql::testing::MemoryReader;
 
 fn record(time_ns: i64, text: &str) -> LogRecord {
     LogRecord {

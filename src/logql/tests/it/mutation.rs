@@ -5,7 +5,7 @@ use std::sync::Arc;
 use trefoil_logql::{Engine, RangeQuery};
 use trefoil_model::{Direction, Labels, LogGroup, LogRecord, TenantId, Unlimited};
 
-use crate::memory_reader::MemoryReader;
+use trefoil_logql::testing::MemoryReader;
 
 /// A small generator with a fixed seed, so that a failure can be repeated.
 struct Dice(u64);

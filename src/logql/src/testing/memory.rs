@@ -1,4 +1,4 @@
-//! The reader contract over records in memory.
+//! The reader contract over records in memory. Hints are used to the full, so that a wrong one shows as a wrong result.
 
 use std::ops::ControlFlow;
 
@@ -11,8 +11,9 @@ use trefoil_model::{
 
 /// Groups as they were pushed.
 #[derive(Debug, Default)]
-pub(crate) struct MemoryReader {
-    pub(crate) groups: Vec<LogGroup>,
+pub struct MemoryReader {
+    /// The groups, in the order of their arrival.
+    pub groups: Vec<LogGroup>,
 }
 
 fn selected(stream: &Labels, matchers: &[Matcher]) -> bool {
