@@ -6,14 +6,13 @@
 
 mod data;
 mod expect;
-mod memory;
 
 use serde_json::Value as Json;
 use trefoil_model::{Direction, TenantId, Unlimited};
 
 use crate::{Engine, Error, InstantQuery, Output, RangeQuery};
 
-pub use memory::MemoryReader;
+pub use crate::groups_reader::GroupsReader;
 
 /// Name of the format, as `format` of a file may state it.
 pub const FORMAT: &str = "trefoil-logql-cases/1";
@@ -95,7 +94,7 @@ fn case(body: &Json, datasets: &Json) -> Result<(), String> {
 }
 
 /// Runs the query of a case; the outer error says that the case is malformed.
-fn answer(body: &Json, reader: &MemoryReader) -> Result<Result<Output, Error>, String> {
+fn answer(body: &Json, reader: &GroupsReader) -> Result<Result<Output, Error>, String> {
     let query = body["query"].as_str().ok_or("no query")?;
     let tenant = TenantId(0);
     if let Some(at) = body["instant"].get("at") {

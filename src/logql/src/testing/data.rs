@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use trefoil_model::{AttributeValue, Labels, LogGroup, LogRecord};
 use trefoil_template::go_time::parse_duration;
 
-use super::MemoryReader;
+use super::GroupsReader;
 
 /// 2024-03-01T00:00:00Z
 pub(super) const EPOCH_NS: i64 = 1_709_251_200_000_000_000;
@@ -41,10 +41,10 @@ pub(super) fn pairs(value: &Json) -> Pairs {
 }
 
 /// The streams of a data set as a reader.
-pub(super) fn reader(data: &Json) -> Result<MemoryReader, String> {
+pub(super) fn reader(data: &Json) -> Result<GroupsReader, String> {
     let streams = data["streams"].as_array().map_or(&[][..], Vec::as_slice);
     let groups = streams.iter().map(group).collect::<Result<_, _>>()?;
-    Ok(MemoryReader { groups })
+    Ok(GroupsReader { groups })
 }
 
 fn group(stream: &Json) -> Result<LogGroup, String> {
