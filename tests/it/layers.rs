@@ -19,6 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("scrape", &["model", "runtime", "config", "client"]),
     ("ingest", &["model", "runtime"]),
     ("transfer", &["model", "runtime", "scrape"]),
+    ("insight", &["model", "runtime"]),
     ("rules", &["model", "runtime", "config", "promql", "template"]),
     ("alertmanager", &["model", "runtime", "config", "client", "template"]),
     (
@@ -30,6 +31,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "promql",
             "logql",
             "ingest",
+            "insight",
             "scrape",
             "rules",
             "alertmanager",

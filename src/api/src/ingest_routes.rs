@@ -16,6 +16,7 @@ pub(crate) fn routes() -> Vec<Route> {
     let mut routes = vec![
         Route::post("/api/v1/write", Access::Write, remote_write),
         Route::post("/loki/api/v1/push", Access::Write, loki_push),
+        Route::post("/api/prom/push", Access::Write, loki_push),
         Route::post("/otlp/v1/logs", Access::Write, otlp_logs),
         Route::post("/otlp/v1/traces", Access::Write, otlp_traces),
         Route::post("/otlp/v1/metrics", Access::Write, otlp_metrics),

@@ -2,12 +2,21 @@
 //!
 //! Errors are plain text with Loki's status: 400 for what the client can mend, limits included, 499, 500, 503, 504.
 
+mod detected;
 mod index;
 mod labels;
+mod legacy;
 mod params;
+mod patterns;
 mod render;
+mod rules;
+mod settings;
+mod stats;
 mod tail;
 pub(crate) mod time;
+mod volume_range;
+
+use std::time::Duration;
 
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
@@ -17,17 +26,23 @@ use serde_json::json;
 use trefoil_logql::{Engine, InstantQuery, QueryKind, RangeQuery};
 use trefoil_runtime::limits;
 
+use self::stats::Took;
 use crate::error::{ApiError, ErrorKind};
 use crate::params::Params;
 use crate::prometheus::client_of;
 use crate::queries::QueryNote;
 use crate::routes::{Access, Route};
-use crate::state::{AppState, run_noted};
+use crate::state::AppState;
 
 /// The version of Loki whose API is spoken; clients switch features on it.
 pub const LOKI_VERSION: &str = "3.7.0";
 /// Header by which a client asks for an encoding of lines; names apart by commas.
 const ENCODING_FLAGS: &str = "x-loki-response-encoding-flags";
+
+/// Header that names who asks, for the query log: `Source=grafana,Feature=explore`.
+const QUERY_TAGS: &str = "x-query-tags";
+/// Characters of that header that are kept.
+const QUERY_TAGS_CHARS_MAX: usize = 512;
 
 /// The routes of Loki's API.
 pub(crate) fn routes() -> Vec<Route> {
@@ -40,10 +55,26 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::get_post("/loki/api/v1/series", Access::Read, series),
         Route::get_post("/loki/api/v1/index/stats", Access::Read, index_stats),
         Route::get_post("/loki/api/v1/index/volume", Access::Read, index_volume),
+        Route::get_post("/loki/api/v1/index/volume_range", Access::Read, index_volume_range),
+        Route::get_post("/loki/api/v1/patterns", Access::Read, log_patterns),
         Route::get_post("/loki/api/v1/detected_labels", Access::Read, detected_labels),
+        Route::get_post("/loki/api/v1/detected_fields", Access::Read, detected_fields),
+        Route::get_post("/loki/api/v1/detected_field/{name}/values", Access::Read, detected_field_values),
         Route::get_post("/loki/api/v1/format_query", Access::Read, format_query),
         Route::get("/loki/api/v1/tail", Access::Read, tail::tail),
-        Route::get("/loki/api/v1/status/buildinfo", Access::Read, build_info),
+        Route::get("/loki/api/v2alpha/tail", Access::Read, no_such_api),
+        Route::get("/loki/api/v1/status/buildinfo", Access::Read, settings::build_info),
+        Route::get("/loki/api/v1/drilldown-limits", Access::Read, settings::drilldown_limits),
+        Route::get("/loki/api/v1/rules", Access::Read, rules::groups),
+        Route::get("/api/prom/rules", Access::Read, rules::groups),
+        Route::get("/prometheus/api/v1/rules", Access::Read, rules::rules),
+        Route::get("/prometheus/api/v1/alerts", Access::Read, rules::alerts),
+        Route::get_post("/api/prom/query", Access::Read, legacy::query),
+        Route::get_post("/api/prom/label", Access::Read, legacy::label_names),
+        Route::get_post("/api/prom/label/{name}/values", Access::Read, legacy::label_values),
+        Route::get_post("/api/prom/series", Access::Read, series),
+        Route::get("/api/prom/tail", Access::Read, tail::legacy_tail),
+        Route::get("/config", Access::Read, settings::config),
         Route::get("/ready", Access::Public, ready),
     ]
 }
@@ -133,13 +164,29 @@ fn unwritable(error: serde_json::Error) -> ApiError {
     ApiError::internal("answer could not be written")
 }
 
+/// Who asks: for the query log and the list of queries that run.
+struct Asker {
+    method: Method,
+    client: String,
+    /// `X-Query-Tags`, as sent.
+    tags: String,
+}
+
+impl Asker {
+    fn of(request: &Request) -> Self {
+        let tags = request.headers().get(QUERY_TAGS).map_or(&b""[..], HeaderValue::as_bytes);
+        let tags = String::from_utf8_lossy(tags).chars().take(QUERY_TAGS_CHARS_MAX).collect();
+        Self { method: request.method().clone(), client: client_of(request), tags }
+    }
+}
+
 /// Runs a query that is listed while it runs and logged when it ended. `range_ns`: the times that it asks for, the same
-/// twice for an instant query, and its step.
-async fn ask<F>(state: &AppState, asker: (Method, String), text: &str, range_ns: (i64, i64, i64), work: F) -> Answer
+/// twice for an instant query, and its step. `work` is told how long it waited.
+async fn ask<F>(state: &AppState, asker: Asker, text: &str, range_ns: (i64, i64, i64), work: F) -> Answer
 where
-    F: FnOnce(&trefoil_runtime::QueryContext) -> Result<Vec<u8>, ApiError> + Send + 'static,
+    F: FnOnce(&trefoil_runtime::QueryContext, Duration) -> Result<Vec<u8>, ApiError> + Send + 'static,
 {
-    let (method, client) = asker;
+    let Asker { method, client, tags } = asker;
     let (start, end, step) = range_ns;
     let path = if step == 0 { "/loki/api/v1/query" } else { "/loki/api/v1/query_range" };
     let note = QueryNote {
@@ -152,10 +199,13 @@ where
         rule_group: None,
     };
     let began = state.clock.monotonic();
-    let result = run_noted(state, None, note.clone(), work).await;
+    let result = state.gate.run_timed(state, None, Some(note.clone()), work).await;
     if state.query_log.is_on() {
         let took = state.clock.monotonic().saturating_sub(began).as_secs_f64();
-        let stats = json!({ "timings": { "execTotalTime": took } });
+        let mut stats = json!({ "timings": { "execTotalTime": took } });
+        if !tags.is_empty() {
+            stats["queryTags"] = tags.into();
+        }
         let error = result.as_ref().err().map(|e| e.message.as_str());
         state.query_log.write(&note, method.as_str(), &stats, error, state.clock.now_ms());
     }
@@ -167,7 +217,7 @@ async fn query_range(State(state): State<AppState>, request: Request) -> Respons
 }
 
 async fn query_range_answer(state: &AppState, request: Request) -> Answer {
-    let asker = (request.method().clone(), client_of(&request));
+    let asker = Asker::of(&request);
     let categorize = wants_categories(request.headers());
     let params = Params::read(state, request).await?;
     let text = query_text(state, &params)?;
@@ -176,7 +226,7 @@ async fn query_range_answer(state: &AppState, request: Request) -> Answer {
         (state.logs.clone(), state.tenant, state.clock.clone(), state.limits.response_bytes_max);
     let held = state.clone();
     let (asked, times) = (text.clone(), (range.start_ns, range.end_ns, range.step_ns));
-    let work = move |context: &trefoil_runtime::QueryContext| {
+    let work = move |context: &trefoil_runtime::QueryContext, waited: Duration| {
         let began = clock.monotonic();
         match Engine::check(&text).map_err(logql_error)? {
             QueryKind::Log => check_limit(&held, range.limit)?,
@@ -192,7 +242,7 @@ async fn query_range_answer(state: &AppState, request: Request) -> Answer {
             tenant,
         };
         let answer = Engine::range(&query, logs.as_ref(), context).map_err(logql_error)?;
-        let took = clock.monotonic().saturating_sub(began).as_secs_f64();
+        let took = Took { waited, ran: clock.monotonic().saturating_sub(began) };
         within(render::answer(&answer, categorize, took).map_err(unwritable)?, max)
     };
     ask(state, asker, &asked, times, work).await
@@ -203,7 +253,7 @@ async fn query(State(state): State<AppState>, request: Request) -> Response {
 }
 
 async fn query_answer(state: &AppState, request: Request) -> Answer {
-    let asker = (request.method().clone(), client_of(&request));
+    let asker = Asker::of(&request);
     let categorize = wants_categories(request.headers());
     let params = Params::read(state, request).await?;
     let text = query_text(state, &params)?;
@@ -213,11 +263,11 @@ async fn query_answer(state: &AppState, request: Request) -> Answer {
     let (logs, tenant, clock, max) =
         (state.logs.clone(), state.tenant, state.clock.clone(), state.limits.response_bytes_max);
     let asked = text.clone();
-    let work = move |context: &trefoil_runtime::QueryContext| {
+    let work = move |context: &trefoil_runtime::QueryContext, waited: Duration| {
         let began = clock.monotonic();
         let query = InstantQuery { query: &text, time_ns, tenant };
         let answer = Engine::instant(&query, logs.as_ref(), context).map_err(logql_error)?;
-        let took = clock.monotonic().saturating_sub(began).as_secs_f64();
+        let took = Took { waited, ran: clock.monotonic().saturating_sub(began) };
         within(render::answer(&answer, categorize, took).map_err(unwritable)?, max)
     };
     ask(state, asker, &asked, (time_ns, time_ns, 0), work).await
@@ -247,6 +297,28 @@ async fn index_volume(State(state): State<AppState>, request: Request) -> Respon
     answer(index::volume(&state, request).await)
 }
 
+async fn index_volume_range(State(state): State<AppState>, request: Request) -> Response {
+    answer(volume_range::volume_range(&state, request).await)
+}
+
+async fn detected_fields(State(state): State<AppState>, request: Request) -> Response {
+    answer(detected::names(&state, request).await)
+}
+
+async fn detected_field_values(State(state): State<AppState>, Path(name): Path<String>, request: Request) -> Response {
+    answer(detected::values(&state, name, request).await)
+}
+
+async fn log_patterns(State(state): State<AppState>, request: Request) -> Response {
+    answer(patterns::patterns(&state, request).await)
+}
+
+/// What old versions of Grafana ask for to learn whether there is more than the first API: only a 400 would be taken
+/// for a server that knows it.
+async fn no_such_api() -> Response {
+    refuse(ApiError::not_found("404 page not found"))
+}
+
 async fn format_query(State(state): State<AppState>, request: Request) -> Response {
     let formatted = async {
         let params = Params::read(&state, request).await?;
@@ -256,17 +328,6 @@ async fn format_query(State(state): State<AppState>, request: Request) -> Respon
         Ok(text) => json_value(&json!({ "status": "success", "data": text })),
         Err(error) => refuse(error),
     }
-}
-
-async fn build_info(State(state): State<AppState>) -> Response {
-    json_value(&json!({
-        "version": LOKI_VERSION,
-        "revision": state.build.revision,
-        "branch": "",
-        "buildUser": "",
-        "buildDate": state.build.build_date,
-        "goVersion": "",
-    }))
 }
 
 async fn ready(State(state): State<AppState>) -> Response {

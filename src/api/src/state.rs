@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use parking_lot::RwLock;
 use trefoil_config::LoadedConfig;
 use trefoil_ingest::Ingest;
+use trefoil_insight::Insight;
 use trefoil_model::{LogReader, MetricAdmin, MetricReader, MetricWriter, SnapshotTaker, TenantId, TraceReader};
 use trefoil_promql::{Engine, ResultCache};
 use trefoil_rules::RuleManager;
@@ -58,6 +59,8 @@ pub struct Setup {
     pub traces: Arc<dyn TraceReader>,
     /// The front of the push protocols.
     pub ingest: Arc<Ingest>,
+    /// What is derived from what comes in; the writer of `ingest` tells it.
+    pub insight: Arc<Insight>,
     /// The scrape loops, if any.
     pub scrape: Option<Arc<ScrapeManager>>,
     /// The rules, if any.
@@ -104,6 +107,8 @@ pub struct App {
     pub traces: Arc<dyn TraceReader>,
     /// The front of the push protocols.
     pub ingest: Arc<Ingest>,
+    /// What is derived from what comes in; the writer of `ingest` tells it.
+    pub insight: Arc<Insight>,
     /// The scrape loops, if any.
     pub scrape: Option<Arc<ScrapeManager>>,
     /// The rules, if any.
@@ -176,6 +181,7 @@ impl App {
             logs: setup.logs,
             traces: setup.traces,
             ingest: setup.ingest,
+            insight: setup.insight,
             scrape: setup.scrape,
             rules: setup.rules,
             engine: setup.engine,

@@ -87,8 +87,8 @@ impl LineLabels {
         self.error_details.clear();
     }
 
-    /// Adds the structured metadata of a record.
-    pub(crate) fn add_metadata(&mut self, entry: &LogEntry<'_>) {
+    /// Adds the structured metadata of a record; returns the bytes of what was kept.
+    pub(crate) fn add_metadata(&mut self, entry: &LogEntry<'_>) -> u64 {
         let record = entry.record;
         for (name, value) in &record.attributes {
             self.add_one_metadata(name, || value.to_text());
@@ -111,6 +111,7 @@ impl LineLabels {
         if let Some(level) = level_of_severity(record.severity_number) {
             self.add_one_metadata("detected_level", || level.to_owned());
         }
+        self.added[Category::Metadata as usize].iter().map(|(n, v)| (n.len() + v.len()) as u64).sum()
     }
 
     /// The first value of a name wins.

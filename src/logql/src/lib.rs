@@ -13,9 +13,11 @@
 //! configuration. Stream label names are compared and shown underscored.
 
 pub mod ast;
+pub mod detect;
 pub mod engine;
 pub mod error;
 pub mod format_query;
+pub mod groups_reader;
 mod ip;
 mod json;
 mod labels;
@@ -29,11 +31,14 @@ mod pipeline;
 mod range;
 mod stages;
 mod template_functions;
+pub mod testing;
 mod units;
 
+pub use detect::{DetectedField, FieldType, detect_fields};
 pub use engine::{Engine, InstantQuery, QueryKind, RangeQuery};
 pub use error::Error;
 pub use format_query::format_query;
+pub use groups_reader::GroupsReader;
 pub use labels::{ERROR_DETAILS_LABEL, ERROR_LABEL};
 pub use output::{Answer, Entry, MatrixSeries, MergedStream, Output, Stats, StreamResult, VectorSample, merge_labels};
 pub use parser::{parse, parse_selector};

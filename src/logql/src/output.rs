@@ -113,6 +113,8 @@ pub struct Stats {
     pub lines_processed: u64,
     /// Bytes of these lines.
     pub bytes_processed: u64,
+    /// Bytes of the structured metadata that the pipeline looked at.
+    pub metadata_bytes: u64,
     /// Lines or samples that passed it.
     pub lines_passed: u64,
     /// Blocks that the store decoded.

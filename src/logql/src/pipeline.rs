@@ -165,7 +165,7 @@ impl Scan<'_> {
             let base = streams.entry(entry.stream_ref).or_insert_with(|| Arc::new(StreamLabels::new(entry.stream)));
             labels.start(base);
             if self.needs_labels {
-                labels.add_metadata(&entry);
+                stats.metadata_bytes += labels.add_metadata(&entry);
             }
             let Some(text) = self.pipeline.run(record.time_ns, &record.text, &mut labels) else {
                 return ControlFlow::Continue(());

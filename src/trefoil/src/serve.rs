@@ -18,6 +18,7 @@ use trefoil_api::{App, AppState, BuildInfo, PromqlEvaluate, Servers, Setup};
 use trefoil_config::{Config, FlagOverrides, LoadedConfig, RuleFile, TrefoilConfig};
 use trefoil_events::{EventStore, EventStoreOptions};
 use trefoil_ingest::{Ingest, IngestOptions, counters};
+use trefoil_insight::{Insight, InsightWriter};
 use trefoil_model::{
     AlertReceiver, EventWriter, LogReader, MetricAdmin, MetricReader, MetricWriter, SnapshotTaker, TraceReader,
 };
@@ -278,7 +279,9 @@ impl Server {
         let writer: Arc<dyn MetricWriter> = metrics.clone();
         let admin: Arc<dyn MetricAdmin> = metrics.clone();
         let reader: Arc<dyn MetricReader> = metrics;
-        let event_writer: Arc<dyn EventWriter> = events.clone();
+        let insight = Arc::new(Insight::default());
+        let event_writer: Arc<dyn EventWriter> =
+            Arc::new(InsightWriter::new(events.clone(), Arc::clone(&insight), Arc::clone(&clock)));
         let pushed: Arc<dyn EventWriter> = match &collector {
             Some(c) => Arc::new(Credited { collector: c.clone(), inner: Arc::clone(&event_writer) }),
             None => Arc::clone(&event_writer),
@@ -335,6 +338,7 @@ impl Server {
             logs: events.clone(),
             traces: events,
             ingest,
+            insight,
             scrape,
             rules,
             engine,
@@ -521,6 +525,7 @@ struct AppParts {
     logs: Arc<dyn LogReader>,
     traces: Arc<dyn TraceReader>,
     ingest: Ingest,
+    insight: Arc<Insight>,
     scrape: Arc<ScrapeManager>,
     rules: Arc<RuleManager>,
     engine: Engine,
@@ -549,6 +554,7 @@ fn make_app(parts: AppParts) -> anyhow::Result<AppState> {
         logs: parts.logs,
         traces: parts.traces,
         ingest: Arc::new(parts.ingest),
+        insight: parts.insight,
         scrape: Some(parts.scrape),
         rules: Some(parts.rules),
         engine: parts.engine,

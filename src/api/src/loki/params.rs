@@ -73,6 +73,18 @@ pub(super) fn limit(params: &Params) -> Result<usize, ApiError> {
     }
 }
 
+/// A positive number of things, by default `default`.
+pub(super) fn count(params: &Params, name: &str, default: usize) -> Result<usize, ApiError> {
+    match params.get(name) {
+        "" => Ok(default),
+        text => match text.parse::<u32>() {
+            Ok(n) if n > 0 => Ok(usize::try_from(n).unwrap_or(usize::MAX)),
+            Ok(_) => Err(ApiError::bad_data(format!("{name} must be a positive value"))),
+            Err(_) => Err(ApiError::bad_data(format!("could not parse '{name}': {text:?} is no whole number"))),
+        },
+    }
+}
+
 /// `direction`, by default backward.
 pub(super) fn direction(params: &Params) -> Result<Direction, ApiError> {
     let text = params.get("direction");

@@ -2,16 +2,18 @@
 
 use serde::ser::{SerializeMap, SerializeSeq, SerializeTuple};
 use serde::{Serialize, Serializer};
-use trefoil_logql::{Answer, Entry, MatrixSeries, Output, Stats, StreamResult, VectorSample, merge_labels};
+use trefoil_logql::{Answer, Entry, MatrixSeries, Output, StreamResult, VectorSample, merge_labels};
 use trefoil_model::Labels;
+
+use super::stats;
 
 /// The flag that keeps stream labels, structured metadata and parsed labels apart.
 pub(super) const CATEGORIZE_LABELS: &str = "categorize-labels";
 
 /// The body of `query` and `query_range`.
 ///
-/// `took_seconds` is the time the query took, for `stats`.
-pub(super) fn answer(answer: &Answer, categorize: bool, took_seconds: f64) -> serde_json::Result<Vec<u8>> {
+/// `took` is the time the query took, for `stats`.
+pub(super) fn answer(answer: &Answer, categorize: bool, took: stats::Took) -> serde_json::Result<Vec<u8>> {
     serde_json::to_vec(&Envelope {
         status: "success",
         data: Data {
@@ -23,25 +25,37 @@ pub(super) fn answer(answer: &Answer, categorize: bool, took_seconds: f64) -> se
             },
             result: ResultOf { output: &answer.output, categorize },
             encoding_flags: if categorize { &[CATEGORIZE_LABELS] } else { &[] },
-            stats: StatsOf { summary: Summary::new(&answer.stats, took_seconds) },
+            stats: stats::of(&answer.stats, took),
         },
     })
 }
 
-/// A message of `tail`.
-pub(super) fn tail(streams: &[StreamResult], categorize: bool) -> serde_json::Result<String> {
+/// A message of `tail`; `dropped`: stream and time of lines that were left out.
+pub(super) fn tail(
+    streams: &[StreamResult],
+    dropped: &[(Labels, i64)],
+    categorize: bool,
+) -> serde_json::Result<String> {
+    #[derive(Serialize)]
+    struct Dropped<'a> {
+        timestamp: String,
+        labels: LabelsOf<'a>,
+    }
     #[derive(Serialize)]
     struct Message<'a> {
         streams: Streams<'a>,
         #[serde(rename = "encodingFlags", skip_serializing_if = "<[&str]>::is_empty")]
         encoding_flags: &'static [&'static str],
-        #[serde(skip_serializing_if = "Option::is_none")]
-        dropped_entries: Option<()>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        dropped_entries: Vec<Dropped<'a>>,
     }
     serde_json::to_string(&Message {
         streams: Streams { streams, categorize },
         encoding_flags: if categorize { &[CATEGORIZE_LABELS] } else { &[] },
-        dropped_entries: None,
+        dropped_entries: dropped
+            .iter()
+            .map(|(labels, ns)| Dropped { timestamp: ns.to_string(), labels: LabelsOf(labels) })
+            .collect(),
     })
 }
 
@@ -69,49 +83,7 @@ struct Data<'a> {
     result: ResultOf<'a>,
     #[serde(rename = "encodingFlags", skip_serializing_if = "<[&str]>::is_empty")]
     encoding_flags: &'static [&'static str],
-    stats: StatsOf,
-}
-
-#[derive(Serialize)]
-struct StatsOf {
-    summary: Summary,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Summary {
-    bytes_processed_per_second: u64,
-    lines_processed_per_second: u64,
-    total_bytes_processed: u64,
-    total_lines_processed: u64,
-    exec_time: f64,
-    queue_time: f64,
-    subqueries: u64,
-    total_entries_returned: u64,
-    splits: u64,
-    shards: u64,
-    total_post_filter_lines: u64,
-    total_structured_metadata_bytes_processed: u64,
-}
-
-impl Summary {
-    fn new(stats: &Stats, took_seconds: f64) -> Self {
-        let per_second = |n: u64| if took_seconds > 0.0 { (n as f64 / took_seconds) as u64 } else { 0 };
-        Self {
-            bytes_processed_per_second: per_second(stats.bytes_processed),
-            lines_processed_per_second: per_second(stats.lines_processed),
-            total_bytes_processed: stats.bytes_processed,
-            total_lines_processed: stats.lines_processed,
-            exec_time: took_seconds,
-            queue_time: 0.0,
-            subqueries: 0,
-            total_entries_returned: stats.entries_returned,
-            splits: 0,
-            shards: 0,
-            total_post_filter_lines: stats.lines_passed,
-            total_structured_metadata_bytes_processed: 0,
-        }
-    }
+    stats: serde_json::Value,
 }
 
 struct ResultOf<'a> {
@@ -291,7 +263,9 @@ mod tests {
     use super::*;
 
     fn check(output: Output, categorize: bool, want: &str) {
-        let body = answer(&Answer { output, stats: Stats::default() }, categorize, 0.0).unwrap();
+        let body =
+            answer(&Answer { output, stats: trefoil_logql::Stats::default() }, categorize, stats::Took::default())
+                .unwrap();
         let body = String::from_utf8(body).unwrap();
         let got = body.split(",\"stats\"").next().unwrap();
         assert_eq!(got, want, "{body}");

@@ -242,9 +242,9 @@ async fn a_live_tail_sends_what_there_is_and_what_comes() {
     let want = |at: i64, line: &str| json!({"streams": [{"stream": stream_labels, "values": [[ns(at), line]]}]});
     assert_eq!(text_message(&mut stream).await, want(20, "level=error msg=two"));
     let shop = [("service.name", "shop"), ("env", "prod")];
-    server.events.line(&shop, NOW_NS - 2 * SECOND_NS, "late", &[]);
+    server.push(&shop, NOW_NS - 2 * SECOND_NS, "late", &[]).await;
     assert_eq!(text_message(&mut stream).await, want(2, "late"));
-    server.events.line(&shop, NOW_NS - SECOND_NS, "next", &[]);
+    server.push(&shop, NOW_NS - SECOND_NS, "next", &[]).await;
     assert_eq!(text_message(&mut stream).await, want(1, "next"));
     serving.abort();
 }

@@ -15,6 +15,7 @@ use tower::ServiceExt;
 use trefoil_api::{App, AppState, BuildInfo, Setup};
 use trefoil_config::LoadedConfig;
 use trefoil_ingest::{Ingest, IngestOptions};
+use trefoil_insight::{Insight, InsightWriter};
 use trefoil_model::event_store::ScanStats;
 use trefoil_model::labels::underscored;
 use trefoil_model::metric_store::{SelectRequest, SelectedSeries};
@@ -40,20 +41,24 @@ pub(crate) struct MemoryEvents {
 impl MemoryEvents {
     /// Adds a line; attributes become structured metadata.
     pub(crate) fn line(&self, stream: &[(&str, &str)], time_ns: i64, text: &str, attributes: &[(&str, &str)]) {
-        let attribute = |(n, v): &(&str, &str)| ((*n).to_owned(), AttributeValue::String((*v).to_owned()));
-        let record = LogRecord {
-            time_ns,
-            observed_ns: 0,
-            severity_number: 0,
-            severity_text: String::new(),
-            text: text.to_owned(),
-            attributes: attributes.iter().map(attribute).collect(),
-            trace_id: None,
-            span_id: None,
-        };
-        let stream = Labels::from_pairs(stream.iter().copied());
-        self.groups.lock().push(LogGroup { stream, shared: Arc::default(), records: vec![record] });
+        self.groups.lock().push(group(stream, time_ns, text, attributes));
     }
+}
+
+/// A group of one line.
+pub(crate) fn group(stream: &[(&str, &str)], time_ns: i64, text: &str, attributes: &[(&str, &str)]) -> LogGroup {
+    let attribute = |(n, v): &(&str, &str)| ((*n).to_owned(), AttributeValue::String((*v).to_owned()));
+    let record = LogRecord {
+        time_ns,
+        observed_ns: 0,
+        severity_number: 0,
+        severity_text: String::new(),
+        text: text.to_owned(),
+        attributes: attributes.iter().map(attribute).collect(),
+        trace_id: None,
+        span_id: None,
+    };
+    LogGroup { stream: Labels::from_pairs(stream.iter().copied()), shared: Arc::default(), records: vec![record] }
 }
 
 fn selected(stream: &Labels, matchers: &[Matcher]) -> bool {
@@ -192,6 +197,8 @@ pub(crate) struct Server {
     pub(crate) events: Arc<MemoryEvents>,
     pub(crate) state: AppState,
     pub(crate) router: Router,
+    /// The way that pushed records take.
+    pub(crate) writer: Arc<dyn EventWriter>,
 }
 
 /// An answer, read whole.
@@ -222,9 +229,11 @@ impl Server {
         let config = Arc::new(LoadedConfig::default());
         let limits = config.config.trefoil.limits.limits.clone();
         let accountant = Accountant::unlimited();
+        let insight = Arc::new(Insight::default());
+        let writer: Arc<dyn EventWriter> = Arc::new(InsightWriter::new(events.clone(), insight.clone(), clock.clone()));
         let ingest = Ingest::new(
             events.clone(),
-            events.clone(),
+            writer.clone(),
             limits,
             accountant.clone(),
             clock.clone(),
@@ -238,6 +247,7 @@ impl Server {
             logs: events.clone(),
             traces: events.clone(),
             ingest: Arc::new(ingest),
+            insight,
             scrape: None,
             rules: None,
             engine: trefoil_promql::Engine::default(),
@@ -255,7 +265,13 @@ impl Server {
         })
         .unwrap();
         let router = trefoil_api::routes::main_router(&state);
-        Self { events, state, router }
+        Self { events, state, router, writer }
+    }
+
+    /// Writes a line as a push does.
+    pub(crate) async fn push(&self, stream: &[(&str, &str)], time_ns: i64, text: &str, attributes: &[(&str, &str)]) {
+        let batch = LogBatch { tenant: TenantId(0), groups: vec![group(stream, time_ns, text, attributes)] };
+        self.writer.write_logs(batch).await.unwrap();
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Answered {

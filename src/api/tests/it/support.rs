@@ -389,6 +389,7 @@ impl TestServer {
             logs: Arc::clone(&memory) as _,
             traces: Arc::clone(&memory) as _,
             ingest: Arc::new(ingest),
+            insight: Arc::default(),
             scrape: Some(Arc::clone(&scrape)),
             rules: Some(Arc::clone(&rules)),
             engine,

@@ -8,7 +8,7 @@ use trefoil_model::{
     Unlimited,
 };
 
-use crate::memory_reader::MemoryReader;
+use trefoil_logql::testing::GroupsReader;
 
 fn record(time_ns: i64, text: &str) -> LogRecord {
     LogRecord {
@@ -23,7 +23,7 @@ fn record(time_ns: i64, text: &str) -> LogRecord {
     }
 }
 
-fn reader() -> MemoryReader {
+fn reader() -> GroupsReader {
     let text = |s: &str| AttributeValue::String(s.to_owned());
     let mut traced = record(1, "one");
     traced.trace_id = Some(TraceId([0xab; 16]));
@@ -34,7 +34,7 @@ fn reader() -> MemoryReader {
     let mut shadowing = record(2, "two");
     shadowing.attributes = vec![("k8s.node".to_owned(), text("own")), ("service.name".to_owned(), text("meta"))];
     let shared = vec![("k8s.node".to_owned(), text("shared"))];
-    MemoryReader {
+    GroupsReader {
         groups: vec![LogGroup {
             stream: Labels::from_pairs([("service.name", "api")]),
             shared: Arc::new(shared),
@@ -166,7 +166,7 @@ fn grouped_results_do_not_depend_on_what_is_left_out() {
     // Restricting extraction to the labels in use must not change which label gets the suffix.
     let mut conflicting = record(1, r#"{"level":"parsed","a":{"b":2},"service_name":"inner"}"#);
     conflicting.attributes = vec![("level".to_owned(), AttributeValue::String("meta".to_owned()))];
-    let reader = MemoryReader {
+    let reader = GroupsReader {
         groups: vec![LogGroup {
             stream: Labels::from_pairs([("service.name", "api")]),
             shared: Arc::default(),

@@ -2,6 +2,5 @@
 
 mod behaviour;
 mod cases;
-mod memory_reader;
 mod mutation;
 mod positions;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use trefoil_logql::{Engine, RangeQuery};
 use trefoil_model::{Direction, Labels, LogGroup, LogRecord, TenantId, Unlimited};
 
-use crate::memory_reader::MemoryReader;
+use trefoil_logql::testing::GroupsReader;
 
 /// A small generator with a fixed seed, so that a failure can be repeated.
 struct Dice(u64);
@@ -82,7 +82,7 @@ fn damaged_lines() {
         });
     }
     let stream = Labels::from_pairs([("app", "x")]);
-    let reader = MemoryReader { groups: vec![LogGroup { stream, shared: Arc::default(), records }] };
+    let reader = GroupsReader { groups: vec![LogGroup { stream, shared: Arc::default(), records }] };
     for query in [
         r#"{app="x"} | json | logfmt | a_b > 1 or dur > 1s or size > 1KB | line_format "{{.n | int}}{{ __line__ | urldecode }}""#,
         r#"{app="x"} | json q="a.b[1].c", r="n" | unpack | decolorize | pattern "<x> - <y> <z>" | x = ip("10.0.0.0/8")"#,

@@ -1,4 +1,6 @@
-//! The reader contract over records in memory.
+//! The reader contract over groups in memory: for live tails and tests.
+//!
+//! Hints are used to the full, so that a wrong one shows as a wrong result.
 
 use std::ops::ControlFlow;
 
@@ -11,8 +13,9 @@ use trefoil_model::{
 
 /// Groups as they were pushed.
 #[derive(Debug, Default)]
-pub(crate) struct MemoryReader {
-    pub(crate) groups: Vec<LogGroup>,
+pub struct GroupsReader {
+    /// The groups, in the order of their arrival.
+    pub groups: Vec<LogGroup>,
 }
 
 fn selected(stream: &Labels, matchers: &[Matcher]) -> bool {
@@ -32,7 +35,7 @@ fn has_term(record: &trefoil_model::LogRecord, shared: &Attributes, name: &str, 
         || record.attributes.iter().chain(shared).any(|(n, v)| underscored(n) == name && v.to_text() == value)
 }
 
-impl LogReader for MemoryReader {
+impl LogReader for GroupsReader {
     fn scan(
         &self,
         query: &LogQuery,

@@ -1,0 +1,28 @@
+//! What is derived from telemetry while it comes in: log patterns, and the feed of live tails.
+//!
+//! Promises: nothing here costs an acknowledgement more than a bounded share of its time, nothing is durable, everything
+//! has a limit. What is kept can be made anew from the store.
+//!
+//! Reading order: [`writer`] (sits before the store and sees every batch), [`tap`] (hands new records to who waits for
+//! them), [`patterns`] (which shapes lines have, by service, with counts over time).
+//!
+//! Invariants: knows the contracts of `model`, never stores, query languages or HTTP.
+
+pub mod patterns;
+pub mod tap;
+pub mod writer;
+
+use std::sync::Arc;
+
+pub use patterns::{Miner, PatternSeries, Patterns};
+pub use tap::{Subscription, Tap};
+pub use writer::InsightWriter;
+
+/// All that is derived, shared by who writes and who reads.
+#[derive(Debug, Default)]
+pub struct Insight {
+    /// Shapes of log lines.
+    pub patterns: Arc<Patterns>,
+    /// New log records for live tails.
+    pub tap: Arc<Tap>,
+}
