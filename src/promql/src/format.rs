@@ -28,7 +28,8 @@ pub fn push_value(out: &mut String, v: f64) {
     }
 }
 
-/// Appends the shortest decimal without an exponent of a finite value in the range that has none.
+/// Appends the shortest decimal of a finite value without an exponent. Where two are as near, the even one, as Go has it;
+/// the standard library takes the larger.
 fn push_plain(out: &mut String, v: f64) {
     let mut buffer = ryu::Buffer::new();
     let text = buffer.format_finite(v);
@@ -91,8 +92,14 @@ pub fn push_uint(out: &mut String, mut v: u64) {
 pub fn format_decimal(v: f64) -> String {
     match special(v) {
         Some(text) => text.to_owned(),
-        None => format!("{v}"),
+        None => plain(v),
     }
+}
+
+fn plain(v: f64) -> String {
+    let mut out = String::new();
+    push_plain(&mut out, v);
+    out
 }
 
 /// Go's `%g`: shortest; an exponent below 1e-4 or from 1e6 on.
@@ -104,7 +111,7 @@ pub fn format_g(v: f64) -> String {
     if magnitude != 0.0 && !(1e-4..1e6).contains(&magnitude) {
         return format_e(v);
     }
-    format!("{v}")
+    plain(v)
 }
 
 /// Shortest with an exponent of at least two digits (Go's `'e', -1`): `1e+06`, `1.5e-07`.
@@ -193,6 +200,12 @@ mod tests {
             (1e21, "1e+21"),
             (1.5e-7, "1.5e-07"),
             (1e-6, "0.000001"),
+            (1_888_570_120_608_320.25, "1888570120608320.2"),
+            (1_888_570_120_608_320.75, "1888570120608320.8"),
+            (1_888_570_120_608_321.25, "1888570120608321.2"),
+            (-1_234.567e12, "-1234567000000000"),
+            (1.5e16, "15000000000000000"),
+            (1.25e-5, "0.0000125"),
             (f64::NAN, "NaN"),
             (f64::INFINITY, "+Inf"),
             (f64::NEG_INFINITY, "-Inf"),
@@ -207,8 +220,14 @@ mod tests {
             let near = (bits >> 20) as f64 / 1000.0;
             for v in [any, near, -near, near.trunc(), near / 1e12, near * 1e3, (bits >> 40) as f64] {
                 let magnitude = v.abs();
-                let plain = magnitude == 0.0 || !magnitude.is_finite() || (1e-6..1e21).contains(&magnitude);
-                assert_eq!(format_value(v), if plain { format_decimal(v) } else { format_e(v) });
+                if magnitude == 0.0 || (1e-6..1e21).contains(&magnitude) {
+                    let (text, near) = (format_value(v), format!("{v}"));
+                    assert_eq!((text.parse::<f64>().ok(), text.len()), (Some(v), near.len()), "{text} and {near}");
+                    // They differ in the last digit at most.
+                    assert_eq!(text[..text.len() - 1], near[..text.len() - 1]);
+                } else if magnitude.is_finite() {
+                    assert_eq!(format_value(v), format_e(v));
+                }
             }
         }
         assert_eq!(format_g(1.1), "1.1");

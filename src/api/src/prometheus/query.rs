@@ -194,7 +194,7 @@ pub(super) async fn instant(State(state): State<AppState>, request: Request) -> 
     let instant = Arc::new(Instant { app: state.clone(), common, t_ms, anew });
     let small = Arc::clone(&instant);
     let at_hand = move |budget: &QueryContext| small.at_hand(budget);
-    let work = move |budget: &QueryContext, waited: Duration| instant.evaluate(budget, waited);
+    let work = move |budget: &QueryContext, waited: Duration| instant.answer(None, budget, waited);
     Ok(json_body(asker.run(&state, "/api/v1/query", &query, steps, timeout, at_hand, work).await?))
 }
 
@@ -216,13 +216,15 @@ impl Instant {
     fn at_hand(&self, budget: &QueryContext) -> Option<Result<Answer, ApiError>> {
         let query = self.query(budget);
         let at_hand = if self.anew { AtHand::No } else { self.app.results.instant_at_hand(&self.app.engine, &query) };
-        if_at_hand(&self.app, at_hand, &query.as_range(), || self.evaluate(budget, Duration::ZERO))
+        if_at_hand(&self.app, at_hand, &query.as_range(), |kept| self.answer(kept, budget, Duration::ZERO))
     }
 
-    fn evaluate(&self, budget: &QueryContext, waited: Duration) -> Result<Answer, ApiError> {
+    fn answer(&self, kept: Option<QueryResult>, budget: &QueryContext, waited: Duration) -> Result<Answer, ApiError> {
         let Self { app, common, t_ms, anew } = self;
         let query = self.query(budget);
-        let result = if *anew {
+        let result = if let Some(kept) = kept {
+            kept
+        } else if *anew {
             app.engine.instant(&common.expr, *t_ms, &common.options, query.reader, app.tenant, budget)?
         } else {
             app.results.instant(&app.engine, &query)?
@@ -233,25 +235,27 @@ impl Instant {
     }
 }
 
-/// Evaluates what is at hand, and nothing else.
+/// Answers what is at hand, and nothing else. `answer` takes the result when it was kept.
 fn if_at_hand(
     app: &App,
     at_hand: AtHand,
     query: &RangeQuery<'_>,
-    evaluate: impl FnOnce() -> Result<Answer, ApiError>,
+    answer: impl FnOnce(Option<QueryResult>) -> Result<Answer, ApiError>,
 ) -> Option<Result<Answer, ApiError>> {
-    match at_hand {
-        AtHand::No => None,
-        AtHand::Yes => Some(evaluate()),
-        AtHand::InMemory => few_series(&app.engine, query).then(evaluate),
-        AtHand::OnDisk => {
-            // What else waits for this thread goes to another one. Only where there are others.
-            let runtime = tokio::runtime::Handle::try_current().ok()?;
-            let has_others = runtime.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread;
-            let work = || few_series(&app.engine, query).then(evaluate);
-            if has_others { tokio::task::block_in_place(work) } else { None }
-        }
+    let may_block = match at_hand {
+        AtHand::No => return None,
+        AtHand::Kept(result) => return Some(answer(Some(*result))),
+        AtHand::Yes | AtHand::InMemory => false,
+        AtHand::OnDisk => true,
+    };
+    let evaluate = || few_series(&app.engine, query).then(|| answer(None));
+    if !may_block {
+        return evaluate();
     }
+    // What else waits for this thread goes to another one. Only where there are others.
+    let runtime = tokio::runtime::Handle::try_current().ok()?;
+    let has_others = runtime.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread;
+    if has_others { tokio::task::block_in_place(evaluate) } else { None }
 }
 
 /// Reads `start`, `end` and `step` of a range query and checks them against the limits.
@@ -301,7 +305,7 @@ pub(super) async fn range(State(state): State<AppState>, request: Request) -> Pr
     let range = Arc::new(Range { app: state.clone(), common, steps, anew });
     let small = Arc::clone(&range);
     let at_hand = move |budget: &QueryContext| small.at_hand(budget);
-    let work = move |budget: &QueryContext, waited: Duration| range.evaluate(budget, waited);
+    let work = move |budget: &QueryContext, waited: Duration| range.answer(None, budget, waited);
     Ok(json_body(asker.run(&state, "/api/v1/query_range", &query, steps, timeout, at_hand, work).await?))
 }
 
@@ -324,13 +328,15 @@ impl Range {
     fn at_hand(&self, budget: &QueryContext) -> Option<Result<Answer, ApiError>> {
         let query = self.query(budget);
         let at_hand = if self.anew { AtHand::No } else { self.app.results.range_at_hand(&self.app.engine, &query) };
-        if_at_hand(&self.app, at_hand, &query, || self.evaluate(budget, Duration::ZERO))
+        if_at_hand(&self.app, at_hand, &query, |kept| self.answer(kept, budget, Duration::ZERO))
     }
 
-    fn evaluate(&self, budget: &QueryContext, waited: Duration) -> Result<Answer, ApiError> {
+    fn answer(&self, kept: Option<QueryResult>, budget: &QueryContext, waited: Duration) -> Result<Answer, ApiError> {
         let Self { app, common, steps, anew } = self;
         let query = self.query(budget);
-        let result = if *anew {
+        let result = if let Some(kept) = kept {
+            kept
+        } else if *anew {
             let Steps { start_ms, end_ms, step_ms } = *steps;
             let options = &common.options;
             app.engine.range(&common.expr, start_ms, end_ms, step_ms, options, query.reader, app.tenant, budget)?

@@ -3,9 +3,11 @@
 use trefoil_model::labels::METRIC_NAME;
 use trefoil_model::{MatchOp, Matcher, SelectRequest, TimeRange};
 
-use super::{InstantQuery, RangeQuery, Reach, ResultCache, valid_until};
+use super::instant::{STEP_MS, sample};
+use super::{InstantQuery, Key, RangeQuery, Reach, ResultCache, cut, kept_whole, size, valid_until};
 use crate::ast::{Expr, ExprKind};
 use crate::engine::Engine;
+use crate::value::{QueryResult, ResultSeries, Value};
 
 /// Larger kept answers take a while to be written.
 const KEPT_BYTES_MAX: u64 = 64 << 10;
@@ -22,11 +24,13 @@ const POINTS_MAX: i64 = 10_000;
 const OTHER_FUNCTIONS: &[&str] = &["info", "label_replace"];
 
 /// Where the answer to a query is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum AtHand {
     /// Evaluating may take long.
     No,
-    /// It is kept, or needs no data.
+    /// This is it.
+    Kept(Box<QueryResult>),
+    /// It needs no data.
     Yes,
     /// It is small if [`few_series`] says so. Both look at memory alone.
     InMemory,
@@ -41,17 +45,19 @@ impl ResultCache {
         let Some(reach) = Reach::of_step(query.expr) else { return AtHand::No };
         let keepable = self.keepable_as(engine, &step, reach);
         let kept = keepable.map(|(mut key, _, ahead_ms)| {
-            key.step_ms = super::instant::STEP_MS;
+            key.step_ms = STEP_MS;
             (key, ahead_ms)
         });
-        self.at_hand(engine, &step, &reach, kept)
+        let value = |series: &[ResultSeries]| Value::Vector(series.iter().filter_map(sample).collect());
+        self.at_hand(engine, &step, &reach, kept, value)
     }
 
     /// Whether the answer to a range query is at hand.
     pub fn range_at_hand(&self, engine: &Engine, query: &RangeQuery<'_>) -> AtHand {
         let Some(reach) = Reach::of_step(query.expr) else { return AtHand::No };
         let kept = self.keepable(engine, query).map(|(key, _, ahead_ms)| (key, ahead_ms));
-        self.at_hand(engine, query, &reach, kept)
+        let value = |series: &[ResultSeries]| Value::Matrix(cut(series, query.start_ms, query.last_ms()));
+        self.at_hand(engine, query, &reach, kept, value)
     }
 
     fn at_hand(
@@ -59,14 +65,16 @@ impl ResultCache {
         engine: &Engine,
         query: &RangeQuery<'_>,
         reach: &Reach,
-        kept: Option<(super::Key, i64)>,
+        kept: Option<(Key, i64)>,
+        value: impl FnOnce(&[ResultSeries]) -> Value,
     ) -> AtHand {
         if let Some((key, ahead_ms)) = kept
             && let Some(entry) = self.find(&key)
             && entry.bytes <= KEPT_BYTES_MAX
             && valid_until(&entry, query, ahead_ms) == Some(query.last_ms())
+            && query.budget.charge_bytes(size(&entry.series)).is_ok()
         {
-            return AtHand::Yes;
+            return AtHand::Kept(Box::new(kept_whole(value(&entry.series))));
         }
         let selectors = query.expr.selectors();
         if !is_simple(query.expr) || !selectors.iter().all(|m| is_exact(m)) || selectors.len() > SELECTORS_MAX {
@@ -139,19 +147,19 @@ mod tests {
     fn small_queries_are_known_by_their_text() {
         let (engine, cache, reader) = (Engine::default(), ResultCache::new(0), MemoryReader::default());
         for (query, hours, want) in [
-            ("1 + 1", 1, AtHand::Yes),
-            ("a{b=\"c\"}", 1, AtHand::OnDisk),
-            ("sum by (x) (rate(a{b=\"c\"}[5m])) / 2", 1, AtHand::OnDisk),
-            ("a{b=\"c\"} + on (x) d{b=\"c\"} offset 1m", 1, AtHand::OnDisk),
-            ("a{b=\"c\"}", 100, AtHand::No),
-            ("rate(a{b=\"c\"}[40h])", 1, AtHand::No),
-            ("a", 1, AtHand::No),
-            ("{b=\"c\",d=\"e\"}", 1, AtHand::No),
-            ("a{b=~\"c\"}", 1, AtHand::No),
-            ("a{b=\"\"}", 1, AtHand::No),
-            ("a{b=\"c\"} @ 5", 1, AtHand::No),
-            ("max_over_time(a{b=\"c\"}[5m:1m])", 1, AtHand::No),
-            ("label_replace(a{b=\"c\"}, \"x\", \"$1\", \"y\", \"(.*)\")", 1, AtHand::No),
+            ("1 + 1", 1, "Yes"),
+            ("a{b=\"c\"}", 1, "OnDisk"),
+            ("sum by (x) (rate(a{b=\"c\"}[5m])) / 2", 1, "OnDisk"),
+            ("a{b=\"c\"} + on (x) d{b=\"c\"} offset 1m", 1, "OnDisk"),
+            ("a{b=\"c\"}", 100, "No"),
+            ("rate(a{b=\"c\"}[40h])", 1, "No"),
+            ("a", 1, "No"),
+            ("{b=\"c\",d=\"e\"}", 1, "No"),
+            ("a{b=~\"c\"}", 1, "No"),
+            ("a{b=\"\"}", 1, "No"),
+            ("a{b=\"c\"} @ 5", 1, "No"),
+            ("max_over_time(a{b=\"c\"}[5m:1m])", 1, "No"),
+            ("label_replace(a{b=\"c\"}, \"x\", \"$1\", \"y\", \"(.*)\")", 1, "No"),
         ] {
             let expr = engine.parse(query).unwrap();
             let options = QueryOptions::default();
@@ -165,7 +173,7 @@ mod tests {
                 tenant: TenantId(0),
                 budget: &Unlimited,
             };
-            assert_eq!(cache.range_at_hand(&engine, &range), want, "{query}");
+            assert_eq!(format!("{:?}", cache.range_at_hand(&engine, &range)), want, "{query}");
             // What a reader does not know is not few.
             assert_eq!(few_series(&engine, &range), query == "1 + 1", "{query}");
         }

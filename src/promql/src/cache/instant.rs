@@ -85,7 +85,7 @@ fn series(sample: &Sample) -> ResultSeries {
     ResultSeries { labels: sample.labels.clone(), samples: vec![(sample.t_ms, sample.value.clone())] }
 }
 
-fn sample(series: &ResultSeries) -> Option<Sample> {
+pub(super) fn sample(series: &ResultSeries) -> Option<Sample> {
     let (t_ms, value) = series.samples.first()?.clone();
     Some(Sample { labels: series.labels.clone(), t_ms, value })
 }

@@ -255,3 +255,32 @@ fn results_of_other_settings_are_others() {
     engine.clone().set_subquery_step_ms(30_000);
     assert_eq!(count(), SampleValue::Float(10.0));
 }
+
+#[test]
+fn kept_answers_are_at_hand_until_something_changes() {
+    let (engine, mut store) = (Engine::default(), Telling::default());
+    for t in 0..60 {
+        store.push("gauge", "a", t * 60_000, t as f64);
+        store.push("gauge", "b", t * 60_000, 2.0 * t as f64);
+    }
+    let mut cache = ResultCache::new(1 << 20);
+    cache.instant_samples_min = 1;
+    let expr = engine.parse("sum by (job) (avg_over_time(gauge[5m]))").unwrap();
+    let at_hand = |store: &Telling| {
+        let range = cache.range_at_hand(&engine, &query(&expr, store, 600_000, 1_800_000, 60_000));
+        let instant = cache.instant_at_hand(&engine, &instant(&expr, store, 1_800_000));
+        [range, instant].map(|found| match found {
+            AtHand::Kept(result) => Some(format!("{:?}", result.value)),
+            _ => None,
+        })
+    };
+    assert_eq!(at_hand(&store), [None, None]);
+    let range = cache.range(&engine, &query(&expr, &store, 600_000, 1_800_000, 60_000)).unwrap();
+    let instant = cache.instant(&engine, &instant(&expr, &store, 1_800_000)).unwrap();
+    let want = [range.value, instant.value].map(|value| Some(format!("{value:?}")));
+    assert_eq!(at_hand(&store), want);
+    store.push("gauge", "a", 3_600_000, 1.0);
+    assert_eq!(at_hand(&store), want);
+    store.push("gauge", "a", 1_000_000, 1.0);
+    assert_eq!(at_hand(&store), [None, None]);
+}
