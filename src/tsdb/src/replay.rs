@@ -11,7 +11,7 @@ use trefoil_model::{FloatHistogram, TenantId};
 use trefoil_runtime::StartStage;
 
 use crate::error::TsdbError;
-use crate::memtable::{Collected, Memtable, Sample, Value};
+use crate::memtable::{Memtable, Sample, Value};
 use crate::metrics;
 use crate::record::Record;
 use crate::series::{SeriesEntry, registry_hash};
@@ -24,7 +24,7 @@ const GROUP_BYTES: usize = 256 << 10;
 const GROUPS_WAITING: usize = 2;
 /// Bytes of samples that are collected before they are inserted, series by series: then the memory of a series is asked
 /// for once for many samples.
-const PENDING_BYTES: usize = 8 << 20;
+const PENDING_BYTES: usize = 16 << 20;
 /// Ids to a page of [`ById`].
 const PAGE_IDS: u64 = 1024;
 const NO_ROW: u32 = u32::MAX;
@@ -65,7 +65,8 @@ struct Replay {
 #[derive(Default)]
 struct Pending {
     tenant: TenantId,
-    samples: Collected,
+    rows: Vec<u32>,
+    samples: Vec<Sample>,
     /// Since the memtable was last looked at.
     bytes: usize,
 }
@@ -76,8 +77,9 @@ impl Pending {
             Value::Float(_) => 0,
             Value::Histogram(h) => h.heap_bytes() + size_of::<FloatHistogram>(),
         };
-        self.bytes += size_of::<(u32, Sample)>() + behind;
-        self.samples.push(row, sample);
+        self.bytes += size_of::<u32>() + size_of::<Sample>() + behind;
+        self.rows.push(row);
+        self.samples.push(sample);
     }
 }
 
@@ -338,10 +340,13 @@ impl Inner {
     }
 
     fn insert_collected(&self, pending: &mut Pending) {
-        if pending.samples.len() > 0 {
-            self.view.load().active.insert_collected(pending.tenant, &mut pending.samples);
-            self.account_memory();
+        if pending.rows.is_empty() {
+            return;
         }
+        self.view.load().active.insert_by_row(pending.tenant, &pending.rows, &pending.samples);
+        pending.rows.clear();
+        pending.samples.clear();
+        self.account_memory();
     }
 
     /// The row of each sample, [`NO_ROW`] for those whose series is not known.
@@ -388,14 +393,14 @@ impl Inner {
             self.insert_collected(&mut replay.pending);
             replay.pending.tenant = tenant;
         }
-        let before = replay.pending.samples.len();
+        let before = replay.pending.rows.len();
         for (f, row) in record.floats.iter().zip(&rows).filter(|(_, row)| **row != NO_ROW) {
             replay.pending.push(*row, Sample { t: f.t, start: f.start, value: Value::Float(f.value) });
         }
         for (h, row) in record.histograms.into_iter().zip(&rows[floats..]).filter(|(_, row)| **row != NO_ROW) {
             replay.pending.push(*row, Sample { t: h.t, start: h.start, value: Value::Histogram(h.value) });
         }
-        replay.samples += (replay.pending.samples.len() - before) as u64;
+        replay.samples += (replay.pending.rows.len() - before) as u64;
         for id in ids.iter().zip(&rows).filter(|(_, row)| **row == NO_ROW).map(|(id, _)| *id) {
             replay.orphan(id);
         }

@@ -5,7 +5,7 @@ use roaring::RoaringBitmap;
 use trefoil_model::{Labels, SampleBuffer, SeriesId, TenantId, TimeRange};
 
 use super::chunk::FloatChunk;
-use super::{Collected, Memtable, Sample, Value};
+use super::{Memtable, Sample, Value};
 use crate::matching::{LabelIndex, Wanted};
 use crate::series::SeriesEntry;
 
@@ -79,7 +79,7 @@ fn rows_and_values_come_in_order_while_there_are_more() {
     }
 }
 
-/// Samples that are collected first lie there as those that are not.
+/// Samples that come row by row lie there as those that come in the order of arrival.
 #[test]
 fn both_ways_in_lead_to_the_same() {
     let tenant = TenantId(0);
@@ -99,15 +99,11 @@ fn both_ways_in_lead_to_the_same() {
         let t = (i / 300) as i64 * 15_000 - [0, 0, 0, 15_000, 86_400_000][below(5) as usize];
         samples.push((below(300) as usize, Sample { t, start: 0, value: Value::Float(below(50) as f64) }));
     }
-    let mut collected = Collected::default();
     for batch in samples.chunks(7000) {
         tables[0].insert_batch(tenant, batch.len(), |i| all[0][batch[i].0], |i| batch[i].1.clone());
-        for (series, sample) in batch {
-            collected.push(all[1][*series], sample.clone());
-        }
-        assert_eq!(collected.len(), batch.len());
-        tables[1].insert_collected(tenant, &mut collected);
-        assert_eq!(collected.len(), 0);
+        let rows: Vec<u32> = batch.iter().map(|(series, _)| all[1][*series]).collect();
+        let values: Vec<Sample> = batch.iter().map(|(_, sample)| sample.clone()).collect();
+        tables[1].insert_by_row(tenant, &rows, &values);
     }
     assert_eq!((tables[0].times(), tables[0].bytes()), (tables[1].times(), tables[1].bytes()));
     assert_eq!(tables[0].days(tenant).len(), tables[1].days(tenant).len());
