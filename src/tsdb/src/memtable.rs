@@ -157,24 +157,6 @@ impl Memtable {
         self.note(tenant, added);
     }
 
-    /// Adds many samples of a tenant with the row of each, row after row: those of one row keep their order. All are
-    /// visible when this returns. Faster than [`Memtable::insert_batch`] where rows have several samples, for want of
-    /// waits for memory.
-    pub(crate) fn insert_by_row(&self, tenant: TenantId, rows: &[u32], samples: &[Sample]) {
-        let mut added = Added::default();
-        let mut order: Vec<u64> = Vec::new();
-        for (shard, items) in ByShard::new(SHARDS, rows.len(), |i| Some(rows[i] as usize % SHARDS)).iter() {
-            order.clear();
-            order.extend(items.iter().map(|i| u64::from(rows[*i as usize]) << 32 | u64::from(*i)));
-            order.sort_unstable();
-            let mut shard = self.shards[shard].lock();
-            for at in &order {
-                added.push(&mut shard, (at >> 32) as u32, samples[*at as u32 as usize].clone());
-            }
-        }
-        self.note(tenant, added);
-    }
-
     /// Makes what was added findable and counts it.
     fn note(&self, tenant: TenantId, added: Added) {
         if !added.first_of_day.is_empty() {

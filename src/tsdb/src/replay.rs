@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, Receiver};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use trefoil_journal::{Committed, ReplayReport, Torn};
-use trefoil_model::{FloatHistogram, TenantId};
+use trefoil_model::TenantId;
 use trefoil_runtime::StartStage;
 
 use crate::error::TsdbError;
@@ -22,9 +22,6 @@ use crate::store::Inner;
 const GROUP_BYTES: usize = 256 << 10;
 /// Groups that wait for the next thread.
 const GROUPS_WAITING: usize = 2;
-/// Bytes of samples that are collected before they are inserted, series by series: then the memory of a series is asked
-/// for once for many samples.
-const PENDING_BYTES: usize = 16 << 20;
 /// Ids to a page of [`ById`].
 const PAGE_IDS: u64 = 1024;
 const NO_ROW: u32 = u32::MAX;
@@ -58,29 +55,6 @@ struct Replay {
     /// Segments with records of which something is of no use.
     unusable: BTreeSet<u64>,
     is_second_pass: bool,
-    pending: Pending,
-}
-
-/// Samples on their way into the memtable, with their rows in it. All are of one tenant.
-#[derive(Default)]
-struct Pending {
-    tenant: TenantId,
-    rows: Vec<u32>,
-    samples: Vec<Sample>,
-    /// Since the memtable was last looked at.
-    bytes: usize,
-}
-
-impl Pending {
-    fn push(&mut self, row: u32, sample: Sample) {
-        let behind = match &sample.value {
-            Value::Float(_) => 0,
-            Value::Histogram(h) => h.heap_bytes() + size_of::<FloatHistogram>(),
-        };
-        self.bytes += size_of::<u32>() + size_of::<Sample>() + behind;
-        self.rows.push(row);
-        self.samples.push(sample);
-    }
 }
 
 impl Replay {
@@ -316,37 +290,16 @@ impl Inner {
                 if replay.undecodable + replay.orphans > unusable {
                     replay.unusable.insert(segment);
                 }
-                if replay.pending.bytes >= PENDING_BYTES || self.should_flush() {
-                    self.insert_pending(&mut replay)?;
+                if self.should_flush() {
+                    self.flush_in_replay()?;
+                    replay.series.forget_rows();
                 }
             }
             replay.records += records;
             metrics::REPLAYED_RECORDS.inc_by(records);
             progress.add(records, group.bytes, self.options.clock.monotonic());
         }
-        self.insert_pending(&mut replay)?;
         Ok(replay)
-    }
-
-    /// Puts the samples that were collected into the memtable, and flushes it when it is full.
-    fn insert_pending(&self, replay: &mut Replay) -> Result<(), TsdbError> {
-        self.insert_collected(&mut replay.pending);
-        replay.pending.bytes = 0;
-        if self.should_flush() {
-            self.flush_in_replay()?;
-            replay.series.forget_rows();
-        }
-        Ok(())
-    }
-
-    fn insert_collected(&self, pending: &mut Pending) {
-        if pending.rows.is_empty() {
-            return;
-        }
-        self.view.load().active.insert_by_row(pending.tenant, &pending.rows, &pending.samples);
-        pending.rows.clear();
-        pending.samples.clear();
-        self.account_memory();
     }
 
     /// The row of each sample, [`NO_ROW`] for those whose series is not known.
@@ -389,18 +342,20 @@ impl Inner {
         let ids: Vec<u64> =
             record.floats.iter().map(|f| f.series.0).chain(record.histograms.iter().map(|h| h.series.0)).collect();
         let rows = self.replay_rows(tenant, &memtable, &ids, replay);
-        if replay.pending.tenant != tenant {
-            self.insert_collected(&mut replay.pending);
-            replay.pending.tenant = tenant;
-        }
-        let before = replay.pending.rows.len();
-        for (f, row) in record.floats.iter().zip(&rows).filter(|(_, row)| **row != NO_ROW) {
-            replay.pending.push(*row, Sample { t: f.t, start: f.start, value: Value::Float(f.value) });
-        }
-        for (h, row) in record.histograms.into_iter().zip(&rows[floats..]).filter(|(_, row)| **row != NO_ROW) {
-            replay.pending.push(*row, Sample { t: h.t, start: h.start, value: Value::Histogram(h.value) });
-        }
-        replay.samples += (replay.pending.rows.len() - before) as u64;
+        let known: Vec<u32> = (0..rows.len() as u32).filter(|i| rows[*i as usize] != NO_ROW).collect();
+        let sample = |i: usize| match i.checked_sub(floats) {
+            None => {
+                let f = &record.floats[i];
+                Sample { t: f.t, start: f.start, value: Value::Float(f.value) }
+            }
+            Some(i) => {
+                let h = &record.histograms[i];
+                Sample { t: h.t, start: h.start, value: Value::Histogram(Arc::clone(&h.value)) }
+            }
+        };
+        let at = |i: usize| known[i] as usize;
+        memtable.insert_batch(tenant, known.len(), |i| rows[at(i)], |i| sample(at(i)));
+        replay.samples += known.len() as u64;
         for id in ids.iter().zip(&rows).filter(|(_, row)| **row == NO_ROW).map(|(id, _)| *id) {
             replay.orphan(id);
         }
@@ -419,7 +374,6 @@ impl Inner {
                 metadata.add(tenant, m);
             }
         }
-        // Series take memory too.
         self.account_memory();
     }
 }

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use roaring::RoaringBitmap;
 use trefoil_model::{Labels, SampleBuffer, SeriesId, TenantId, TimeRange};
 
+use super::Memtable;
 use super::chunk::FloatChunk;
-use super::{Memtable, Sample, Value};
 use crate::matching::{LabelIndex, Wanted};
 use crate::series::SeriesEntry;
 
@@ -76,43 +76,5 @@ fn rows_and_values_come_in_order_while_there_are_more() {
                 assert!(!rows.is_empty() && with.all(|l| l.get(name) == Some(value.as_str())));
             }
         }
-    }
-}
-
-/// Samples that come row by row lie there as those that come in the order of arrival.
-#[test]
-fn both_ways_in_lead_to_the_same() {
-    let tenant = TenantId(0);
-    let mut random = 7u64;
-    let mut below = |n: u64| {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (random >> 33) % n
-    };
-    let tables = [Memtable::new(1), Memtable::new(2)];
-    let series: Vec<_> = (0..300u64)
-        .map(|i| Some(Arc::new(SeriesEntry::new(SeriesId(i), tenant, Labels::from_pairs([("i", format!("{i}"))]), 0))))
-        .collect();
-    let all: Vec<Vec<u32>> = tables.iter().map(|table| table.rows(tenant, &series)).collect();
-    let mut samples = Vec::new();
-    for i in 0..20_000u64 {
-        // Some come late, some twice, some on other days.
-        let t = (i / 300) as i64 * 15_000 - [0, 0, 0, 15_000, 86_400_000][below(5) as usize];
-        samples.push((below(300) as usize, Sample { t, start: 0, value: Value::Float(below(50) as f64) }));
-    }
-    for batch in samples.chunks(7000) {
-        tables[0].insert_batch(tenant, batch.len(), |i| all[0][batch[i].0], |i| batch[i].1.clone());
-        let rows: Vec<u32> = batch.iter().map(|(series, _)| all[1][*series]).collect();
-        let values: Vec<Sample> = batch.iter().map(|(_, sample)| sample.clone()).collect();
-        tables[1].insert_by_row(tenant, &rows, &values);
-    }
-    assert_eq!((tables[0].times(), tables[0].bytes()), (tables[1].times(), tables[1].bytes()));
-    assert_eq!(tables[0].days(tenant).len(), tables[1].days(tenant).len());
-    for (a, b) in all[0].iter().zip(&all[1]) {
-        let read = |table: &Memtable, row: u32| {
-            let mut out = SampleBuffer::default();
-            table.read(row, TimeRange::ALL, &mut out).unwrap();
-            (out.times, out.values)
-        };
-        assert_eq!(read(&tables[0], *a), read(&tables[1], *b));
     }
 }
