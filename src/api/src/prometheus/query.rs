@@ -108,7 +108,14 @@ pub(crate) fn client_of(request: &Request) -> String {
 /// The data of an answer, and what it took.
 type Answer = (String, QueryStats);
 
-/// Who asks, for the lists of queries and the query log.
+/// What is asked, for the lists of queries and the query log.
+struct Asked<'a> {
+    path: &'static str,
+    query: &'a str,
+    steps: Steps,
+}
+
+/// Who asks, for the same.
 struct Asker {
     method: Method,
     client: String,
@@ -123,14 +130,12 @@ impl Asker {
     async fn run(
         self,
         state: &AppState,
-        path: &'static str,
-        query: &str,
-        steps: Steps,
+        asked: Asked<'_>,
         timeout: Option<Duration>,
         at_hand: impl FnOnce(&QueryContext) -> Option<Result<Answer, ApiError>> + Send,
         work: impl FnOnce(&QueryContext, Duration) -> Result<Answer, ApiError> + Send + 'static,
     ) -> Result<String, ApiError> {
-        let Steps { start_ms, end_ms, step_ms } = steps;
+        let Asked { path, query, steps: Steps { start_ms, end_ms, step_ms } } = asked;
         let (query, client) = (query.to_owned(), self.client);
         let note = QueryNote { path, query, start_ms, end_ms, step_ms, client, rule_group: None };
         let result = state.gate.run_at_hand(state, timeout, Some(note.clone()), at_hand, work).await;
@@ -195,7 +200,9 @@ pub(super) async fn instant(State(state): State<AppState>, request: Request) -> 
     let small = Arc::clone(&instant);
     let at_hand = move |budget: &QueryContext| small.at_hand(budget);
     let work = move |budget: &QueryContext, waited: Duration| instant.answer(None, budget, waited);
-    Ok(json_body(asker.run(&state, "/api/v1/query", &query, steps, timeout, at_hand, work).await?))
+    Ok(json_body(
+        asker.run(&state, Asked { path: "/api/v1/query", query: &query, steps }, timeout, at_hand, work).await?,
+    ))
 }
 
 /// An instant query that was read.
@@ -306,7 +313,9 @@ pub(super) async fn range(State(state): State<AppState>, request: Request) -> Pr
     let small = Arc::clone(&range);
     let at_hand = move |budget: &QueryContext| small.at_hand(budget);
     let work = move |budget: &QueryContext, waited: Duration| range.answer(None, budget, waited);
-    Ok(json_body(asker.run(&state, "/api/v1/query_range", &query, steps, timeout, at_hand, work).await?))
+    Ok(json_body(
+        asker.run(&state, Asked { path: "/api/v1/query_range", query: &query, steps }, timeout, at_hand, work).await?,
+    ))
 }
 
 /// A range query that was read.
