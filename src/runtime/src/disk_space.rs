@@ -49,13 +49,15 @@ impl DiskGuard {
 
     /// Errors with `Unavailable` when fewer bytes than the floor are free. The answer may be half a second old.
     pub fn check(&self) -> Result<(), WriteError> {
-        let available = self.available_bytes();
-        if available >= self.0.floor_bytes {
-            return Ok(());
-        }
+        let Some(reason) = self.shortage() else { return Ok(()) };
         limits::hit("disk_free_floor_bytes");
-        let reason = format!("disk is full: {available} bytes are free, writes need {} bytes free", self.0.floor_bytes);
         Err(WriteError::Unavailable { reason, retry_after: RETRY_AFTER })
+    }
+
+    /// What [`DiskGuard::check`] would refuse a write for, in words; `None` when there is room.
+    pub fn shortage(&self) -> Option<String> {
+        let (available, floor) = (self.available_bytes(), self.0.floor_bytes);
+        (available < floor).then(|| format!("disk is full: {available} bytes are free, writes need {floor} bytes free"))
     }
 
     /// Returns the bytes of the whole file system, used or not; `None` when it does not tell.

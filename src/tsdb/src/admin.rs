@@ -40,8 +40,9 @@ impl MetricAdmin for Tsdb {
     }
 
     fn trouble(&self) -> Option<StoreTrouble> {
-        let of_journal = self.write_trouble().map(StoreTrouble::NoWrites);
-        of_journal.or_else(|| self.flush_trouble().map(StoreTrouble::Degraded))
+        let of_disk = || self.inner.disk.shortage();
+        let no_writes = self.write_trouble().or_else(of_disk).map(StoreTrouble::NoWrites);
+        no_writes.or_else(|| self.flush_trouble().map(StoreTrouble::Degraded))
     }
 
     fn blocks(&self, tenant: TenantId) -> Vec<StoredBlock> {

@@ -120,9 +120,9 @@ pub struct Matching {
     pub labels: Vec<String>,
     /// The labels of `group_left` or `group_right`, taken from the "one" side.
     pub include: Vec<String>,
-    /// Stands in for a missing left side.
+    /// Stands in for a missing left side; with `group_right` for the missing "many" side, as in the reference.
     pub fill_left: Option<f64>,
-    /// Stands in for a missing right side.
+    /// Stands in for a missing right side; with `group_right` for the missing "one" side, as in the reference.
     pub fill_right: Option<f64>,
 }
 
@@ -156,8 +156,9 @@ pub fn binary(
     }
     let swapped = matching.cardinality == Cardinality::OneToMany;
     let (many, one) = if swapped { (rhs, lhs) } else { (lhs, rhs) };
-    let (fill_many, fill_one) =
-        if swapped { (matching.fill_right, matching.fill_left) } else { (matching.fill_left, matching.fill_right) };
+    // As in the reference, which exchanges the sides of `group_right` and not their fills: `fill_left` always stands in
+    // for the "many" side there, `fill_right` for the "one".
+    let (fill_many, fill_one) = (matching.fill_left, matching.fill_right);
 
     let mut grouper = Grouper::new(matching.on, &matching.labels);
     let one_groups: Vec<usize> = one.iter().map(|s| grouper.of(&s.labels)).collect();

@@ -319,4 +319,14 @@ mod tests {
             assert_eq!(failures(&format!("{load}{expectation}\n")), wrong, "{expectation}");
         }
     }
+
+    /// The reference (3.14, `VectorBinop`) exchanges the sides of `group_right`, but not their fills.
+    #[test]
+    fn fills_of_group_right_are_the_references() {
+        let script = "load 1m\n  m{i=\"0\"} 1\n  m{i=\"1\"} 2\n\n\
+            eval instant at 0m nope + on(i) group_right fill_left(1) m\n  expect no_warn\n\n\
+            eval instant at 0m nope + on(i) group_right fill_right(10) m\n  {i=\"0\"} 11\n  {i=\"1\"} 12\n\n\
+            eval instant at 0m vector(1) + on(i) group_right fill_left(5) m\n  {} 6\n";
+        assert_eq!(run(script).unwrap().failures, []);
+    }
 }
