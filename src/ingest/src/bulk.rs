@@ -127,7 +127,7 @@ pub(crate) fn decode(
     // A byte that is not UTF-8 becomes U+FFFD instead of costing its document.
     let text = String::from_utf8_lossy(bytes);
     let mut reader = Reader::new(default_index, mapping, context);
-    let mut lines = text.split('\n').enumerate();
+    let mut lines = text.strip_suffix('\n').unwrap_or(&text).split('\n').enumerate();
     let mut fields = Vec::with_capacity(16);
     // Shippers repeat one action line for every document.
     let mut last: Option<(&str, Parsed)> = None;
