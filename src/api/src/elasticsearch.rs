@@ -6,7 +6,7 @@
 //! (<https://www.elastic.co/guide/en/elasticsearch/reference/8.15/common-options.html>).
 
 mod bulk;
-mod courtesy;
+pub(crate) mod courtesy;
 pub(crate) mod filter_path;
 
 use std::borrow::Cow;

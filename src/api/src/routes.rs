@@ -205,6 +205,9 @@ async fn not_found(request: Request) -> Response {
     if crate::auth::is_grpc(request.headers()) {
         return tonic::Status::unimplemented("no such method").into_http::<Body>();
     }
+    if crate::elasticsearch::owns(request.uri().path()) {
+        return crate::elasticsearch::dress(crate::elasticsearch::courtesy::unknown(&request));
+    }
     ApiError::not_found("404 page not found").into_text()
 }
 

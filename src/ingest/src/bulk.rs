@@ -127,7 +127,8 @@ pub(crate) fn decode(
     // A byte that is not UTF-8 becomes U+FFFD instead of costing its document.
     let text = String::from_utf8_lossy(bytes);
     let mut reader = Reader::new(default_index, mapping, context);
-    let mut lines = text.split('\n').enumerate();
+    let mut lines = text.strip_suffix('\n').unwrap_or(&text).split('\n').enumerate();
+    let mut fields = Vec::with_capacity(16);
     // Shippers repeat one action line for every document.
     let mut last: Option<(&str, Parsed)> = None;
     while let Some((number, line)) = lines.next() {
@@ -155,7 +156,7 @@ pub(crate) fn decode(
             reader.refuse(parsed, "documents of this store do not change");
             continue;
         }
-        reader.document(parsed, document.trim_ascii());
+        reader.document(parsed, document.trim_ascii(), &mut fields);
     }
     if reader.items.is_empty() {
         return Err(IngestError::Malformed("request body is required".to_owned()));
@@ -175,7 +176,7 @@ pub(crate) fn decode_one(
     let text = String::from_utf8_lossy(bytes);
     let mut reader = Reader::new(Some(index), mapping, context);
     let parsed = Parsed { action, index: Arc::from(index), id: id.map(Box::from) };
-    reader.document(parsed, text.trim_ascii());
+    reader.document(parsed, text.trim_ascii(), &mut Vec::new());
     reader.finish()
 }
 
@@ -270,12 +271,14 @@ impl<'c> Reader<'c> {
         self.items.push(Item { action, index, id, outcome });
     }
 
-    fn document(&mut self, parsed: Parsed, document: &str) {
-        let outcome = self.take(&parsed, document);
+    /// Takes a document; `fields` is memory that is used again.
+    fn document<'d>(&mut self, parsed: Parsed, document: &'d str, fields: &mut Vec<Field<'d>>) {
+        fields.clear();
+        let outcome = self.take(&parsed, document, fields);
         self.put(parsed, outcome);
     }
 
-    fn take(&mut self, parsed: &Parsed, document: &str) -> Outcome {
+    fn take<'d>(&mut self, parsed: &Parsed, document: &'d str, fields: &mut Vec<Field<'d>>) -> Outcome {
         if let Err(reason) = check_index(&parsed.index) {
             return failed(400, "invalid_index_name_exception", reason);
         }
@@ -299,15 +302,14 @@ impl<'c> Reader<'c> {
             }
             fingerprint = Some((key, content));
         }
-        let mut fields: Vec<Field<'_>> = Vec::with_capacity(16);
-        if let Err(reason) = parse_object(document, self.context.limits.json_depth_max, &mut fields) {
+        if let Err(reason) = parse_object(document, self.context.limits.json_depth_max, fields) {
             return failed(400, "document_parsing_exception", format!("failed to parse: {reason}"));
         }
         if let Some(id) = parsed.id.as_deref() {
-            fields.push(Field::text(ID_ATTRIBUTE, id));
+            fields.push(Field::text(ID_ATTRIBUTE, id.to_owned()));
         }
         let envelope = Envelope { index: Some(&parsed.index), ..Envelope::default() };
-        match self.builder.add(&mut fields, document, &envelope) {
+        match self.builder.add(fields, document, &envelope) {
             Ok(placed) => {
                 self.times.push((placed.time_ns, self.items.len() as u32));
                 self.have_own_times &= placed.has_own_time;

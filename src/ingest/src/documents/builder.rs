@@ -197,14 +197,18 @@ impl<'c> Builder<'c> {
                 }
                 // Kept once, in their own fields; what reads differently than an id stays what it was.
                 Role::Trace => {
-                    let id = as_text(&field.value).and_then(|t| TraceId::from_hex(t).filter(|id| id.to_string() == t));
-                    field.is_taken = id.is_some() && draft.trace_id.is_none_or(|known| Some(known) == id);
+                    let text = as_text(&field.value);
+                    let id = text.and_then(TraceId::from_hex);
                     draft.trace_id = draft.trace_id.or(id);
+                    field.is_taken =
+                        id.is_some() && draft.trace_id == id && id.map(|i| i.to_string()).as_deref() == text;
                 }
                 Role::Span => {
-                    let id = as_text(&field.value).and_then(|t| SpanId::from_hex(t).filter(|id| id.to_string() == t));
-                    field.is_taken = id.is_some() && draft.span_id.is_none_or(|known| Some(known) == id);
+                    let text = as_text(&field.value);
+                    let id = text.and_then(SpanId::from_hex);
                     draft.span_id = draft.span_id.or(id);
+                    field.is_taken =
+                        id.is_some() && draft.span_id == id && id.map(|i| i.to_string()).as_deref() == text;
                 }
                 Role::Service(rank) => {
                     if draft.service.is_none_or(|(best, _)| rank < best)

@@ -318,7 +318,7 @@ mod tests {
             ("{\"a\":1", "EOF"),
             ("{\"a\":1} x", "trailing"),
             ("{\"a\":01}", "invalid number"),
-            (r#"{"a":"\ud800"}"#, "lone leading surrogate"),
+            (r#"{"a":"\ud800"}"#, "hex escape"),
             (r#"{"a":{"b":{"c":{"d":1}}}}"#, ""),
             (r#"{"a":{"b":{"c":{"d":{}}}}}"#, "deeper"),
             (r#"{"a":[[[[1]]]]}"#, "deeper"),

@@ -48,12 +48,12 @@ async fn documents_become_records() {
     assert_eq!(
         shown_logs(&setup.stores.log_batch()),
         [
-            r#"{_index="filebeat-8", host.name="h1", service.name="shop"} +0 GET /x [detected_level="warn" log.file.path="/a" http.status=200 http.ok=true tags=["a","b"]] WARN 0af7651916cd43dd8448eb211c80319c b7ad6b7169203331"#
+            r#"{_index="filebeat-8", "host.name"="h1", "service.name"="shop"} +0 GET /x [detected_level="warn" log.file.path="/a" http.status=200 http.ok=true tags=["a","b"]] WARN 0af7651916cd43dd8448eb211c80319c b7ad6b7169203331"#
                 .to_owned(),
             format!(
                 r#"{{service_name="cart"}} +0 {{"@timestamp":{NOW_MS},"user":"bob","service":"cart"}} [detected_level="unknown" user="bob" service="cart" _id="7"]"#
             ),
-            "{kubernetes.pod_name=\"p\", service_name=\"web\"} +0 from fluent bit\n [detected_level=\"unknown\" trace_id=\"none\" kubernetes.labels.app=\"web\" _id=\"8\"]".to_owned(),
+            "{\"kubernetes.pod_name\"=\"p\", service_name=\"web\"} +0 from fluent bit\n [detected_level=\"unknown\" trace_id=\"none\" kubernetes.labels.app=\"web\" _id=\"8\"]".to_owned(),
         ]
     );
 }
@@ -177,7 +177,7 @@ async fn fields_are_what_the_sender_says() {
     assert_eq!(
         shown_logs(&setup.stores.log_batch()),
         [
-            r#"{app="web", env="prod", kubernetes.pod="p1", service_name="web"} +0 text [detected_level="unknown" message="other" service="s" dc="eu"]"#
+            r#"{app="web", env="prod", "kubernetes.pod"="p1", service_name="web"} +0 text [detected_level="unknown" message="other" service="s" dc="eu"]"#
         ]
     );
 }
