@@ -3,6 +3,8 @@
 //! Credentials are compared as HMACs under a key that lives as long as the process, in constant time; a password that
 //! passed bcrypt once is remembered that way, so that bcrypt is not the price of every request.
 
+mod foreign;
+
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
@@ -121,10 +123,15 @@ impl Auth {
         peer: Option<IpAddr>,
         now: Duration,
     ) -> Result<Identity, Refusal> {
-        let Some(header) = headers.get(AUTHORIZATION) else { return Err(Refusal::Unknown) };
+        let foreign = foreign::token(headers);
+        let Some(header) = headers.get(AUTHORIZATION).or_else(|| headers.get(foreign::DATADOG_KEY)) else {
+            return Err(Refusal::Unknown);
+        };
         let credential = header.to_str().ok().filter(|h| h.len() <= CREDENTIAL_BYTES_MAX);
         let (scheme, rest) = credential.and_then(|h| h.trim().split_once(' ')).unwrap_or_default();
-        let known = if scheme.eq_ignore_ascii_case("bearer") {
+        let known = if let Some(token) = foreign {
+            self.bearer(&token, scope)
+        } else if scheme.eq_ignore_ascii_case("bearer") {
             self.bearer(rest.trim(), scope)
         } else if scheme.eq_ignore_ascii_case("basic") {
             self.basic(rest.trim(), peer, now).await

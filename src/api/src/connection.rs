@@ -158,16 +158,21 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 #[error("request body did not come within {0:?} (limit body_timeout)")]
 pub(crate) struct BodyTimeout(pub(crate) Duration);
 
-/// A request's body that must end within a time.
+/// How long an endless body may be silent.
+const ENDLESS_SILENCE_MAX: Duration = Duration::from_secs(600);
+
+/// A request's body that must end within a time; one that may be endless must go on within a time.
 pub(crate) struct TimedBody {
     inner: hyper::body::Incoming,
     timeout: Duration,
+    is_endless: bool,
     deadline: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
 impl TimedBody {
-    pub(crate) fn new(inner: hyper::body::Incoming, timeout: Duration) -> Self {
-        Self { inner, timeout, deadline: None }
+    pub(crate) fn new(inner: hyper::body::Incoming, timeout: Duration, is_endless: bool) -> Self {
+        let timeout = if is_endless { timeout.max(ENDLESS_SILENCE_MAX) } else { timeout };
+        Self { inner, timeout, is_endless, deadline: None }
     }
 }
 
@@ -177,6 +182,9 @@ impl HttpBody for TimedBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) {
+            if self.is_endless {
+                self.deadline = None;
+            }
             return Poll::Ready(frame.map(|f| f.map_err(Into::into)));
         }
         let timeout = self.timeout;

@@ -109,7 +109,7 @@ async fn detached(state: &AppState, write: impl Future<Output = Answer> + Send +
     }
 }
 
-fn into_response(answer: Answer) -> Response {
+pub(crate) fn into_response(answer: Answer) -> Response {
     let mut response = Response::new(Body::from(answer.body));
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;

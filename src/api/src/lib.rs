@@ -6,7 +6,7 @@
 //!
 //! Reading order: [`state`] (what handlers share), [`routes`] (the table), [`auth`], [`origin`], [`gate`] (queries), [`queries`]
 //! and [`query_log`] (who asks what), [`notifications`], [`error`], [`params`]; then the listeners: [`server`], [`connection`], [`tls`]; then the dialects: [`prometheus`],
-//! [`loki`], [`tempo`], [`jaeger`], [`ingest_routes`]; and [`page`] with [`dashboards`].
+//! [`loki`], [`tempo`], [`jaeger`], [`elasticsearch`], [`ingest_routes`], `log_doors`; and [`page`] with [`dashboards`].
 //!
 //! Invariants: this crate reaches stores through the contracts of `trefoil-model` only; it knows no files but
 //! certificates and keys, and makes no decisions that belong to engines or stores.
@@ -14,10 +14,12 @@
 pub mod auth;
 mod connection;
 pub mod dashboards;
+pub mod elasticsearch;
 pub mod error;
 pub mod gate;
 pub mod ingest_routes;
 pub mod jaeger;
+mod log_doors;
 pub mod loki;
 pub mod notifications;
 pub mod origin;

@@ -60,7 +60,7 @@ pub(crate) fn routes() -> Vec<Route> {
     routes
 }
 
-async fn html(State(state): State<AppState>, headers: HeaderMap) -> Response {
+pub(crate) async fn html(State(state): State<AppState>, headers: HeaderMap) -> Response {
     let index = Files::get("index.html");
     let text = index.as_ref().and_then(|file| std::str::from_utf8(&file.data).ok());
     let body = with_base(text.unwrap_or(STUB), state.path_prefix());

@@ -145,6 +145,8 @@ pub fn all(state: &AppState) -> Vec<Route> {
     routes.extend(crate::loki::routes());
     routes.extend(crate::tempo::routes());
     routes.extend(crate::jaeger::routes());
+    routes.extend(crate::elasticsearch::routes());
+    routes.extend(crate::log_doors::routes());
     routes.extend(crate::dashboards::routes());
     routes.extend(crate::page::routes());
     routes.extend(crate::ingest_routes::routes());
@@ -193,8 +195,10 @@ async fn wrong_method(request: Request) -> Response {
     if crate::auth::is_grpc(request.headers()) {
         return tonic::Status::unimplemented("no such method").into_http::<Body>();
     }
+    let path = request.uri().path().to_owned();
     let form = [(http::header::CONTENT_TYPE, "text/plain; charset=utf-8")];
-    (StatusCode::METHOD_NOT_ALLOWED, form, "Method Not Allowed\n").into_response()
+    let response = (StatusCode::METHOD_NOT_ALLOWED, form, "Method Not Allowed\n").into_response();
+    crate::log_doors::dress(&path, response)
 }
 
 async fn not_found(request: Request) -> Response {
@@ -223,6 +227,7 @@ async fn guard(State(route): State<Guarded>, request: Request, next: Next) -> Re
     }
     .instrument(span.clone())
     .await;
+    let response = crate::log_doors::dress(route.path, response);
     let status = response.status();
     span.record("http.response.status_code", status.as_u16());
     REQUESTS.with_label_values(&[route.path, code(status)]).inc();

@@ -341,7 +341,8 @@ where
         let shared = Arc::clone(&owner);
         async move {
             let timeout = shared.limits.body_timeout;
-            let mut request = request.map(|body| Body::new(TimedBody::new(body, timeout)));
+            let is_endless = crate::log_doors::is_endless(request.uri().path());
+            let mut request = request.map(|body| Body::new(TimedBody::new(body, timeout, is_endless)));
             request.extensions_mut().insert(Peer { address });
             let response = answer(kind, &shared, request).await;
             Ok::<_, Infallible>(response.map(|body| TrackedBody::new(body, in_flight)))

@@ -12,6 +12,16 @@ pub const OTLP_HTTP: &str = "otlp_http";
 pub const OTLP_GRPC: &str = "otlp_grpc";
 /// Label value of Loki's push API.
 pub const LOKI: &str = "loki";
+/// Label value of Elasticsearch's `_bulk` and its kin.
+pub const ELASTICSEARCH: &str = "elasticsearch";
+/// Label value of JSON lines.
+pub const JSON_LINES: &str = "json_lines";
+/// Label value of Splunk's HTTP Event Collector.
+pub const SPLUNK_HEC: &str = "splunk_hec";
+/// Label value of Datadog's log intake.
+pub const DATADOG: &str = "datadog";
+/// Label value of journals' uploads.
+pub const JOURNALD: &str = "journald";
 /// Label value of scraping (counted by the scrape loops).
 pub const SCRAPE: &str = "scrape";
 /// Label value of the server's own telemetry.
@@ -42,6 +52,14 @@ static REJECTED: LazyLock<IntCounterVec> = LazyLock::new(|| {
         "trefoil_ingest_rejected_total",
         "Samples, log records, spans and whole requests that were refused, by protocol and reason.",
         &["protocol", "reason"]
+    )
+    .expect("unique metric name")
+});
+static REPEATED: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    register_int_counter_vec!(
+        "trefoil_ingest_repeated_total",
+        "Log records that were not stored because they had been stored minutes ago, by protocol.",
+        &["protocol"]
     )
     .expect("unique metric name")
 });
@@ -81,6 +99,13 @@ pub fn rejected(protocol: &'static str, reason: &'static str, n: u64) {
     }
 }
 
+/// Counts log records that were sent again and not stored twice.
+pub fn repeated(protocol: &'static str, n: u64) {
+    if n > 0 {
+        REPEATED.with_label_values(&[protocol]).inc_by(n);
+    }
+}
+
 /// Counts bytes of a body as received.
 pub fn bytes(protocol: &'static str, n: u64) {
     BYTES.with_label_values(&[protocol]).inc_by(n);
@@ -89,6 +114,7 @@ pub fn bytes(protocol: &'static str, n: u64) {
 fn code_text(code: u16) -> &'static str {
     match code {
         200 => "200",
+        202 => "202",
         204 => "204",
         400 => "400",
         413 => "413",

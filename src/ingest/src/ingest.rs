@@ -16,6 +16,7 @@ use crate::answer::OtlpEncoding;
 use crate::body::{Encoding, Inflated, grow, inflate, media_type, reserve};
 use crate::otlp::metrics::delta::DeltaState;
 use crate::otlp::{self, Outcome, Signal, json};
+use crate::recent::Recent;
 use crate::{Answer, IngestError, counters, loki_push, remote_write};
 
 /// Bodies above this size are decoded on the blocking pool: they take more than about 500 µs.
@@ -69,15 +70,21 @@ pub(crate) struct Context {
     pub(crate) delta: DeltaState,
     /// Unix milliseconds when a refusal was logged last; 0: never.
     pub(crate) refusal_logged_ms: AtomicI64,
+    /// Documents that were stored lately, by their ids.
+    pub(crate) ids: Recent,
+    /// Entries of journals that were stored lately, by their addresses.
+    pub(crate) cursors: Recent,
+    /// Requests that were stored lately, by what they said.
+    pub(crate) requests: Recent,
 }
 
 /// Takes pushed telemetry. Clones share everything.
 #[derive(Clone)]
 pub struct Ingest {
     metrics: Arc<dyn MetricWriter>,
-    events: Arc<dyn EventWriter>,
-    accountant: Accountant,
-    context: Arc<Context>,
+    pub(crate) events: Arc<dyn EventWriter>,
+    pub(crate) accountant: Accountant,
+    pub(crate) context: Arc<Context>,
 }
 
 impl Ingest {
@@ -95,7 +102,16 @@ impl Ingest {
             metrics,
             events,
             accountant,
-            context: Arc::new(Context { limits, options, clock, delta, refusal_logged_ms: AtomicI64::new(0) }),
+            context: Arc::new(Context {
+                ids: Recent::new(limits.sent_again_max),
+                cursors: Recent::new(limits.sent_again_max),
+                requests: Recent::new(limits.sent_again_max),
+                limits,
+                options,
+                clock,
+                delta,
+                refusal_logged_ms: AtomicI64::new(0),
+            }),
         }
     }
 
@@ -137,7 +153,7 @@ impl Ingest {
     }
 
     /// Says once in a while that a sender's items were refused; the sender was told each time.
-    fn log_refusal(&self, protocol: &'static str, report: &WriteReport) {
+    pub(crate) fn log_refusal(&self, protocol: &'static str, report: &WriteReport) {
         let now_ms = self.context.clock.now_ms();
         let last_ms = self.context.refusal_logged_ms.load(Ordering::Relaxed);
         let is_due = last_ms == 0 || now_ms.saturating_sub(last_ms) >= REFUSAL_LOG_MS;
@@ -328,7 +344,7 @@ impl Ingest {
         Ok(self.metrics.write(batch).await?.accepted)
     }
 
-    async fn decode<T: Send + 'static>(
+    pub(crate) async fn decode<T: Send + 'static>(
         &self,
         encoding: Encoding,
         body: Bytes,
@@ -379,17 +395,17 @@ fn otlp_encoding(headers: &HeaderMap) -> Result<OtlpEncoding, IngestError> {
     }
 }
 
-fn refused(protocol: &'static str, error: &IngestError) -> Answer {
+pub(crate) fn refused(protocol: &'static str, error: &IngestError) -> Answer {
     counters::rejected(protocol, error.reason(), 1);
     Answer::error(error)
 }
 
-fn finish(protocol: &'static str, answer: Answer) -> Answer {
+pub(crate) fn finish(protocol: &'static str, answer: Answer) -> Answer {
     counters::request(protocol, answer.status.as_u16());
     answer
 }
 
-fn merge(report: &mut WriteReport, stored: WriteReport) {
+pub(crate) fn merge(report: &mut WriteReport, stored: WriteReport) {
     report.accepted += stored.accepted;
     report.rejected += stored.rejected;
     let room = WriteReport::REASONS_MAX.saturating_sub(report.reasons.len());

@@ -6,7 +6,8 @@
 //!
 //! Reading order: [`ingest`] (the front: [`Ingest`], [`IngestOptions`]), [`body`] (decompression under caps),
 //! [`answer`] and [`error`] (outcomes), [`counters`]; then the protocols: [`remote_write`], [`loki_push`], [`otlp`]
-//! (logs, traces, metrics over HTTP and gRPC); and their helpers [`protobuf`] (a borrowing wire reader), [`metric_limits`],
+//! (logs, traces, metrics over HTTP and gRPC); the doors of [`documents`]: [`bulk`], JSON lines, [`hec`], [`datadog`],
+//! [`journald`]; and their helpers [`protobuf`] (a borrowing wire reader), [`metric_limits`],
 //! [`event_limits`], [`label_text`], [`level`], [`native_histogram`].
 //!
 //! Invariants: this crate knows the write contracts of `model` and nothing of the stores behind them; it knows no HTTP
@@ -15,10 +16,17 @@
 
 pub mod answer;
 pub mod body;
+pub mod bulk;
 pub mod counters;
+pub mod datadog;
+pub mod documents;
+mod documents_doors;
 pub mod error;
 pub mod event_limits;
+pub mod hec;
 pub mod ingest;
+pub mod journald;
+mod json_lines;
 pub mod label_text;
 pub mod level;
 pub mod loki_push;
@@ -26,9 +34,12 @@ pub mod metric_limits;
 pub mod native_histogram;
 pub mod otlp;
 pub mod protobuf;
+mod recent;
 pub mod remote_write;
 
 pub use answer::Answer;
+pub use documents::FieldOptions;
+pub use documents_doors::HecOutcome;
 pub use error::IngestError;
 pub use ingest::{Ingest, IngestOptions};
 pub use otlp::Signal;

@@ -118,6 +118,9 @@ limits! {
     log_attributes_max: usize = 128;
     /// Bytes of all attributes of a log record. Default 64 KiB; excess: cut.
     log_attributes_bytes_max: usize = 64 << 10;
+    /// Requests, document ids and journal entries, each, that are remembered for 10 minutes so that what is sent again is
+    /// not stored twice; 0: none. Default 100,000; excess: the oldest are forgotten.
+    sent_again_max: usize = 100_000;
     /// Nesting of an attribute value. Default 16; excess: cut.
     attribute_depth_max: usize = 16;
 

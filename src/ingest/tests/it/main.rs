@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, unreachable_pub, reason = "helpers of tests are tests, shared between modules")]
 
 mod body;
+mod bulk;
+mod documents;
 mod fuzz;
 mod grpc;
 mod loki;

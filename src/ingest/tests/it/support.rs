@@ -151,6 +151,24 @@ pub fn raw_deflate(bytes: &[u8]) -> Bytes {
     encoder.finish().unwrap().into()
 }
 
+pub fn zstd(bytes: &[u8]) -> Bytes {
+    zstd::bulk::compress(bytes, 3).unwrap().into()
+}
+
+/// Every record: `{stream} +nanoseconds line [attributes] severity trace span`.
+pub fn shown_logs(batch: &LogBatch) -> Vec<String> {
+    let records = batch.groups.iter().flat_map(|g| g.records.iter().map(move |r| (&g.stream, r)));
+    records
+        .map(|(stream, r)| {
+            let attributes: Vec<_> = r.attributes.iter().map(|(n, v)| format!("{n}={v}")).collect();
+            let trace = r.trace_id.map(|t| t.to_string()).unwrap_or_default();
+            let span = r.span_id.map(|t| t.to_string()).unwrap_or_default();
+            let line = format!("{stream} +{} {} [{}]", r.time_ns - NOW_NS, r.text, attributes.join(" "));
+            format!("{line} {} {trace} {span}", r.severity_text).trim_end().to_owned()
+        })
+        .collect()
+}
+
 pub fn attribute(key: &str, value: &str) -> KeyValue {
     KeyValue { key: key.to_owned(), value: Some(string(value)), key_strindex: 0 }
 }
