@@ -21,6 +21,8 @@ pub const INDEX: &str = "logs";
 pub const TIMESTAMP: &str = "@timestamp";
 /// The analysed field.
 pub const MESSAGE: &str = "message";
+/// Attribute that has the id which a sender gave to a document.
+pub const ID_ATTRIBUTE: &str = "_id";
 const KEYWORD: &str = ".keyword";
 /// Maps in attributes are followed so deep.
 const DEPTH_MAX: usize = 32;
@@ -170,6 +172,16 @@ impl<'a> Doc<'a> {
         }
     }
 
+    /// The id that its sender gave it, if any.
+    pub(crate) fn own_id(&self) -> Option<&'a str> {
+        self.attribute(ID_ATTRIBUTE)?.as_str()
+    }
+
+    /// The id that its sender gave it, else one made of its position.
+    pub(crate) fn id(&self) -> Cow<'a, str> {
+        self.own_id().map_or_else(|| Cow::Owned(self.position().id()), Cow::Borrowed)
+    }
+
     fn attribute(&self, name: &str) -> Option<&'a AttributeValue> {
         find(&self.record().attributes, name).or_else(|| find(self.entry.shared, name))
     }
@@ -189,7 +201,7 @@ impl<'a> Doc<'a> {
                 Some(id) => each(Value::Text(Cow::Owned(id.to_string()))),
                 None => self.any_text(["span.id", "span_id"], each),
             },
-            Field::Id => each(Value::Text(Cow::Owned(self.position().id()))),
+            Field::Id => each(Value::Text(self.id())),
             Field::Index => each(Value::Text(self.index())),
             Field::Other(name) => self.any_named(name, each),
         }
@@ -314,7 +326,7 @@ pub(crate) fn add(fields: &mut Map<String, Json>, name: &str, value: Json) {
 
 /// Names that [`Doc::any_field`] shows from elsewhere, or that are no fields.
 fn is_own(name: &str) -> bool {
-    matches!(name, TIMESTAMP | MESSAGE | "log.level" | "trace.id" | "span.id" | "_id" | INDEX_ATTRIBUTE)
+    matches!(name, TIMESTAMP | MESSAGE | "log.level" | "trace.id" | "span.id" | ID_ATTRIBUTE | INDEX_ATTRIBUTE)
 }
 
 fn any_value<'a>(value: &'a AttributeValue, each: &mut dyn FnMut(Value<'a>) -> bool, depth: usize) -> bool {
@@ -379,7 +391,7 @@ fn any_path<'a>(
 }
 
 /// Where a document stands among all: by time, then by arrival. Also what `_id` is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Position {
     pub(crate) time_ns: i64,
     pub(crate) sequence: u64,

@@ -8,10 +8,10 @@ use trefoil_model::re2::Regex;
 use crate::Error;
 use crate::analyze::{lower, word_texts};
 use crate::date::{self, Format, Reader};
-use crate::doc::{Field, Position};
+use crate::doc::Field;
 use crate::glob::Glob;
 use crate::lucene;
-use crate::query::{Bool, Bound, Edits, Literal, Query, Target, Test};
+use crate::query::{Bool, Bound, Edits, Ids, Literal, Query, Target, Test};
 
 /// Queries nest at most so deep.
 const DEPTH_MAX: usize = 60;
@@ -593,8 +593,7 @@ fn ids(object: &Object) -> Result<Query, Error> {
     if values.len() > TERMS_MAX {
         return Err(Error::illegal(format!("[ids] has more than {TERMS_MAX} values")));
     }
-    let ids = values.iter().filter_map(Json::as_str).filter_map(Position::of_id);
-    Ok(Query::Ids(ids.map(|p| (p.time_ns, p.sequence)).collect()))
+    Ok(Query::Ids(Ids::new(values.iter().filter_map(scalar_text))))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Which fields there are and of what type: mappings and field capabilities.
 //!
-//! Labels are those of all streams; attributes are those of the newest [`SAMPLE`] records, as the store keeps no list
+//! Labels are those of all streams; attributes are those of the newest 10,000 records, as the store keeps no list
 //! of them.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +16,7 @@ use crate::indices::Indices;
 use crate::search::{Source, newest};
 
 /// Records that are looked at for names of attributes.
-pub const SAMPLE: usize = 10_000;
+const SAMPLE: usize = 10_000;
 /// Most fields of an answer.
 const FIELDS_MAX: usize = 10_000;
 
@@ -75,14 +75,10 @@ fn known(indices: &Indices, range: NanoRange, source: Source<'_>) -> Result<Know
                 (Value::Bool(_), _) => "boolean",
                 (Value::Time(_), _) => "date",
             };
-            match known.types.get_mut(name) {
-                Some(kinds) => {
-                    kinds.insert(kind);
-                }
-                None if known.types.len() < FIELDS_MAX => {
-                    known.types.entry(name.to_owned()).or_default().insert(kind);
-                }
-                None => {}
+            if let Some(kinds) = known.types.get_mut(name) {
+                kinds.insert(kind);
+            } else if known.types.len() < FIELDS_MAX {
+                known.types.insert(name.to_owned(), BTreeSet::from([kind]));
             }
             false
         });

@@ -3,7 +3,7 @@
 use trefoil_model::labels::underscored;
 use trefoil_model::{Labels, MatchOp, Matcher, NanoRange};
 
-use crate::doc::{Field, INDEX_ATTRIBUTE};
+use crate::doc::{Field, ID_ATTRIBUTE, INDEX_ATTRIBUTE, Position};
 use crate::query::{Query, Test};
 
 /// Shortest word that is worth a look into the index.
@@ -68,14 +68,14 @@ impl Hints {
                     self.nothing();
                 }
             }
-            Query::Ids(ids) => {
-                let first = ids.iter().map(|(t, _)| *t).min();
-                let last = ids.iter().map(|(t, _)| *t).max();
-                match (first, last) {
-                    (Some(first), Some(last)) => self.within(first, last.saturating_add(1)),
-                    _ => self.nothing(),
+            // An id that looks like ours may be a sender's.
+            Query::Ids(ids) => match ids.texts.iter().next() {
+                None => self.nothing(),
+                Some(id) if ids.texts.len() == 1 && Position::of_id(id).is_none() => {
+                    self.attribute_terms.push((ID_ATTRIBUTE.to_owned(), id.clone()));
                 }
-            }
+                Some(_) => {}
+            },
             Query::Leaf(leaf) => {
                 if let Some(field) = leaf.target.single() {
                     self.add_test(field, &leaf.test);

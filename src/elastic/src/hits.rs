@@ -99,7 +99,7 @@ impl Show {
         let mut hit = Map::new();
         hit.insert("_index".to_owned(), json!(doc.index()));
         if !self.is_without_id {
-            hit.insert("_id".to_owned(), json!(doc.position().id()));
+            hit.insert("_id".to_owned(), json!(doc.id()));
         }
         if self.has_version {
             hit.insert("_version".to_owned(), json!(1));

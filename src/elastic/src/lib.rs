@@ -32,7 +32,7 @@ mod search;
 mod sort;
 
 pub use aggs::BUCKETS_MAX;
-pub use doc::{INDEX, INDEX_ATTRIBUTE, MESSAGE, TIMESTAMP};
+pub use doc::{ID_ATTRIBUTE, INDEX, INDEX_ATTRIBUTE, MESSAGE, TIMESTAMP};
 pub use error::{Error, body as error_body};
 pub use fields::{FieldCaps, IndexInfo, field_caps, index_list, mapping};
 pub use indices::Indices;

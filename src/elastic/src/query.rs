@@ -24,7 +24,30 @@ pub(crate) enum Query {
     None,
     Bool(Bool),
     Leaf(Leaf),
-    Ids(FxHashSet<(i64, u64)>),
+    Ids(Ids),
+}
+
+/// Documents by their ids.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ids {
+    pub(crate) texts: FxHashSet<String>,
+    /// Those of the texts that are made of positions.
+    positions: FxHashSet<Position>,
+}
+
+impl Ids {
+    pub(crate) fn new(ids: impl IntoIterator<Item = String>) -> Self {
+        let texts: FxHashSet<String> = ids.into_iter().collect();
+        let positions = texts.iter().filter_map(|id| Position::of_id(id)).collect();
+        Self { texts, positions }
+    }
+
+    fn has(&self, doc: &Doc<'_>) -> bool {
+        match doc.own_id() {
+            Some(id) => self.texts.contains(id),
+            None => self.positions.contains(&doc.position()),
+        }
+    }
 }
 
 /// Conditions put together.
@@ -225,10 +248,7 @@ impl Query {
             Self::None => false,
             Self::Bool(all) => all.matches(doc),
             Self::Leaf(leaf) => leaf.matches(doc),
-            Self::Ids(ids) => {
-                let Position { time_ns, sequence } = doc.position();
-                ids.contains(&(time_ns, sequence))
-            }
+            Self::Ids(ids) => ids.has(doc),
         }
     }
 
@@ -245,14 +265,6 @@ impl Query {
             0 => Self::None,
             1 => should.remove(0),
             _ => Self::Bool(Bool { should, should_min: 1, ..Bool::default() }),
-        }
-    }
-
-    pub(crate) fn all_of(mut must: Vec<Self>) -> Self {
-        match must.len() {
-            0 => Self::All,
-            1 => must.remove(0),
-            _ => Self::Bool(Bool { must, ..Bool::default() }),
         }
     }
 }

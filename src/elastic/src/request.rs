@@ -33,7 +33,6 @@ pub struct SearchRequest {
     pub(crate) show: Show,
     pub(crate) aggs: Aggs,
     pub(crate) collapse: Option<Field>,
-    pub(crate) now_ms: i64,
     /// Milliseconds after which the client gives up.
     timeout_ms: Option<i64>,
     pit: Option<String>,
@@ -64,7 +63,6 @@ impl SearchRequest {
             show: Show::parse(body)?,
             aggs: Aggs::default(),
             collapse: None,
-            now_ms,
             timeout_ms: None,
             pit: None,
         };
@@ -180,7 +178,8 @@ impl SearchRequest {
         self.timeout_ms.map(|ms| std::time::Duration::from_millis(ms.unsigned_abs()))
     }
 
-    /// Makes it a page of a scroll: ordered to the end, beginning after the hit whose sort values are given.
+    /// Makes it a page of a scroll: ordered to the end, beginning after the hit whose sort values are given. The first
+    /// page counts all hits, later ones none.
     ///
     /// Errors: `from` is set, no hits are asked for, or the values do not fit the sort.
     pub fn scrolled(mut self, after: Option<&Json>) -> Result<Self, Error> {
@@ -193,10 +192,12 @@ impl SearchRequest {
         self.sort = self.sort.with_position();
         if let Some(after) = after {
             self.after = Some(self.sort.after(after)?);
-            // As Elasticsearch: the first page alone has them.
+            // As Elasticsearch: the first page alone has them. It counts for all.
             self.aggs = Aggs::default();
+            (self.total_max, self.is_total_shown) = (0, false);
+        } else {
+            self.total_max = u64::MAX;
         }
-        self.total_max = u64::MAX;
         Ok(self)
     }
 }

@@ -10,11 +10,11 @@ use serde_json::{Map, Value as Json, json};
 use trefoil_model::{Direction, LogQuery, LogReader, NanoRange, QueryBudget, TenantId};
 
 use crate::Error;
-use crate::doc::{Doc, Field, Held, INDEX, INDEX_ATTRIBUTE, Position};
+use crate::doc::{Doc, Field, Held, ID_ATTRIBUTE, INDEX, INDEX_ATTRIBUTE, Position};
 use crate::hints::{Hints, Pass};
 use crate::hits::Show;
 use crate::indices::Indices;
-use crate::query::Query;
+use crate::query::{Ids, Query};
 use crate::request::{SearchRequest, count_query};
 use crate::sort::{Sort, SortValue, Values};
 
@@ -89,15 +89,27 @@ pub fn count(body: &Json, now_ms: i64, indices: &Indices, source: Source<'_>) ->
 pub fn document(id: &str, body: &Json, indices: &Indices, source: Source<'_>) -> Result<(bool, Json), Error> {
     let index = indices.single().unwrap_or(INDEX);
     let absent = json!({ "_index": index, "_id": id, "found": false });
-    let Some(Position { time_ns, sequence }) = Position::of_id(id) else { return Ok((false, absent)) };
     let show = Show::parse(body.as_object().unwrap_or(&Map::new()))?;
-    let query = Query::Ids(std::iter::once((time_ns, sequence)).collect());
+    let query = Query::Ids(Ids::new([id.to_owned()]));
+    let mut narrowed =
+        vec![Hints { attribute_terms: vec![(ID_ATTRIBUTE.to_owned(), id.to_owned())], ..Hints::of(&Query::All) }];
+    if let Some(position) = Position::of_id(id) {
+        let mut hints = Hints::of(&Query::All);
+        hints.within(position.time_ns, position.time_ns.saturating_add(1));
+        narrowed.insert(0, hints);
+    }
     let mut run = Run { source, indices, documents: 0 };
-    let mut found = None;
-    run.scan(&query, Hints::of(&query), Direction::Backward, &mut |doc| {
-        found = Some(show.hit(doc, &Query::All, None));
-        Ok(ControlFlow::Break(()))
-    })?;
+    let (mut found, mut sequence) = (None, 0);
+    for hints in narrowed {
+        if found.is_some() {
+            break;
+        }
+        run.scan(&query, hints, Direction::Backward, &mut |doc| {
+            sequence = doc.position().sequence;
+            found = Some(show.hit(doc, &Query::All, None));
+            Ok(ControlFlow::Break(()))
+        })?;
+    }
     let Some(Json::Object(mut hit)) = found else { return Ok((false, absent)) };
     hit.remove("_score");
     let source = hit.remove("_source");
