@@ -150,14 +150,14 @@ fn take(letter: char, count: usize, rest: &mut &str, parts: &mut Parts) -> Optio
             parts.year = Some(digits(rest, width)?);
         }
         'M' | 'L' if count >= 3 => {
-            let of = |name: &&str| rest.starts_with(if count == 3 { &name[..3] } else { name });
-            let at = MONTHS.iter().position(|name| of(&name))?;
+            let of = |name: &str| rest.starts_with(if count == 3 { &name[..3] } else { name });
+            let at = MONTHS.iter().position(|name| of(name))?;
             *rest = &rest[if count == 3 { 3 } else { MONTHS[at].len() }..];
             parts.month = Some(at as i8 + 1);
         }
         'E' => {
-            let of = |name: &&str| rest.starts_with(if count <= 3 { &name[..3] } else { name });
-            let at = DAYS.iter().position(|name| of(&name))?;
+            let of = |name: &str| rest.starts_with(if count <= 3 { &name[..3] } else { name });
+            let at = DAYS.iter().position(|name| of(name))?;
             *rest = &rest[if count <= 3 { 3 } else { DAYS[at].len() }..];
         }
         'a' => {

@@ -1,4 +1,5 @@
 //! Queries, sorts and hits over a handful of records.
+#![expect(clippy::unwrap_used, reason = "a helper that panics fails its test")]
 
 use serde_json::{Value, json};
 use trefoil_model::{AttributeValue, TraceId};
