@@ -11,6 +11,7 @@ mod crash;
 mod demo;
 mod disk_full;
 mod doors;
+mod elastic_search;
 mod jaeger_tempo;
 mod layers;
 mod log_doors;

@@ -8,6 +8,7 @@
 mod bulk;
 pub(crate) mod courtesy;
 pub(crate) mod filter_path;
+mod search;
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -29,10 +30,11 @@ pub(crate) const DEFAULT_INDEX: &str = "logs";
 
 const PRODUCT: HeaderName = HeaderName::from_static("x-elastic-product");
 
-/// The routes of the dialect but those of its queries.
+/// The routes of the dialect.
 pub(crate) fn routes() -> Vec<Route> {
     let mut routes = courtesy::routes();
     routes.extend(bulk::routes());
+    routes.extend(search::routes());
     routes
 }
 

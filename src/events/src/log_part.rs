@@ -75,6 +75,7 @@ impl Kind for Logs {
             tenant: first.tenant,
             matchers: Vec::new(),
             needles: Vec::new(),
+            words: Vec::new(),
             attribute_terms: Vec::new(),
             range: NanoRange::ALL,
             direction: Direction::Forward,

@@ -249,7 +249,8 @@ impl<'q> Scan<'q> {
             sources.push(Source { bound, what: What::Run { stream: self.streams.number(&labels), run } });
         }
         let mut conditions: Vec<Condition> = Vec::new();
-        self.query.needles.iter().for_each(|needle| needle_conditions(needle, &mut conditions));
+        let texts = self.query.needles.iter().chain(&self.query.words);
+        texts.for_each(|text| needle_conditions(text, &mut conditions));
         conditions.extend(self.query.attribute_terms.iter().filter_map(|(n, v)| attribute_condition(n, v)));
         for (index, part) in parts.iter().enumerate() {
             self.budget.check()?;

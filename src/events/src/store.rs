@@ -211,7 +211,7 @@ impl LogReader for EventStore {
             runs.extend(memtable.table.runs(query.tenant, range, &mut wanted));
         }
         Scan::new(query, budget, false).run(&snapshot.parts, runs, &mut |stream, stream_ref, log| {
-            each(LogEntry { stream, stream_ref, shared: &log.shared, record: &log.record })
+            each(LogEntry { stream, stream_ref, sequence: log.sequence, shared: &log.shared, record: &log.record })
         })
     }
 

@@ -63,7 +63,8 @@ impl LogReader for GroupsReader {
         for (i, group, record) in entries {
             stats.records += 1;
             stats.bytes += record.text.len() as u64;
-            let entry = LogEntry { stream: &group.stream, stream_ref: i as u64, shared: &group.shared, record };
+            let (stream_ref, sequence) = (i as u64, i as u64);
+            let entry = LogEntry { stream: &group.stream, stream_ref, sequence, shared: &group.shared, record };
             if each(entry).is_break() {
                 break;
             }

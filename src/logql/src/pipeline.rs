@@ -139,6 +139,7 @@ impl Scan<'_> {
             tenant,
             matchers: self.log.matchers.clone(),
             needles: self.pipeline.needles.clone(),
+            words: Vec::new(),
             attribute_terms: self.attribute_terms()?,
             range: self.range,
             direction: self.direction,

@@ -35,6 +35,9 @@ pub struct LogQuery {
     /// Texts that every wanted line holds, byte for byte (from `|=`). Lines without them need not be delivered: a
     /// hint to skip blocks, the caller still verifies.
     pub needles: Vec<String>,
+    /// Texts that every wanted line holds in upper or lower case (ASCII letters alone are compared so). A hint like
+    /// `needles`.
+    pub words: Vec<String>,
     /// Terms `(attribute name after underscored, value)` that every wanted record has as attribute, `trace_id` and
     /// `span_id` (hex) included. A hint like `needles`.
     pub attribute_terms: Vec<(String, String)>,
@@ -51,6 +54,8 @@ pub struct LogEntry<'a> {
     pub stream: &'a Labels,
     /// Identifies the stream within this query: equal for equal `stream`, so that callers can cache by it.
     pub stream_ref: u64,
+    /// Number of arrival: different for all records of a store, greater for what came later.
+    pub sequence: u64,
     /// Attributes shared by the group of the record; the record's own win.
     pub shared: &'a Attributes,
     /// The record.

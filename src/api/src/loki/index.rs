@@ -50,6 +50,7 @@ async fn count(
             tenant,
             matchers,
             needles: Vec::new(),
+            words: Vec::new(),
             attribute_terms: Vec::new(),
             range,
             direction: Direction::Backward,

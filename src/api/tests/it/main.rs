@@ -2,6 +2,7 @@
 
 mod admin;
 mod auth;
+mod elasticsearch_search;
 mod gate;
 mod jaeger;
 mod listeners;

@@ -77,18 +77,20 @@ impl LogReader for MemoryEvents {
     ) -> Result<ScanStats, StoreError> {
         budget.check()?;
         let groups = self.groups.lock().clone();
-        let mut entries: Vec<(u64, &LogGroup, &LogRecord)> = groups
-            .iter()
-            .filter(|g| selected(&g.stream, &query.matchers))
-            .flat_map(|g| g.records.iter().map(move |r| (g.stream.stable_hash(), g, r)))
+        let records = groups.iter().flat_map(|g| g.records.iter().map(move |r| (g, r)));
+        let mut entries: Vec<(u64, &LogGroup, &LogRecord)> = records
+            .zip(0u64..)
+            .map(|((g, r), sequence)| (sequence, g, r))
+            .filter(|(_, g, _)| selected(&g.stream, &query.matchers))
             .filter(|(_, _, r)| query.range.contains(r.time_ns))
             .collect();
         entries.sort_by(|a, b| (a.2.time_ns, &a.1.stream).cmp(&(b.2.time_ns, &b.1.stream)));
         if query.direction == Direction::Backward {
             entries.reverse();
         }
-        for (stream_ref, group, record) in entries {
-            if each(LogEntry { stream: &group.stream, stream_ref, shared: &group.shared, record }).is_break() {
+        for (sequence, group, record) in entries {
+            let (stream, stream_ref) = (&group.stream, group.stream.stable_hash());
+            if each(LogEntry { stream, stream_ref, sequence, shared: &group.shared, record }).is_break() {
                 break;
             }
         }

@@ -200,6 +200,7 @@ pub(crate) fn everything(tenant: TenantId, direction: Direction) -> LogQuery {
         tenant,
         matchers: Vec::new(),
         needles: Vec::new(),
+        words: Vec::new(),
         attribute_terms: Vec::new(),
         range: NanoRange::ALL,
         direction,

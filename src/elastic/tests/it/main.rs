@@ -1,0 +1,7 @@
+//! Integration tests of the query language.
+
+mod aggs;
+mod bad_input;
+mod memory;
+mod naive;
+mod queries;
