@@ -13,6 +13,7 @@ mod disk_full;
 mod doors;
 mod jaeger_tempo;
 mod layers;
+mod log_sockets;
 mod loki;
 mod lost_commits;
 mod object_store;
