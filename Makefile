@@ -75,4 +75,4 @@ torture: build ## Runs the long forms of the crash and fault tests, random queri
 
 clean: ## Removes what the build made; ./data stays.
 	$(CARGO) clean
-	rm -rf ui/dist ui/node_modules tests/peers/node/node_modules tests/peers/.venv
+	rm -rf ui/dist ui/node_modules tests/peers/node/node_modules tests/peers/.venv tests/peers/debian

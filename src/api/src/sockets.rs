@@ -9,6 +9,7 @@ mod forward;
 mod gelf;
 mod handshake;
 mod input;
+mod memory;
 mod metrics;
 mod queue;
 mod stream;
@@ -231,7 +232,7 @@ async fn bind(
     let Some(address) = address else {
         return Err(fault(io::Error::new(io::ErrorKind::InvalidInput, "no address is configured")));
     };
-    let settings = tls.map(|tls| TlsSettings::from_listener(tls).map(TlsSettings::without_alpn)).transpose();
+    let settings = tls.map(|tls| TlsSettings::from_listener(tls).map(TlsSettings::for_senders)).transpose();
     let tls = settings
         .and_then(|settings| settings.map(TlsDoor::new).transpose())
         .map_err(|source| BindError::Tls { listener, source })?;

@@ -89,7 +89,7 @@ pub struct TlsSettings {
     tls12: bool,
     tls13: bool,
     http2: bool,
-    alpn: bool,
+    for_senders: bool,
 }
 
 impl TlsSettings {
@@ -105,13 +105,14 @@ impl TlsSettings {
             tls12: true,
             tls13: true,
             http2: true,
-            alpn: true,
+            for_senders: false,
         })
     }
 
-    /// Without a protocol to agree on, for what is not HTTP.
-    pub(crate) fn without_alpn(mut self) -> Self {
-        self.alpn = false;
+    /// For senders that never read: there is no protocol to agree on, and no tickets that they leave unread, behind which
+    /// they would not see that the connection has ended.
+    pub(crate) fn for_senders(mut self) -> Self {
+        self.for_senders = true;
         self
     }
 
@@ -135,7 +136,7 @@ impl TlsSettings {
             tls12: tls.min_version <= TlsVersion::Tls12,
             tls13: tls.max_version >= TlsVersion::Tls13,
             http2,
-            alpn: true,
+            for_senders: false,
         })
     }
 
@@ -173,10 +174,12 @@ impl TlsSettings {
             reason: e.to_string(),
         })?;
         let mut config = builder.with_single_cert(chain, key).map_err(settings)?;
-        if self.alpn {
-            config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        if self.for_senders {
+            config.send_tls13_tickets = 0;
+            return Ok(config);
         }
-        if self.alpn && self.http2 {
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        if self.http2 {
             config.alpn_protocols.insert(0, b"h2".to_vec());
         }
         Ok(config)

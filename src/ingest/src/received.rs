@@ -160,7 +160,8 @@ fn take_ids(record: &mut LogRecord) {
     record.span_id = record.span_id.or(span_id);
 }
 
-/// Adds a value under its name; the members of a map each under their dotted names, down to `depth` maps.
+/// Adds a value under its name; the members of a map each under their dotted names, down to `depth` maps. What has no
+/// value is left out.
 pub(crate) fn flatten(name: String, value: AttributeValue, depth: usize, out: &mut Attributes) {
     match value {
         AttributeValue::Map(members) if depth > 0 && !members.is_empty() => {
@@ -168,6 +169,7 @@ pub(crate) fn flatten(name: String, value: AttributeValue, depth: usize, out: &m
                 flatten(format!("{name}.{member}"), value, depth - 1, out);
             }
         }
+        AttributeValue::Null => {}
         value => out.push((name, value)),
     }
 }

@@ -11,17 +11,13 @@ use trefoil_ingest::forward::{Events, Message};
 use trefoil_ingest::{IngestError, counters};
 use trefoil_model::Labels;
 use trefoil_runtime::Stop;
-use trefoil_runtime::memory::Reservation;
 
 use super::handshake::{self, Handshake};
 use super::input::{End, Input};
+use super::memory::Memory;
 use super::{Shared, metrics};
 
 const NAME: &str = counters::FORWARD;
-/// Bytes of a message for which no memory is asked.
-const FREE_BYTES: usize = 64 << 10;
-/// Memory is asked for in steps of this.
-const STEP_BYTES: usize = 1 << 20;
 /// Bytes of a message before its sender has said who it is.
 const PING_BYTES_MAX: usize = 16 << 10;
 /// How long an answer may take.
@@ -58,7 +54,7 @@ pub(super) async fn heartbeats(socket: &UdpSocket, stop: &Stop) {
 struct Held {
     bytes: BytesMut,
     scanner: Scanner,
-    memory: Vec<Reservation>,
+    memory: Memory,
 }
 
 impl Held {
@@ -66,23 +62,22 @@ impl Held {
         Self {
             bytes: BytesMut::new(),
             scanner: Scanner::new(shared.limits.json_depth_max, bytes_max),
-            memory: Vec::new(),
+            memory: Memory::default(),
         }
     }
 
     /// Adds what was read. Errors: there is no memory for it now.
     fn add(&mut self, read: &[u8], shared: &Shared) -> Result<(), IngestError> {
-        while self.bytes.len() + read.len() > FREE_BYTES + self.memory.len() * STEP_BYTES {
-            self.memory.push(shared.ingest.reserve(STEP_BYTES as u64)?);
-        }
+        self.memory.cover(self.bytes.len() + read.len(), &shared.ingest)?;
         self.bytes.extend_from_slice(read);
         Ok(())
     }
 
+    /// Gives memory back between messages.
     fn settle(&mut self) {
-        if self.bytes.is_empty() && !self.memory.is_empty() {
+        if self.bytes.is_empty() {
             self.bytes = BytesMut::new();
-            self.memory.clear();
+            self.memory = Memory::default();
         }
     }
 }

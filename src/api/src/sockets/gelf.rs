@@ -10,6 +10,7 @@ use trefoil_runtime::{Limits, Stop};
 
 use super::datagrams::Datagrams;
 use super::input::{End, Input};
+use super::memory::Memory;
 use super::{Shared, metrics};
 
 const NAME: &str = counters::GELF;
@@ -67,6 +68,7 @@ pub(super) async fn connection(input: &mut Input, labels: &Labels, shared: &Shar
     // The start of a message that is not complete, and whether it is too large.
     let (mut held, mut is_too_large) = (Vec::new(), false);
     let mut records = Vec::new();
+    let mut memory = Memory::default();
     loop {
         let mut read = match input.read(stop).await {
             Ok(bytes) => bytes,
@@ -98,6 +100,7 @@ pub(super) async fn connection(input: &mut Input, labels: &Labels, shared: &Shar
             (held, is_too_large) = (Vec::new(), true);
         }
         if !is_too_large {
+            memory.wait_for(held.len() + read.len(), &shared.ingest, stop).await;
             held.extend_from_slice(read);
         }
         shared.queue.put(std::mem::take(&mut records), None, stop).await;

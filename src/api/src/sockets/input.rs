@@ -2,20 +2,50 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
+use tokio_rustls::server::TlsStream;
 use trefoil_runtime::Stop;
 
 /// Bytes of a read.
-const READ_BYTES: usize = 32 << 10;
+const READ_BYTES: usize = 16 << 10;
 /// When the server stops: how long a sender may be silent before all it sent has come.
 const QUIET: Duration = Duration::from_millis(250);
 /// When the server stops: how long reading goes on at most.
 const DRAIN_MAX: Duration = Duration::from_secs(3);
 
 /// A stream in both directions.
-pub(super) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Duplex for S {}
+pub(super) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {
+    /// Says that nothing more will be answered; reading goes on.
+    ///
+    /// Over TLS too by the end of the connection below it alone, without a closing alert: senders that never read look
+    /// whether there is an end, and an alert before it would be in their way.
+    fn end_answers(&self);
+}
+
+/// What fails here fails when reading too.
+fn end(socket: impl std::os::fd::AsFd) {
+    rustix::net::shutdown(socket, rustix::net::Shutdown::Write).ok();
+}
+
+impl Duplex for TcpStream {
+    fn end_answers(&self) {
+        end(self);
+    }
+}
+
+impl Duplex for UnixStream {
+    fn end_answers(&self) {
+        end(self);
+    }
+}
+
+impl Duplex for TlsStream<TcpStream> {
+    fn end_answers(&self) {
+        end(self.get_ref().0);
+    }
+}
 
 /// Why there is nothing more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,8 +94,8 @@ impl Input {
             }
             self.drain_until = Some(Instant::now() + DRAIN_MAX);
             if self.closes_early {
-                // A sender that sees this sends the rest to the next server; what fails here fails when reading too.
-                self.stream.shutdown().await.ok();
+                // A sender that sees this sends the rest to the next server.
+                self.stream.end_answers();
             }
         }
         let until = self.drain_until.map_or_else(Instant::now, |until| until.min(Instant::now() + QUIET));

@@ -8,6 +8,7 @@ use trefoil_runtime::Stop;
 
 use super::datagrams::Datagrams;
 use super::input::{End, Input};
+use super::memory::Memory;
 use super::{Sender, Shared, metrics};
 
 const NAME: &str = counters::SYSLOG;
@@ -35,6 +36,7 @@ pub(super) async fn connection(
 ) -> End {
     let mut frames = Frames::new(message_bytes_max(&shared.limits));
     let mut records = Vec::new();
+    let mut memory = Memory::default();
     loop {
         let read = input.read(stop).await;
         let now_ns = shared.ingest.clock().now_ns();
@@ -54,6 +56,7 @@ pub(super) async fn connection(
                 Some(end)
             }
         };
+        memory.wait_for(frames.held_bytes(), &shared.ingest, stop).await;
         metrics::messages(NAME, records.len() as u64);
         shared.queue.put(std::mem::take(&mut records), None, stop).await;
         if let Some(end) = end {

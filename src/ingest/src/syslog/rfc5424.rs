@@ -43,7 +43,10 @@ pub(super) fn parse(rest: &str) -> Option<Parsed> {
     parsed.attribute("msg_id", known(msg_id));
     // Structured data that is none belongs to the text: some senders leave it out.
     let text = structured_data(rest, &mut parsed).unwrap_or(rest);
-    parsed.text = text.strip_prefix('\u{feff}').unwrap_or(text).to_owned();
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    // The space that rsyslog leaves between a tag and its text; more of them are the text's own.
+    let unspaced = text.strip_prefix(' ').filter(|t| !t.starts_with(' '));
+    parsed.text = unspaced.unwrap_or(text).to_owned();
     Some(parsed)
 }
 

@@ -64,6 +64,9 @@ fn rfc5424() {
     check("<13>1 - h a p m -", "- notice h a {facility=user,proc_id=p,msg_id=m} \"\"");
     check("<13>1 - h a p m", "- notice h a {facility=user,proc_id=p,msg_id=m} \"\"");
     check("<13>1 - h a p m [x y=\"1\"]", "- notice h a {facility=user,proc_id=p,msg_id=m,x.y=1} \"\"");
+    // What rsyslog makes of `a: m`.
+    check("<13>1 - h a - - -  m", "- notice h a {facility=user} \"m\"");
+    check("<13>1 - h a - - -    m", "- notice h a {facility=user} \"   m\"");
     // Structured data that is none is text.
     check("<13>1 - h a - - [not sd] m", "- notice h a {facility=user} \"[not sd] m\"");
     check("<13>1 - h a - - hello", "- notice h a {facility=user} \"hello\"");
