@@ -15,6 +15,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("promql", &["model", "runtime"]),
     ("logql", &["model", "runtime", "promql", "template"]),
     ("config", &["model", "runtime"]),
+    ("pipeline", &["model", "runtime", "config", "template", "logql"]),
+    ("tail", &["model", "runtime", "config", "pipeline"]),
     ("client", &["config"]),
     ("scrape", &["model", "runtime", "config", "client"]),
     ("ingest", &["model", "runtime"]),
