@@ -4,6 +4,8 @@ mod alertmanager;
 mod doors;
 mod lifecycle;
 mod limits;
+mod logs;
+mod promtail;
 
 use std::path::{Path, PathBuf};
 
@@ -14,6 +16,10 @@ use lifecycle::check_stages;
 pub(crate) use lifecycle::check_stages_within;
 pub use lifecycle::{DownsamplingConfig, RetentionRuleConfig, Selector};
 pub use limits::LimitsConfig;
+pub use logs::{
+    LogFileEncoding, LogFileFormat, LogFileStart, LogFilesConfig, LogPipelineConfig, LogsConfig, PipelineStages,
+};
+pub(crate) use promtail::PromtailFile;
 
 use crate::byte_size::ByteSize;
 use crate::decode::{Sink, choice, section};
@@ -220,6 +226,8 @@ section! {
         pub memtable: MemtableConfig = MemtableConfig::default(),
         /// Where the parts of past days of metrics go.
         pub object_store: ObjectStoreConfig = ObjectStoreConfig::default(),
+        /// Log files that are read, and pipelines.
+        pub logs: LogsConfig = LogsConfig::default(),
         /// What the server stores about itself.
         pub self_telemetry: SelfTelemetryConfig = SelfTelemetryConfig::default(),
         /// The built-in Alertmanager. Default none: alerts go to `alerting.alertmanagers` only.

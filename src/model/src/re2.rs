@@ -167,11 +167,6 @@ impl Regex {
         spans.is_match().then_some(Captures { regex: self, text, spans })
     }
 
-    /// All matches, which do not overlap, with their groups.
-    pub fn captures_iter<'r, 't>(&'r self, text: &'t str) -> impl Iterator<Item = Captures<'r, 't>> {
-        self.inner.program.captures_iter(text).map(move |spans| Captures { regex: self, text, spans })
-    }
-
     /// Byte ranges of the matches, which do not overlap.
     pub fn find_iter<'r, 't>(&'r self, text: &'t str) -> impl Iterator<Item = std::ops::Range<usize>> + use<'r, 't> {
         self.inner.program.find_iter(text).map(|m| m.range())
@@ -237,11 +232,6 @@ impl<'t> Captures<'_, 't> {
     /// What a group matched; 0 is the whole match. `None` when there is no such group or it took no part.
     pub fn get(&self, group: usize) -> Option<&'t str> {
         self.spans.get_group(group).map(|span| &self.text[span.range()])
-    }
-
-    /// Byte range of what a group matched; `None` as for [`Captures::get`].
-    pub fn group_range(&self, group: usize) -> Option<std::ops::Range<usize>> {
-        self.spans.get_group(group).map(|span| span.range())
     }
 
     /// Byte range of the whole match.

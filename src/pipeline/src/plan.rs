@@ -9,7 +9,7 @@ use crate::options::{Options, Sink};
 use crate::stages::{Stage, compile};
 
 /// Deepest nesting of `match` stages.
-const DEPTH_MAX: usize = 16;
+const DEPTH_MAX: usize = 10;
 /// Most stages of a pipeline, nested ones included.
 const STAGES_MAX: usize = 1_000;
 
@@ -75,6 +75,12 @@ impl Plan {
     pub fn with_container(self, cri: bool) -> Self {
         let first = crate::stages::container(cri);
         let stages = std::iter::once(first).chain(self.stages.iter().cloned()).collect();
+        Self { stages, warnings: self.warnings }
+    }
+
+    /// The stages of another plan, then these.
+    pub fn after(self, first: &Self) -> Self {
+        let stages = first.stages.iter().chain(self.stages.iter()).cloned().collect();
         Self { stages, warnings: self.warnings }
     }
 

@@ -142,17 +142,22 @@ impl Replace {
         // Up to here the input is in the output, or replaced.
         let mut copied = 0;
         let mut replaced = false;
-        for captures in self.regex.captures_iter(&input).take(REPLACED_MAX) {
+        for found_at in self.regex.find_iter(&input).take(REPLACED_MAX) {
+            let rest = &input[found_at.start..];
+            let Some(captures) = self.regex.captures(rest).filter(|captures| captures.range().start == 0) else {
+                continue;
+            };
             for (group, name) in self.names.iter().enumerate().skip(1) {
-                let Some(range) = captures.group_range(group) else { continue };
+                let Some(text) = captures.get(group) else { continue };
+                let start = found_at.start + (text.as_ptr().addr() - rest.as_ptr().addr());
                 // A group within one that is replaced already has no text of its own any more.
-                if range.start < copied {
+                if start < copied {
                     continue;
                 }
-                let Some(new) = self.template.render(entry, Value::from(&input[range.clone()])) else { continue };
-                out.push_str(&input[copied..range.start]);
+                let Some(new) = self.template.render(entry, Value::from(text)) else { continue };
+                out.push_str(&input[copied..start]);
                 out.push_str(&new);
-                copied = range.end;
+                copied = start + text.len();
                 replaced = true;
                 if let Some(name) = name {
                     found.push((Arc::clone(name), new));

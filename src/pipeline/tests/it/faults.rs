@@ -42,7 +42,7 @@ fn bad_stages_have_their_place() {
     check("- geoip: {db: x}", "1:10", "not run here");
     check("- tenant: {}", "1:11", "one of label");
     check("- replace: {expression: abc}", "1:13", "no group");
-    let deep = (0..40).fold("[]".to_owned(), |inner, _| format!("[{{match: {{selector: '{{}}', stages: {inner}}}}}]"));
+    let deep = (0..12).fold("[]".to_owned(), |inner, _| format!("[{{match: {{selector: '{{}}', stages: {inner}}}}}]"));
     let faults = Plan::new(&node(&deep).unwrap(), Use::Files).unwrap_err();
     assert!(faults[0].message.contains("nested deeper"), "{faults:?}");
     let many = format!("[{}]", "{decolorize: },".repeat(2_000));
