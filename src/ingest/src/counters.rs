@@ -12,6 +12,8 @@ pub const OTLP_HTTP: &str = "otlp_http";
 pub const OTLP_GRPC: &str = "otlp_grpc";
 /// Label value of Loki's push API.
 pub const LOKI: &str = "loki";
+/// Label value of log files that this process reads.
+pub const FILES: &str = "files";
 /// Label value of scraping (counted by the scrape loops).
 pub const SCRAPE: &str = "scrape";
 /// Label value of the server's own telemetry.

@@ -77,7 +77,7 @@ pub struct Ingest {
     metrics: Arc<dyn MetricWriter>,
     events: Arc<dyn EventWriter>,
     accountant: Accountant,
-    context: Arc<Context>,
+    pub(crate) context: Arc<Context>,
 }
 
 impl Ingest {

@@ -6,7 +6,7 @@
 //!
 //! Reading order: [`ingest`] (the front: [`Ingest`], [`IngestOptions`]), [`body`] (decompression under caps),
 //! [`answer`] and [`error`] (outcomes), [`counters`]; then the protocols: [`remote_write`], [`loki_push`], [`otlp`]
-//! (logs, traces, metrics over HTTP and gRPC); and their helpers [`protobuf`] (a borrowing wire reader), [`metric_limits`],
+//! (logs, traces, metrics over HTTP and gRPC), [`records`] (what this process reads itself); and their helpers [`protobuf`] (a borrowing wire reader), [`metric_limits`],
 //! [`event_limits`], [`label_text`], [`level`], [`native_histogram`].
 //!
 //! Invariants: this crate knows the write contracts of `model` and nothing of the stores behind them; it knows no HTTP
@@ -26,6 +26,7 @@ pub mod metric_limits;
 pub mod native_histogram;
 pub mod otlp;
 pub mod protobuf;
+pub mod records;
 pub mod remote_write;
 
 pub use answer::Answer;

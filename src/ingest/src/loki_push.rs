@@ -205,7 +205,7 @@ impl<'a> Builder<'a> {
 }
 
 /// Adds the label `service_name` when it is absent.
-fn with_service_name(labels: Labels) -> Labels {
+pub(crate) fn with_service_name(labels: Labels) -> Labels {
     if labels.get(SERVICE_NAME).is_some() {
         return labels;
     }

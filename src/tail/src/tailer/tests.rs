@@ -376,7 +376,7 @@ fn a_file_that_may_not_be_read_costs_nothing_else() {
     world.append("a.log", "a\n");
     world.append("b.log", "b\n");
     fs::create_dir_all(world.path("folder")).expect("a folder");
-    fs::set_permissions(world.path("a.log"), fs::Permissions::from_mode(0)).expect("forbidden");
+    fs::set_permissions(world.path("a.log"), fs::Permissions::from_mode(0o000)).expect("forbidden");
     let lines = world.lines();
     // The superuser may read everything.
     assert!(lines == ["b"] || lines == ["a", "b"], "{lines:?}");
