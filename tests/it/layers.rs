@@ -16,6 +16,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("logql", &["model", "runtime", "promql", "template"]),
     ("elastic", &["model"]),
     ("config", &["model", "runtime"]),
+    ("pipeline", &["model", "runtime", "config", "template", "logql"]),
+    ("tail", &["model", "runtime", "config", "pipeline"]),
     ("client", &["config"]),
     ("scrape", &["model", "runtime", "config", "client"]),
     ("ingest", &["model", "runtime"]),

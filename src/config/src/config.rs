@@ -15,7 +15,7 @@ use crate::relabel;
 use crate::remote::{RemoteReadConfig, RemoteWriteConfig};
 use crate::scrape::ScrapeConfig;
 use crate::storage::{OtlpConfig, StorageConfig, TracingConfig};
-use crate::trefoil::{InlineAlertmanager, TrefoilConfig, check_stages_within};
+use crate::trefoil::{InlineAlertmanager, PromtailFile, TrefoilConfig, check_stages_within};
 use crate::values::Limit;
 use crate::web_config::WebConfig;
 use crate::yaml::{self, Kind, Node, Value};
@@ -255,6 +255,7 @@ fn parse(text: &str, file: Option<&Path>, base_dir: &Path, env: Env<'_>) -> Resu
     let mut scrape_configs = config.scrape_configs.clone();
     include_jobs(&config, &mut scrape_configs, &mut sink)?;
     include_alertmanager(&mut config, &mut sink)?;
+    include_promtail(&mut config, &mut sink)?;
     if !sink.errors.is_empty() {
         return Err(invalid(sink));
     }
@@ -374,6 +375,20 @@ fn include_alertmanager(config: &mut Config, sink: &mut Sink) -> Result<(), Conf
             }
             config.trefoil.alertmanager = Some(read);
         }
+    }
+    sink.errors.append(&mut own.errors);
+    sink.warnings.append(&mut own.warnings);
+    Ok(())
+}
+
+/// Reads promtail's configuration, if one is named; its files are then files of ours.
+fn include_promtail(config: &mut Config, sink: &mut Sink) -> Result<(), ConfigError> {
+    let Some(path) = config.trefoil.logs.promtail_config_file.take() else { return Ok(()) };
+    let text = read(&path)?;
+    let mut own = Sink::new(Some(&path), path.parent().unwrap_or(Path::new("")));
+    if let Some(root) = parse_document(&text, &mut own) {
+        let read: Option<PromtailFile> = decode_section(&root, &mut own);
+        config.trefoil.logs.files.extend(read.iter().flat_map(PromtailFile::files));
     }
     sink.errors.append(&mut own.errors);
     sink.warnings.append(&mut own.warnings);

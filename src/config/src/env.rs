@@ -62,8 +62,15 @@ pub(crate) fn expand_node(node: &mut Node, env: &dyn Fn(&str) -> Option<String>)
             }
         }
         Kind::Seq(items) => items.iter_mut().for_each(|n| expand_node(n, env)),
-        Kind::Map(entries) => entries.iter_mut().for_each(|e| expand_node(&mut e.value, env)),
+        Kind::Map(entries) => {
+            entries.iter_mut().filter(|e| !is_stages(&e.key)).for_each(|e| expand_node(&mut e.value, env));
+        }
     }
+}
+
+/// Keys of pipeline stages, whose expressions and templates have dollar signs of their own.
+fn is_stages(key: &str) -> bool {
+    matches!(key, "pipeline_stages" | "multiline" | "stages")
 }
 
 /// Doubles the dollar signs of every value below, but for bcrypt hashes, so that [`expand_node`] gives it back.
@@ -71,7 +78,9 @@ pub(crate) fn escape_value(value: &mut Value) {
     match value {
         Value::Str(text) if text.contains('$') && !is_bcrypt(text) => *text = text.replace('$', "$$"),
         Value::Seq(items) => items.iter_mut().for_each(escape_value),
-        Value::Map(entries) => entries.iter_mut().for_each(|(_, v)| escape_value(v)),
+        Value::Map(entries) => {
+            entries.iter_mut().filter(|(k, _)| !is_stages(k)).for_each(|(_, v)| escape_value(v));
+        }
         _ => {}
     }
 }

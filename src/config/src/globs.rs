@@ -35,7 +35,7 @@ pub fn expand(pattern: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// Matches a name against `*`, `?`, `[a-z]`, `[^a-z]` and `\x`.
-fn matches(pattern: &[u8], name: &[u8]) -> bool {
+pub fn matches(pattern: &[u8], name: &[u8]) -> bool {
     let (mut p, mut n) = (0, 0);
     // Where to go on after the last star: one more byte of the name eaten by it.
     let mut star: Option<(usize, usize)> = None;

@@ -5,6 +5,8 @@ mod doors;
 mod lifecycle;
 mod limits;
 mod log_sockets;
+mod logs;
+mod promtail;
 
 use std::path::{Path, PathBuf};
 
@@ -16,6 +18,10 @@ pub(crate) use lifecycle::check_stages_within;
 pub use lifecycle::{DownsamplingConfig, RetentionRuleConfig, Selector};
 pub use limits::LimitsConfig;
 pub use log_sockets::{ForwardAddress, ForwardDoor, GelfDoor, SocketProtocol, SyslogDoor, SyslogFormat, Timezone};
+pub use logs::{
+    LogFileEncoding, LogFileFormat, LogFileStart, LogFilesConfig, LogPipelineConfig, LogsConfig, PipelineStages,
+};
+pub(crate) use promtail::PromtailFile;
 
 use crate::byte_size::ByteSize;
 use crate::decode::{Sink, choice, section};
@@ -228,6 +234,8 @@ section! {
         pub memtable: MemtableConfig = MemtableConfig::default(),
         /// Where the parts of past days of metrics go.
         pub object_store: ObjectStoreConfig = ObjectStoreConfig::default(),
+        /// Log files that are read, and pipelines.
+        pub logs: LogsConfig = LogsConfig::default(),
         /// What the server stores about itself.
         pub self_telemetry: SelfTelemetryConfig = SelfTelemetryConfig::default(),
         /// The built-in Alertmanager. Default none: alerts go to `alerting.alertmanagers` only.

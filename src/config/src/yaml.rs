@@ -26,52 +26,65 @@ pub const NODES_MAX: usize = 500_000;
 
 /// A value and where it stands.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Node {
-    pub(crate) pos: Pos,
-    pub(crate) kind: Kind,
+pub struct Node {
+    /// Where it begins.
+    pub pos: Pos,
+    /// What it is.
+    pub kind: Kind,
 }
 
+/// What a value is.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// Nothing, or `null`.
     Null,
+    /// Text.
     Scalar(Scalar),
+    /// A sequence.
     Seq(Vec<Node>),
+    /// A mapping, in the order of the text.
     Map(Vec<Entry>),
 }
 
 /// A scalar as text.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Scalar {
-    pub(crate) text: String,
+pub struct Scalar {
+    /// Its text; what type it is, the reader decides.
+    pub text: String,
     /// True when quoted, a block scalar or binary: then it is a string and nothing else.
-    pub(crate) quoted: bool,
+    pub quoted: bool,
     /// A quoted rendering of the bytes when a `!!binary` value is not UTF-8; `text` is then empty.
-    pub(crate) invalid: Option<String>,
+    pub invalid: Option<String>,
     /// An environment variable that the text names and that is not defined; it was taken for empty.
-    pub(crate) undefined: Option<String>,
+    pub undefined: Option<String>,
 }
 
 /// A key and its value.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Entry {
-    pub(crate) key: String,
-    pub(crate) key_pos: Pos,
+pub struct Entry {
+    /// The key.
+    pub key: String,
+    /// Where the key stands.
+    pub key_pos: Pos,
     /// As [`Scalar::invalid`].
-    pub(crate) key_invalid: Option<String>,
-    pub(crate) value: Node,
+    pub key_invalid: Option<String>,
+    /// The value.
+    pub value: Node,
 }
 
 impl Node {
-    pub(crate) fn null(pos: Pos) -> Self {
+    /// Nothing, at a place.
+    pub fn null(pos: Pos) -> Self {
         Self { pos, kind: Kind::Null }
     }
 
-    pub(crate) fn is_null(&self) -> bool {
+    /// True when nothing stands there.
+    pub fn is_null(&self) -> bool {
         self.kind == Kind::Null
     }
 
     /// The value of a key of a mapping.
-    pub(crate) fn get(&self, key: &str) -> Option<&Node> {
+    pub fn get(&self, key: &str) -> Option<&Node> {
         match &self.kind {
             Kind::Map(entries) => entries.iter().find(|e| e.key == key).map(|e| &e.value),
             _ => None,
@@ -87,7 +100,7 @@ impl Node {
     }
 
     /// Where a key of this mapping stands; the mapping's own place when it has no such key.
-    pub(crate) fn key_pos(&self, key: &str) -> Pos {
+    pub fn key_pos(&self, key: &str) -> Pos {
         match &self.kind {
             Kind::Map(entries) => entries.iter().find(|e| e.key == key).map_or(self.pos, |e| e.key_pos),
             _ => self.pos,
@@ -95,7 +108,7 @@ impl Node {
     }
 
     /// What kind of value this is, for messages.
-    pub(crate) fn kind_name(&self) -> &'static str {
+    pub fn kind_name(&self) -> &'static str {
         match self.kind {
             Kind::Null => "null",
             Kind::Scalar(_) => "a scalar",
@@ -103,6 +116,11 @@ impl Node {
             Kind::Map(_) => "a mapping",
         }
     }
+}
+
+/// Parses a text that is not a configuration of its own. Errors: the faults with their places.
+pub fn node(text: &str) -> Result<Node, Vec<(Pos, String)>> {
+    parse(text).map(|document| document.root)
 }
 
 /// A parsed document.

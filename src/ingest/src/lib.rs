@@ -8,7 +8,7 @@
 //! [`answer`] and [`error`] (outcomes), [`counters`]; then the protocols: [`remote_write`], [`loki_push`], [`otlp`]
 //! (logs, traces, metrics over HTTP and gRPC); the doors of [`documents`]: [`bulk`], JSON lines, [`hec`], [`datadog`],
 //! [`journald`]; logs over sockets of their own: [`syslog`], [`forward`], [`gelf`], whose records [`received`] puts
-//! together; and their helpers [`protobuf`] (a borrowing wire reader), [`metric_limits`],
+//! together; [`records`] (what this process reads itself); and their helpers [`protobuf`] (a borrowing wire reader), [`metric_limits`],
 //! [`event_limits`], [`label_text`], [`level`], [`native_histogram`].
 //!
 //! Invariants: this crate knows the write contracts of `model` and nothing of the stores behind them; it knows no HTTP
@@ -39,6 +39,7 @@ pub mod otlp;
 pub mod protobuf;
 pub mod received;
 mod recent;
+pub mod records;
 pub mod remote_write;
 pub mod syslog;
 mod syslog_level;

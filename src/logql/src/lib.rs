@@ -7,7 +7,7 @@
 //! Reading order: [`ast`] and [`parser`] (with the lexer), [`engine`] (the entry), then what a line goes through:
 //! `pipeline`, `labels` (the labels of one line, by where they came from), `stages` with their helpers (`json`,
 //! `logfmt`, `pattern`, `ip`, `template_functions`), and what becomes of numbers: `range` (windows over lines) and
-//! `metric` (operators, through the series algebra of `trefoil_promql`). [`mod@format_query`] writes queries back to text.
+//! `metric` (operators, through the series algebra of `trefoil_promql`). [`entry_selector`] serves pipelines at ingest. [`mod@format_query`] writes queries back to text.
 //!
 //! Invariants: this crate knows the contract [`trefoil_model::LogReader`], never files, sockets, HTTP or
 //! configuration. Stream label names are compared and shown underscored.
@@ -15,6 +15,7 @@
 pub mod ast;
 pub mod detect;
 pub mod engine;
+pub mod entry_selector;
 pub mod error;
 pub mod format_query;
 pub mod groups_reader;
@@ -36,6 +37,7 @@ mod units;
 
 pub use detect::{DetectedField, FieldType, detect_fields};
 pub use engine::{Engine, InstantQuery, QueryKind, RangeQuery};
+pub use entry_selector::{EntrySelector, TemplateFunctions, decolorized, logfmt_fields};
 pub use error::Error;
 pub use format_query::format_query;
 pub use groups_reader::GroupsReader;

@@ -83,11 +83,16 @@ impl Pipeline {
         self.stages.iter().all(|stage| stage.add_used_labels(out))
     }
 
-    fn passes_leading(&self, line: &str) -> bool {
+    /// True when there are no stages.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.leading.is_empty() && self.stages.is_empty()
+    }
+
+    pub(crate) fn passes_leading(&self, line: &str) -> bool {
         self.leading.iter().all(|test| test.passes(line))
     }
 
-    fn run<'a>(&self, time_ns: i64, text: &'a str, labels: &mut LineLabels) -> Option<Cow<'a, str>> {
+    pub(crate) fn run<'a>(&self, time_ns: i64, text: &'a str, labels: &mut LineLabels) -> Option<Cow<'a, str>> {
         let mut line = Line { time_ns, text: Cow::Borrowed(text), labels };
         for stage in &self.stages {
             if !stage.run(&mut line) {

@@ -117,7 +117,7 @@ impl CompiledStage {
 }
 
 /// Control sequences of terminals: colours, cursor movement, titles.
-const ANSI_SEQUENCES: &str = r"[\x{1b}\x{9b}][\[\]()#;?]*(?:(?:(?:[a-zA-Z\d]*(?:;[a-zA-Z\d]*)*)?\x{07})|(?:(?:\d{1,4}(?:;\d{0,4})*)?[\dA-PRZcf-ntqry=><~]))";
+pub(crate) const ANSI_SEQUENCES: &str = r"[\x{1b}\x{9b}][\[\]()#;?]*(?:(?:(?:[a-zA-Z\d]*(?:;[a-zA-Z\d]*)*)?\x{07})|(?:(?:\d{1,4}(?:;\d{0,4})*)?[\dA-PRZcf-ntqry=><~]))";
 
 /// A regular expression that is not anchored, as `|~`, `regexp` and the template functions use it.
 pub(crate) fn unanchored(pattern: &str) -> Result<Regex, String> {

@@ -132,6 +132,11 @@ limits! {
     /// Bytes of their chunks. Default 16 MiB; excess: the oldest is dropped.
     gelf_open_bytes_max: usize = 16 << 20;
 
+    /// Log files that are followed. Default 10,000; excess: the rest is not read.
+    tail_files_max: usize = 10_000;
+    /// Log files that are open at once. Default 1024; excess: quiet ones are closed and opened again.
+    tail_open_files_max: usize = 1024;
+
     /// Bytes of a span. Default 256 KiB; excess: that span is rejected.
     span_bytes_max: usize = 256 << 10;
     /// Attributes of a span. Default 128; excess: cut.

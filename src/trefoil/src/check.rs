@@ -53,7 +53,9 @@ pub(crate) fn print_config(arguments: &ServeArgs) -> ExitCode {
 
 fn check_config(file: &Path, syntax_only: bool) -> Result<String, Vec<String>> {
     let loaded: LoadedConfig = Config::load(file).map_err(|e| vec![chain(&e)])?;
-    let mut lines: Vec<String> = loaded.warnings.iter().map(|w| format!("WARNING: {w}")).collect();
+    let logs = crate::log_files::check(&loaded.config.trefoil.logs, Some(file)).map_err(|e| vec![chain(&e)])?;
+    let warnings = loaded.warnings.iter().chain(&logs.warnings);
+    let mut lines: Vec<String> = warnings.map(|w| format!("WARNING: {w}")).collect();
     if !syntax_only {
         let missing = loaded.missing_files();
         if !missing.is_empty() {

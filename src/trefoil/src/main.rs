@@ -12,6 +12,7 @@ mod counted;
 mod demo;
 mod features;
 mod flag_values;
+mod log_files;
 mod logging;
 mod memory;
 mod query;

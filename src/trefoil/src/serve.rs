@@ -37,6 +37,7 @@ use crate::cli::{Ignored, ServeArgs};
 use crate::counted::{Counted, Credited};
 use crate::features::{Features, features};
 use crate::flag_values::{Given, flag_values};
+use crate::log_files::{self, CheckedLogs, Logs};
 use crate::self_telemetry::{self, Collector, Identity};
 use crate::snapshots::Snapshots;
 use crate::{logging, memory, query_log};
@@ -84,6 +85,7 @@ struct Reloader {
     metrics: Tsdb,
     dispatcher: Arc<Dispatcher>,
     remote: Arc<RemoteAlertmanagers>,
+    logs: Logs,
     external_url: String,
     /// Our settings of the start, for what a reload cannot change.
     started_with: TrefoilConfig,
@@ -119,6 +121,7 @@ fn needs_restart(started_with: &TrefoilConfig, now: &TrefoilConfig) -> Vec<&'sta
 struct Checked {
     config: Arc<LoadedConfig>,
     rules: Vec<(PathBuf, RuleFile)>,
+    logs: CheckedLogs,
 }
 
 fn load(path: Option<&Path>, flags: &FlagOverrides, parser: ParserOptions) -> anyhow::Result<Checked> {
@@ -128,7 +131,8 @@ fn load(path: Option<&Path>, flags: &FlagOverrides, parser: ParserOptions) -> an
         let texts: Vec<String> = errors.iter().map(chain).collect();
         anyhow!("rule files: {}", texts.join("\n"))
     })?;
-    Ok(Checked { config: Arc::new(config), rules })
+    let logs = log_files::check(&config.config.trefoil.logs, path).map_err(|e| anyhow!(chain(&e)))?;
+    Ok(Checked { config: Arc::new(config), rules, logs })
 }
 
 impl Reloader {
@@ -145,6 +149,7 @@ impl Reloader {
         self.remote.apply(&config.alerting, &config.global.external_labels).map_err(|e| anyhow!(e))?;
         self.scrape.apply(&loaded.scrape_configs)?;
         self.metrics.set_policy(metrics_policy(config));
+        self.logs.apply(&checked.logs);
         let rules = RuleOptions {
             interval_ms: config.global.evaluation_interval.as_ms(),
             query_offset_ms: config.global.rule_query_offset.as_ms(),
@@ -286,6 +291,9 @@ impl Server {
             Some(c) => Arc::new(Credited { collector: c.clone(), inner: Arc::clone(&event_writer) }),
             None => Arc::clone(&event_writer),
         };
+        let pipelines = log_files::Pipelines::default();
+        let pushed =
+            Arc::new(log_files::Piped { pipelines: pipelines.clone(), clock: Arc::clone(&clock), inner: pushed });
         let ingest = Ingest::new(
             Arc::clone(&writer),
             pushed,
@@ -317,6 +325,16 @@ impl Server {
             "" => format!("http://{}", addresses.http),
             url => url.to_owned(),
         };
+        let counted = Counted { protocol: counters::FILES, inner: Arc::clone(&event_writer) };
+        let parts = log_files::Parts {
+            data: data.clone(),
+            clock: Arc::clone(&clock),
+            writer: Arc::new(counted),
+            reader: events.clone(),
+            ingest: ingest.clone(),
+            pipelines,
+        };
+        let logs = log_files::start(parts, &tasks);
         let reloader = Arc::new(Reloader {
             path,
             flags: flags.clone(),
@@ -326,6 +344,7 @@ impl Server {
             metrics: stores.metrics.clone(),
             dispatcher: Arc::clone(&dispatcher),
             remote,
+            logs,
             external_url: external_url.clone(),
             started_with: config.trefoil.clone(),
         });

@@ -149,6 +149,7 @@ limits! {
     log_line_bytes_max, log_line_cut_bytes, log_attributes_max, log_attributes_bytes_max, sent_again_max,
     attribute_depth_max,
     log_queue_bytes_max, log_connection_idle_timeout, gelf_open_messages_max, gelf_open_bytes_max,
+    tail_files_max, tail_open_files_max,
     span_bytes_max, span_attributes_max, span_attribute_value_bytes_max, span_events_max, span_links_max,
     spans_per_trace_max,
     scrape_body_bytes_max, scrape_samples_max, scrape_concurrency_max, scrape_targets_max, scrape_redirects_max,
