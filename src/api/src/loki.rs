@@ -120,6 +120,10 @@ fn logql_error(error: trefoil_logql::Error) -> ApiError {
             let from_store = ApiError::from(store);
             ApiError { kind, ..from_store }
         }
+        trefoil_logql::Error::Scan(_) => {
+            limits::hit("query_scan_bytes_max");
+            ApiError::new(kind, format!("{error} (limit query_scan_bytes_max)"))
+        }
         other => ApiError::new(kind, other.to_string()),
     }
 }
@@ -226,6 +230,7 @@ async fn query_range_answer(state: &AppState, request: Request) -> Answer {
         (state.logs.clone(), state.tenant, state.clock.clone(), state.limits.response_bytes_max);
     let held = state.clone();
     let (asked, times) = (text.clone(), (range.start_ns, range.end_ns, range.step_ns));
+    let scan_bytes_max = state.limits.query_scan_bytes_max;
     let work = move |context: &trefoil_runtime::QueryContext, waited: Duration| {
         let began = clock.monotonic();
         match Engine::check(&text).map_err(logql_error)? {
@@ -241,7 +246,7 @@ async fn query_range_answer(state: &AppState, request: Request) -> Answer {
             limit: range.limit,
             tenant,
         };
-        let answer = Engine::range(&query, logs.as_ref(), context).map_err(logql_error)?;
+        let answer = Engine::range_within(&query, logs.as_ref(), context, scan_bytes_max).map_err(logql_error)?;
         let took = Took { waited, ran: clock.monotonic().saturating_sub(began) };
         within(render::answer(&answer, categorize, took).map_err(unwritable)?, max)
     };
@@ -263,10 +268,11 @@ async fn query_answer(state: &AppState, request: Request) -> Answer {
     let (logs, tenant, clock, max) =
         (state.logs.clone(), state.tenant, state.clock.clone(), state.limits.response_bytes_max);
     let asked = text.clone();
+    let scan_bytes_max = state.limits.query_scan_bytes_max;
     let work = move |context: &trefoil_runtime::QueryContext, waited: Duration| {
         let began = clock.monotonic();
         let query = InstantQuery { query: &text, time_ns, tenant };
-        let answer = Engine::instant(&query, logs.as_ref(), context).map_err(logql_error)?;
+        let answer = Engine::instant_within(&query, logs.as_ref(), context, scan_bytes_max).map_err(logql_error)?;
         let took = Took { waited, ran: clock.monotonic().saturating_sub(began) };
         within(render::answer(&answer, categorize, took).map_err(unwritable)?, max)
     };

@@ -100,7 +100,17 @@ impl Engine {
 
     /// Runs a query over a range: [`Output::Streams`] or [`Output::Matrix`].
     pub fn range(query: &RangeQuery<'_>, reader: &dyn LogReader, budget: &dyn QueryBudget) -> Result<Answer, Error> {
-        let source = Source { reader, tenant: query.tenant, budget };
+        Self::range_within(query, reader, budget, u64::MAX)
+    }
+
+    /// As [`Engine::range`], with an error when lines of more than `scan_bytes_max` bytes are read.
+    pub fn range_within(
+        query: &RangeQuery<'_>,
+        reader: &dyn LogReader,
+        budget: &dyn QueryBudget,
+        scan_bytes_max: u64,
+    ) -> Result<Answer, Error> {
+        let source = Source { reader, tenant: query.tenant, budget, scan_bytes_max };
         counted(|| match parse(query.query)? {
             Expr::Log(log) => log_query(&log, query, source),
             Expr::Metric(metric) => {
@@ -126,7 +136,17 @@ impl Engine {
         reader: &dyn LogReader,
         budget: &dyn QueryBudget,
     ) -> Result<Answer, Error> {
-        let source = Source { reader, tenant: query.tenant, budget };
+        Self::instant_within(query, reader, budget, u64::MAX)
+    }
+
+    /// As [`Engine::instant`], with an error when lines of more than `scan_bytes_max` bytes are read.
+    pub fn instant_within(
+        query: &InstantQuery<'_>,
+        reader: &dyn LogReader,
+        budget: &dyn QueryBudget,
+        scan_bytes_max: u64,
+    ) -> Result<Answer, Error> {
+        let source = Source { reader, tenant: query.tenant, budget, scan_bytes_max };
         let time_ns = query.time_ns;
         counted(|| {
             let metric = match parse(query.query)? {

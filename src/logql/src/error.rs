@@ -31,6 +31,9 @@ pub enum Error {
         /// Labels of the line.
         series: String,
     },
+    /// More bytes of lines were read than a query may; the number is that limit.
+    #[error("the query would read more than {0} bytes of lines: narrow the selector or the time range")]
+    Scan(u64),
     /// Series cannot be combined as the operator asks.
     #[error("{0}")]
     Execution(String),
@@ -43,7 +46,7 @@ impl Error {
     /// The HTTP status that Loki answers with.
     pub fn status(&self) -> u16 {
         match self {
-            Self::Parse { .. } | Self::Query(_) | Self::Pipeline { .. } => 400,
+            Self::Parse { .. } | Self::Query(_) | Self::Pipeline { .. } | Self::Scan(_) => 400,
             Self::Execution(_) => 500,
             Self::Store(StoreError::Budget(BudgetError::Timeout(_))) => 504,
             Self::Store(StoreError::Budget(BudgetError::Canceled)) => 499,

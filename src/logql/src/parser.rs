@@ -151,13 +151,16 @@ impl Parser {
     fn label_list(&mut self) -> Result<Vec<String>, Error> {
         self.expect("(")?;
         let mut labels = Vec::new();
-        while !self.accept(")") {
-            labels.push(self.identifier()?);
-            if !self.is_symbol(")") {
-                self.expect(",")?;
-            }
+        if self.accept(")") {
+            return Ok(labels);
         }
-        Ok(labels)
+        loop {
+            labels.push(self.identifier()?);
+            if self.accept(")") {
+                return Ok(labels);
+            }
+            self.expect(",")?;
+        }
     }
 
     fn match_op(&mut self) -> Result<MatchOp, Error> {
@@ -181,15 +184,20 @@ impl Parser {
     fn selector(&mut self) -> Result<Vec<Matcher>, Error> {
         self.expect("{")?;
         let mut matchers = Vec::new();
-        while !self.accept("}") {
+        if self.accept("}") {
+            return Ok(matchers);
+        }
+        loop {
             let name = self.identifier()?;
             let op = self.match_op()?;
             matchers.push(self.matcher(name, op)?);
-            if !self.is_symbol("}") && !self.accept(",") {
+            if self.accept("}") {
+                return Ok(matchers);
+            }
+            if !self.accept(",") {
                 return self.unexpected_but("\"}\" or \",\"");
             }
         }
-        Ok(matchers)
     }
 
     /// A selector that restricts something, as every query needs one.

@@ -109,6 +109,8 @@ pub(crate) struct Source<'a> {
     pub(crate) reader: &'a dyn LogReader,
     pub(crate) tenant: TenantId,
     pub(crate) budget: &'a dyn QueryBudget,
+    /// Most bytes of lines that the query may read.
+    pub(crate) scan_bytes_max: u64,
 }
 
 /// Takes time, line and labels of what passed.
@@ -136,7 +138,7 @@ impl Scan<'_> {
         wanted: &dyn Fn(i64) -> bool,
         each: &mut Each<'_>,
     ) -> Result<(), Error> {
-        let Source { reader, tenant, budget } = self.source;
+        let Source { reader, tenant, budget, scan_bytes_max } = self.source;
         if self.range.start_ns >= self.range.end_ns {
             return Ok(());
         }
@@ -159,6 +161,10 @@ impl Scan<'_> {
             }
             stats.lines_processed += 1;
             stats.bytes_processed += record.text.len() as u64;
+            if stats.bytes_processed > scan_bytes_max {
+                failure = Some(Error::Scan(scan_bytes_max));
+                return ControlFlow::Break(());
+            }
             if stats.lines_processed.is_multiple_of(CHECK_EVERY)
                 && let Err(error) = budget.check()
             {
@@ -194,7 +200,7 @@ impl Scan<'_> {
 
     /// Terms whose label no stream has: only these can be told to be attributes.
     fn attribute_terms(&self) -> Result<Vec<(String, String)>, Error> {
-        let Source { reader, tenant, budget } = self.source;
+        let Source { reader, tenant, budget, .. } = self.source;
         let mut terms = self.pipeline.terms.clone();
         if !terms.is_empty() {
             for stream in reader.streams(tenant, self.range, &self.log.matchers, budget)? {

@@ -52,10 +52,10 @@ fn texts(map: &mut FuncMap) {
         });
     };
     for name in ["ToLower", "lower"] {
-        one(map, name, |s| Ok(s.to_lowercase()));
+        one(map, name, |s| Ok(s.chars().map(lower).collect()));
     }
     for name in ["ToUpper", "upper"] {
-        one(map, name, |s| Ok(s.to_uppercase()));
+        one(map, name, |s| Ok(s.chars().map(upper).collect()));
     }
     for name in ["TrimSpace", "trim"] {
         one(map, name, |s| Ok(s.trim().to_owned()));
@@ -185,6 +185,21 @@ fn texts(map: &mut FuncMap) {
         let given = text("fromJson", a, 0)?;
         json::value(given).map(|raw| from_json(raw, 0)).map_err(|e| e.to_string())
     });
+}
+
+/// Go maps letter by letter: what would become several stays, and the end of a word is not looked at.
+fn upper(c: char) -> char {
+    let mut mapped = c.to_uppercase();
+    if mapped.len() == 1 { mapped.next().unwrap_or(c) } else { c }
+}
+
+fn lower(c: char) -> char {
+    let mut mapped = c.to_lowercase();
+    match mapped.len() {
+        1 => mapped.next().unwrap_or(c),
+        _ if c == '\u{130}' => 'i',
+        _ => c,
+    }
 }
 
 fn numbers(map: &mut FuncMap) {

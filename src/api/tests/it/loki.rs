@@ -203,9 +203,14 @@ async fn text_message(stream: &mut TcpStream) -> Value {
 
 /// Opens a live tail; `query` is what stands behind `query=`.
 async fn upgraded(address: SocketAddr, query: &str) -> TcpStream {
+    tailed(address, &format!("/loki/api/v1/tail?query={query}"), "").await
+}
+
+/// Opens a live tail; `headers` are further lines of the request.
+async fn tailed(address: SocketAddr, uri: &str, headers: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!(
-        "GET /loki/api/v1/tail?query={query} HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+        "GET {uri} HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n{headers}\
          sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -246,5 +251,72 @@ async fn a_live_tail_sends_what_there_is_and_what_comes() {
     assert_eq!(text_message(&mut stream).await, want(2, "late"));
     server.push(&shop, NOW_NS - SECOND_NS, "next", &[]).await;
     assert_eq!(text_message(&mut stream).await, want(1, "next"));
+    serving.abort();
+}
+
+#[tokio::test]
+async fn every_tail_gets_each_line_once_in_its_form() {
+    let server = filled();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = server.router.clone();
+    let serving = server.state.tasks.handle().spawn(async move { axum::serve(listener, router).await });
+    let query = encoded(r#"{service_name="tailed"} |= "line""#);
+    let path = format!("/loki/api/v1/tail?query={query}");
+    let mut plain = tailed(address, &path, "").await;
+    let categorize = "x-loki-response-encoding-flags: categorize-labels\r\n";
+    let mut categorized = tailed(address, &path, categorize).await;
+    let mut delayed = tailed(address, &format!("{path}&delay_for=1"), "").await;
+    let mut legacy = tailed(address, &format!("/api/prom/tail?query={query}"), "").await;
+    // A ping says that the tail follows.
+    for stream in [&mut plain, &mut categorized, &mut delayed, &mut legacy] {
+        let mut ping = [0u8; 2];
+        stream.read_exact(&mut ping).await.unwrap();
+        assert_eq!(ping, [0x89, 0]);
+    }
+    let tailed = [("service_name", "tailed")];
+    let began = std::time::Instant::now();
+    server.push(&tailed, NOW_NS, "line one", &[("pod", "p")]).await;
+    server.push(&tailed, NOW_NS + 1, "another", &[]).await;
+    server.push(&[("service_name", "other")], NOW_NS + 2, "line of others", &[]).await;
+    let labels = json!({"pod": "p", "service_name": "tailed"});
+    let first = json!({"streams": [{"stream": labels, "values": [[NOW_NS.to_string(), "line one"]]}]});
+    assert_eq!(text_message(&mut plain).await, first);
+    let got = text_message(&mut categorized).await;
+    assert_eq!(got["encodingFlags"], json!(["categorize-labels"]));
+    assert_eq!(got["streams"][0]["stream"], json!({"service_name": "tailed"}));
+    assert_eq!(got["streams"][0]["values"][0][2], json!({"structuredMetadata": {"pod": "p"}}));
+    let got = text_message(&mut legacy).await;
+    assert_eq!(got["streams"][0]["labels"], "{pod=\"p\", service_name=\"tailed\"}");
+    assert_eq!(got["streams"][0]["entries"][0], json!({"ts": "2023-11-14T22:13:20Z", "line": "line one"}));
+    assert_eq!(text_message(&mut delayed).await, first);
+    assert!(began.elapsed() >= std::time::Duration::from_secs(1), "it was held back");
+    // An older line comes as well, and none comes twice.
+    server.push(&tailed, NOW_NS - 60 * SECOND_NS, "older line", &[]).await;
+    assert_eq!(text_message(&mut plain).await["streams"][0]["values"][0][1], "older line");
+    serving.abort();
+}
+
+#[tokio::test]
+async fn a_slow_tail_is_told_what_it_lost() {
+    let server = filled();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = server.router.clone();
+    let serving = server.state.tasks.handle().spawn(async move { axum::serve(listener, router).await });
+    let mut stream = upgraded(address, &encoded(r#"{service_name="much"} != "x""#)).await;
+    let mut ping = [0u8; 2];
+    stream.read_exact(&mut ping).await.unwrap();
+    // More at once than may wait for a client.
+    let mut much = crate::memory_events::group(&[("service_name", "much")], NOW_NS, &"x".repeat(1 << 20), &[]);
+    let one = much.records[0].clone();
+    much.records.extend((1..12).map(|i| trefoil_model::LogRecord { time_ns: NOW_NS + i, ..one.clone() }));
+    let batch = trefoil_model::LogBatch { tenant: trefoil_model::TenantId(0), groups: vec![much] };
+    server.writer.write_logs(batch).await.unwrap();
+    let got = text_message(&mut stream).await;
+    assert_eq!(got["streams"], json!([]));
+    let dropped = got["dropped_entries"].as_array().unwrap();
+    assert_eq!(dropped[0]["labels"], json!({"service_name": "much"}));
+    assert!(dropped[0]["timestamp"].as_str().unwrap().parse::<i64>().unwrap() >= NOW_NS, "{got}");
     serving.abort();
 }

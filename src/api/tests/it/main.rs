@@ -7,6 +7,7 @@ mod gate;
 mod jaeger;
 mod listeners;
 mod loki;
+mod loki_sources;
 mod memory_events;
 mod page;
 mod prometheus;

@@ -226,9 +226,17 @@ impl Server {
     }
 
     pub(crate) fn at(external_url: &str) -> Self {
+        Self::made(external_url, LoadedConfig::default())
+    }
+
+    pub(crate) fn with(config: LoadedConfig) -> Self {
+        Self::made("http://localhost:9090", config)
+    }
+
+    fn made(external_url: &str, config: LoadedConfig) -> Self {
         let events = Arc::new(MemoryEvents::default());
         let clock = SimClock::new(NOW_MS);
-        let config = Arc::new(LoadedConfig::default());
+        let config = Arc::new(config);
         let limits = config.config.trefoil.limits.limits.clone();
         let accountant = Accountant::unlimited();
         let insight = Arc::new(Insight::default());

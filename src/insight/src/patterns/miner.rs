@@ -101,7 +101,7 @@ impl Miner {
         if line.is_empty() {
             return;
         }
-        let mut tokens = Tokens::default();
+        let mut tokens = Tokens::new();
         tokens.read(line);
         self.newest_ns = self.newest_ns.max(time_ns);
         let level = known_level(level);

@@ -61,6 +61,11 @@ fn is_delimiter(b: u8) -> bool {
 }
 
 impl<'a> Tokens<'a> {
+    /// With room for a usual line.
+    pub(super) fn new() -> Self {
+        Self { delimiters: Vec::with_capacity(65), words: Vec::with_capacity(64), ..Self::default() }
+    }
+
     /// Takes a line apart, into the buffers that are there.
     pub(super) fn read(&mut self, line: &'a str) {
         self.delimiters.clear();
@@ -91,15 +96,13 @@ impl<'a> Tokens<'a> {
                 break;
             }
             let start = at;
-            let (mut digits, mut others) = (0usize, 0usize);
+            let mut digits = 0usize;
             while at < end && !is_delimiter(bytes[at]) {
-                let digit = bytes[at].is_ascii_digit();
-                digits += usize::from(digit);
-                others += usize::from(!digit);
+                digits += usize::from(bytes[at].is_ascii_digit());
                 at += 1;
             }
-            // One digit beside letters, as in `v1` and `h2`, is a name; more are numbers and ids.
-            let variable = digits > 1 || digits == 1 && others == 0 || at - start > WORD_BYTES_MAX;
+            // One digit behind letters, as in `v1` and `h2`, is a name; others are numbers, amounts and ids.
+            let variable = digits > 1 || bytes[start].is_ascii_digit() || at - start > WORD_BYTES_MAX;
             self.words.push(Word { text: &text[start..at], variable, key: false });
         }
         hasher.write_u8(u8::from(self.cut));

@@ -41,14 +41,21 @@ impl Parser {
         } else {
             LogRange { log: self.checked_selector()?, range_ns: None, offset_ns: 0, unwrap: None }
         };
+        // The range stands before or behind the stages, not between them.
+        let mut closed = found.range_ns.is_some();
         loop {
             let position = self.position();
+            let before = !found.log.stages.is_empty() || found.unwrap.is_some();
+            if closed && (self.at_unwrap() || self.starts_stage()) {
+                return self.unexpected();
+            }
             if let Token::Range(ns) = self.peek() {
                 if found.range_ns.is_some() {
                     return self.unexpected();
                 }
                 found.range_ns = Some(*ns);
                 self.at += 1;
+                closed = before;
                 if self.accept_word("offset") {
                     found.offset_ns = self.offset()?;
                 }
@@ -334,6 +341,9 @@ impl Parser {
             _ => None,
         };
         let negative = matches!(self.peek_at(1), Token::Number(_) | Token::Duration(_)) && self.accept("-");
+        if matches!(self.peek_at(1), Token::Number(_)) {
+            self.accept("+");
+        }
         match (self.peek().clone(), compare) {
             (Token::String(_), _) => {
                 let op = match symbol {

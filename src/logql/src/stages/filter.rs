@@ -110,7 +110,8 @@ impl CompiledFilter {
                 numeric(labels, name, trefoil_template::go_time::parse_duration, *compare, *wanted)
             }
             Self::Bytes(name, compare, wanted) => numeric(labels, name, units::parse_bytes, *compare, *wanted),
-            Self::Ip(name, negative, ip) => labels.get(name).is_some_and(|text| ip.found_in(text)) != *negative,
+            // Without the label the line goes, whichever way it is asked.
+            Self::Ip(name, negative, ip) => labels.get(name).is_some_and(|text| ip.found_in(text) != *negative),
             Self::And(a, b) => a.passes(labels) && b.passes(labels),
             Self::Or(a, b) => a.passes(labels) || b.passes(labels),
         }
