@@ -74,10 +74,10 @@ fn disk_full_refuses_and_recovers() {
     });
     // Queries go on, and who balances load is told.
     assert_eq!(oracle.check(&server.http), [""; 0], "while the disk is full");
-    let ready = server.http.get("/-/ready").unwrap();
+    let ready = server.http.get("/-/ready", &[]).unwrap();
     assert!(ready.status == 503 && ready.text().contains("disk is full"), "{} {}", ready.status, ready.text());
     fs::remove_file(&ballast).unwrap();
-    wait_for("readiness", Duration::from_secs(30), || server.http.get("/-/ready").unwrap().status == 200);
+    wait_for("readiness", Duration::from_secs(30), || server.http.get("/-/ready", &[]).unwrap().status == 200);
     for signal in [Signal::Metrics, Signal::Logs, Signal::Traces] {
         let before = oracle.acknowledged(signal);
         wait_for("writes to work again", Duration::from_secs(30), || {

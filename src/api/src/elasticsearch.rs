@@ -25,8 +25,6 @@ use crate::routes::Route;
 pub const ELASTICSEARCH_VERSION: &str = "8.15.0";
 /// Below which path the dialect is served.
 pub(crate) const PREFIX: &str = "/elasticsearch";
-/// The index of records that came in by other doors, and of documents that name none.
-pub(crate) const DEFAULT_INDEX: &str = "logs";
 
 const PRODUCT: HeaderName = HeaderName::from_static("x-elastic-product");
 
@@ -68,19 +66,6 @@ impl Fault {
     /// 400: a body cannot be read.
     pub(crate) fn parsing(reason: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "parsing_exception", reason)
-    }
-
-    /// 404: there is no such index.
-    pub(crate) fn no_index(index: &str) -> Self {
-        let mut fault =
-            Self::new(StatusCode::NOT_FOUND, "index_not_found_exception", format!("no such index [{index}]"));
-        fault.details = vec![
-            ("resource.type", "index_or_alias".to_owned()),
-            ("resource.id", index.to_owned()),
-            ("index_uuid", "_na_".to_owned()),
-            ("index", index.to_owned()),
-        ];
-        fault
     }
 
     /// The body of the answer.

@@ -189,6 +189,7 @@ pub fn quote(text: &str) -> String {
 mod tests {
     use super::*;
 
+    #[expect(clippy::excessive_precision, reason = "halfway cases are what is tried")]
     #[test]
     fn values_have_go_forms() {
         for (v, want) in [

@@ -257,6 +257,7 @@ impl TailSetup {
                 tenant: self.tenant,
                 matchers: matchers.collect(),
                 needles: Vec::new(),
+                words: Vec::new(),
                 attribute_terms: Vec::new(),
                 range: NanoRange { start_ns: mark.time_ns, end_ns: mark.time_ns.saturating_add(1) },
                 direction: Direction::Forward,

@@ -71,6 +71,7 @@ pub(super) async fn volume_range(state: &AppState, request: Request) -> Result<V
             tenant,
             matchers,
             needles: Vec::new(),
+            words: Vec::new(),
             attribute_terms: Vec::new(),
             range: trefoil_model::NanoRange::new(start_ns, asked.end_ns),
             direction: asked.direction,
