@@ -171,10 +171,12 @@ mod tests {
 
     #[test]
     fn errors_have_the_shape() {
-        let body = Fault::no_index("a-*").body();
+        let mut fault = Fault::new(StatusCode::NOT_FOUND, "index_not_found_exception", "no such index [a-*]");
+        fault.details = vec![("resource.id", "a-*".to_owned())];
+        let body = fault.body();
         assert_eq!(
             body.to_string(),
-            r#"{"error":{"root_cause":[{"type":"index_not_found_exception","reason":"no such index [a-*]","resource.type":"index_or_alias","resource.id":"a-*","index_uuid":"_na_","index":"a-*"}],"type":"index_not_found_exception","reason":"no such index [a-*]","resource.type":"index_or_alias","resource.id":"a-*","index_uuid":"_na_","index":"a-*"},"status":404}"#
+            r#"{"error":{"root_cause":[{"type":"index_not_found_exception","reason":"no such index [a-*]","resource.id":"a-*"}],"type":"index_not_found_exception","reason":"no such index [a-*]","resource.id":"a-*"},"status":404}"#
         );
     }
 
