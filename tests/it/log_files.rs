@@ -25,18 +25,16 @@ fn server(name: &str, logs: &str) -> Server {
     Server::start(name, ServerOptions { trefoil: format!("  logs:\n{logs}"), ..ServerOptions::default() })
 }
 
+/// Labels, Unix nanoseconds and line.
+type Entry = (BTreeMap<String, String>, u64, String);
+
 /// What a query finds within the last hour and the next minute: labels (metadata among them), time, line; by time.
-fn entries(http: &Http, query: &str) -> Result<Vec<(BTreeMap<String, String>, u64, String)>, String> {
+fn entries(http: &Http, query: &str) -> Result<Vec<Entry>, String> {
     let now = wire::now_ns();
     entries_between(http, query, now - 3_600_000_000_000, now + 60_000_000_000)
 }
 
-fn entries_between(
-    http: &Http,
-    query: &str,
-    start: u64,
-    end: u64,
-) -> Result<Vec<(BTreeMap<String, String>, u64, String)>, String> {
+fn entries_between(http: &Http, query: &str, start: u64, end: u64) -> Result<Vec<Entry>, String> {
     let (start, end) = (start.to_string(), end.to_string());
     let answer = http
         .json("/loki/api/v1/query_range", &[("query", query), ("start", &start), ("end", &end), ("limit", "5000")])?;
@@ -53,7 +51,7 @@ fn entries_between(
 }
 
 /// Waits until a query finds so many entries.
-fn wait_for_entries(http: &Http, query: &str, count: usize) -> Vec<(BTreeMap<String, String>, u64, String)> {
+fn wait_for_entries(http: &Http, query: &str, count: usize) -> Vec<Entry> {
     wait_for_result(&format!("{count} entries of {query}"), WAIT, || {
         let found = entries(http, query)?;
         if found.len() >= count { Ok(found) } else { Err(format!("{} entries", found.len())) }
