@@ -101,22 +101,28 @@ impl<'a> Rows<'a> {
 
     /// Whether one of some rows counts.
     pub(crate) fn meet(&self, rows: &RoaringBitmap) -> bool {
-        if self.candidates.is_disjoint(rows) {
-            return false;
-        }
         if let (Some(check), None) = (&self.check, self.checked.get()) {
             for row in rows {
-                if self.candidates.contains(row) && check(row) {
+                if !self.candidates.contains(row) {
+                    continue;
+                }
+                if check(row) {
                     return true;
                 }
                 match self.looks.get().checked_sub(1) {
                     Some(left) => self.looks.set(left),
-                    None => return !self.all().is_disjoint(rows),
+                    None => return self.meets_all(rows),
                 }
             }
             return false;
         }
-        !self.all().is_disjoint(rows)
+        self.meets_all(rows)
+    }
+
+    /// One by one: most often the first is one, and that of the library takes long for sets that stand as intervals.
+    fn meets_all(&self, rows: &RoaringBitmap) -> bool {
+        let all = self.all();
+        rows.iter().any(|row| all.contains(row))
     }
 }
 

@@ -5,6 +5,7 @@ mod first_labels;
 mod merge;
 mod salvage;
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -458,28 +459,40 @@ impl Inner {
             if overlapping.is_empty() {
                 continue;
             }
-            let whole = |r: &&SelectRequest| {
-                r.matchers.is_empty() && r.range.contains(part.meta.min_t) && r.range.contains(part.meta.max_t)
-            };
-            if overlapping.iter().any(whole) {
-                let reader = part.index()?;
-                let mut rows = reader.all_rows()?;
-                let hidden = part.hidden(&view.tombstones)?;
+            let reader = part.index()?;
+            let hidden = part.hidden(&view.tombstones)?;
+            let unreadable = RefCell::new(None);
+            let mut found = Vec::new();
+            for r in overlapping {
+                let mut rows = select_rows(reader, &r.matchers, budget)?;
                 part.hide(&mut rows, hidden.as_deref(), &self.lifecycle.load_full(), self.options.clock.now_ms())?;
-                let is_all = rows.len() == u64::from(reader.rows());
-                if is_all {
-                    each(reader, None)?;
+                let check: RowCheck<'_> = if r.range.contains(part.meta.min_t) && r.range.contains(part.meta.max_t) {
+                    None
                 } else {
-                    each(reader, Some(&Rows::new(rows, None)))?;
-                }
+                    Some(Box::new(|row| match reader.bounds(row) {
+                        Ok((min_t, max_t)) => r.range.overlaps(min_t, max_t),
+                        Err(e) => {
+                            unreadable.borrow_mut().get_or_insert(e);
+                            true
+                        }
+                    }))
+                };
+                found.push((rows, check));
+            }
+            let is_all = |(rows, check): &(RoaringBitmap, RowCheck<'_>)| {
+                check.is_none() && rows.len() == u64::from(reader.rows())
+            };
+            if found.iter().any(is_all) {
+                each(reader, None)?;
                 continue;
             }
-            let mut rows = RoaringBitmap::new();
-            for r in overlapping {
-                rows |= self.visible_rows(&view, part, r, budget)?.0;
-            }
+            let rows = any_of(found);
             if !rows.is_empty() {
-                each(part.index()?, Some(&Rows::new(rows, None)))?;
+                each(reader, Some(&rows))?;
+            }
+            drop(rows);
+            if let Some(e) = unreadable.into_inner() {
+                return Err(e);
             }
         }
         for memtable in view.memtables() {

@@ -6,6 +6,7 @@ use roaring::RoaringBitmap;
 
 use crate::encoding::DecodeError;
 use crate::encoding::varint::{Reader, put_uvarint};
+use crate::matching::Rows;
 
 /// Differences of ascending rows, uvarints.
 const LIST: u8 = 0;
@@ -76,21 +77,18 @@ pub(crate) fn add_postings(data: &[u8], few: &mut Vec<u32>, many: &mut RoaringBi
     }
 }
 
-/// Whether one of the postings at the front of `data` is in `rows`.
-pub(crate) fn postings_meet(data: &[u8], rows: &RoaringBitmap) -> Result<bool, DecodeError> {
+/// Whether one of the postings at the front of `data` counts.
+pub(crate) fn postings_meet(data: &[u8], rows: &Rows<'_>) -> Result<bool, DecodeError> {
     match parse(data)? {
         (LIST, list) => {
             let mut meet = false;
             for_each(list, |row| {
-                meet |= rows.contains(row);
+                meet = meet || rows.contains(row);
                 true
             })?;
             Ok(meet)
         }
-        (_, bitmap) => {
-            let bitmap = RoaringBitmap::deserialize_from(bitmap).map_err(|_| DecodeError)?;
-            Ok(!bitmap.is_disjoint(rows))
-        }
+        (_, bitmap) => Ok(rows.meet(&RoaringBitmap::deserialize_from(bitmap).map_err(|_| DecodeError)?)),
     }
 }
 

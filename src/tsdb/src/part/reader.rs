@@ -437,7 +437,7 @@ impl LabelIndex for PartReader {
         self.for_each_value(name, wanted, &mut |value, at| {
             let has_row = match rows {
                 None => Ok(true),
-                Some(rows) => postings_meet(self.postings_data(at), rows.all()),
+                Some(rows) => postings_meet(self.postings_data(at), rows),
             };
             if has_row.map_err(|_| self.corrupt(format_args!("postings at {at}")))? { each(value) } else { Ok(()) }
         })
