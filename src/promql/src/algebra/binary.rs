@@ -175,7 +175,8 @@ pub fn binary(
         out: Vec::new(),
         by_labels: FxHashMap::default(),
         over: None,
-        seen: FxHashMap::default(),
+        seen_at: FxHashMap::default(),
+        seen: Vec::new(),
         seen_one: vec![Vec::new(); grouper.len()],
     };
     // Where one series meets one series nothing can be ambiguous: no bookkeeping by step.
@@ -227,9 +228,11 @@ struct Join<'a> {
     by_labels: FxHashMap<(Labels, bool), usize>,
     /// What there was no room for; the result is of no use then.
     over: Option<AlgebraError>,
+    /// For each match group and result series its place in `seen`.
+    seen_at: FxHashMap<(usize, usize), usize>,
     /// For many-to-one: the steps at which a result of these labels was made in this match group, even one that a
     /// comparison filtered out.
-    seen: FxHashMap<(usize, Labels), Vec<bool>>,
+    seen: Vec<Vec<bool>>,
     /// For each match group the steps that have been matched.
     seen_one: Vec<Vec<bool>>,
 }
@@ -378,9 +381,14 @@ impl Join<'_> {
         filler: &mut FxHashMap<usize, Series>,
         grouper: &Grouper,
     ) {
+        if fill_one.is_none()
+            && let Some(partner) = self.only_partner(series, slots, one)
+        {
+            return self.pair_floats(series, group, slots, partner);
+        }
         // The partner rarely changes from step to step: keep its result slot.
         let mut partner = u32::MAX;
-        let mut target = 0;
+        let mut target = Target::default();
         for step in 0..self.steps {
             if !series.points.is_present(step) {
                 continue;
@@ -394,7 +402,7 @@ impl Join<'_> {
                 (slot, _) => &one[slot as usize - 1],
             };
             if partner != slot {
-                target = self.target(series, &other.labels);
+                target = self.target(series, &other.labels, group);
                 partner = slot;
             }
             self.apply(series, other, group, step, target);
@@ -408,13 +416,13 @@ impl Join<'_> {
             if !series.points.is_present(step) || self.seen_one[group].get(step).is_some_and(|s| *s) {
                 continue;
             }
-            let target = *target.get_or_insert_with(|| self.target(&stand_in, &series.labels));
+            let target = *target.get_or_insert_with(|| self.target(&stand_in, &series.labels, group));
             self.apply(&stand_in, series, group, step, target);
         }
     }
 
     /// Computes one step into the result series `target`. `many` and `one` are sides of the matching.
-    fn apply(&mut self, many: &Series, one: &Series, group: usize, step: usize, target: usize) {
+    fn apply(&mut self, many: &Series, one: &Series, group: usize, step: usize, target: Target) {
         let (l, r) = if self.swapped { (one, many) } else { (many, one) };
         let mut notes = Notes::new();
         let outcome = match (l.points.histogram(step), r.points.histogram(step)) {
@@ -451,12 +459,12 @@ impl Join<'_> {
             None
         };
         if let Some(point) = point {
-            self.out[target].points.set(step, Some(point));
+            self.out[target.series].points.set(step, Some(point));
         }
     }
 
     /// Whether this is the first result of these labels in its match group and step.
-    fn is_unique(&mut self, group: usize, step: usize, target: usize) -> bool {
+    fn is_unique(&mut self, group: usize, step: usize, target: Target) -> bool {
         let is_new = self.seen_one[group].is_empty();
         if is_new && !self.take(self.steps) {
             return true;
@@ -469,30 +477,84 @@ impl Join<'_> {
         if self.matching.cardinality == Cardinality::OneToOne {
             return !was_matched;
         }
-        let steps = self.steps;
-        let key = (group, self.out[target].labels.clone());
-        if !self.seen.contains_key(&key) && !self.take(steps + MATCH_BYTES) {
-            return true;
-        }
-        let seen = self.seen.entry(key).or_insert_with(|| vec![false; steps]);
-        !std::mem::replace(&mut seen[step], true)
+        // Nowhere to remember it: there is no room, and no result.
+        self.seen.get_mut(target.seen).is_none_or(|seen| !std::mem::replace(&mut seen[step], true))
     }
 
-    /// The result series of a pair.
-    fn target(&mut self, many: &Series, one: &Labels) -> usize {
+    /// The result series of a pair of a match group.
+    fn target(&mut self, many: &Series, one: &Labels, group: usize) -> Target {
         let drop_name = self.return_bool && self.options.delayed_name_removal;
         let labels = self.result_labels(&many.labels, one);
         let key = (labels, drop_name);
         let steps = self.steps;
         let is_room = self.by_labels.contains_key(&key) || self.take(Series::bytes_of(&key.0, steps) + MATCH_BYTES);
         if !is_room && !self.out.is_empty() {
-            return 0;
+            return Target::default();
         }
         let out = &mut self.out;
-        *self.by_labels.entry(key).or_insert_with_key(|(labels, _)| {
+        let series = *self.by_labels.entry(key).or_insert_with_key(|(labels, _)| {
             out.push(Series { labels: labels.clone(), points: Points::absent(steps), drop_name });
             out.len() - 1
-        })
+        });
+        if self.matching.cardinality == Cardinality::OneToOne {
+            return Target { series, seen: 0, is_new: false };
+        }
+        if let Some(seen) = self.seen_at.get(&(group, series)) {
+            return Target { series, seen: *seen, is_new: false };
+        }
+        let seen = self.seen.len();
+        if self.take(steps + MATCH_BYTES) {
+            self.seen_at.insert((group, series), seen);
+            self.seen.push(vec![false; steps]);
+        }
+        Target { series, seen, is_new: true }
+    }
+
+    /// The series of the "one" side that a float series meets at all its steps, when it is but one and of floats too.
+    fn only_partner<'o>(&self, many: &Series, slots: &[u32], one: &'o [Series]) -> Option<&'o Series> {
+        let trims = matches!(self.op, BinaryOp::TrimLower | BinaryOp::TrimUpper);
+        if self.matching.cardinality == Cardinality::OneToOne || trims || many.points.has_histograms() {
+            return None;
+        }
+        let slot = *slots.iter().find(|slot| **slot != 0)?;
+        let partner = &one[slot as usize - 1];
+        (!partner.points.has_histograms() && slots.iter().all(|s| *s == 0 || *s == slot)).then_some(partner)
+    }
+
+    /// Computes all steps of a float series with the only partner that it has.
+    fn pair_floats(&mut self, many: &Series, group: usize, slots: &[u32], one: &Series) {
+        if !slots.iter().enumerate().any(|(step, slot)| *slot != 0 && many.points.is_present(step)) {
+            return;
+        }
+        let target = self.target(many, &one.labels, group);
+        if !target.is_new {
+            for (step, _) in slots.iter().enumerate().filter(|(_, slot)| **slot != 0) {
+                if many.points.is_present(step) {
+                    self.apply(many, one, group, step, target);
+                }
+            }
+            return;
+        }
+        let is_first = self.seen_one[group].is_empty();
+        if self.over.is_some() || (is_first && !self.take(self.steps)) {
+            return;
+        }
+        self.seen_one[group].resize(self.steps, false);
+        let (out, seen, matched) =
+            (self.out[target.series].points.floats_mut(), &mut self.seen[target.seen], &mut self.seen_one[group]);
+        for (step, (x, y)) in many.points.floats().iter().zip(one.points.floats()).enumerate() {
+            if slots[step] == 0 || trefoil_model::is_stale_nan(*x) {
+                continue;
+            }
+            (seen[step], matched[step]) = (true, true);
+            let (l, r) = if self.swapped { (*y, *x) } else { (*x, *y) };
+            let result = scalar_op(self.op, l, r);
+            if !self.op.is_comparison() || self.return_bool {
+                out[step] = result;
+            } else if result != 0.0 {
+                out[step] = l;
+            }
+        }
     }
 
     fn result_labels(&self, many: &Labels, one: &Labels) -> Labels {
@@ -513,6 +575,17 @@ impl Join<'_> {
         }
         builder.build()
     }
+}
+
+/// Where the result of a pair goes.
+#[derive(Clone, Copy, Default)]
+struct Target {
+    /// Its place in `out`.
+    series: usize,
+    /// Its place in `seen`.
+    seen: usize,
+    /// Nothing was made of these labels in this match group before.
+    is_new: bool,
 }
 
 /// What matching takes for each series: its groups and places in tables.
@@ -733,3 +806,6 @@ fn mixed_pair(op: BinaryOp, l: Operand<'_>, r: Operand<'_>, notes: &mut Notes) -
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
