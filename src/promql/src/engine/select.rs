@@ -1,7 +1,7 @@
 //! Reading series: selection, the instant selector, and work over many series on all cores.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
 
 use rayon::prelude::*;
@@ -167,22 +167,68 @@ impl Context<'_> {
         aggregator: &AggregatorFn<'r>,
         into: &mut Aggregator<'r>,
     ) -> Result<(), EngineError> {
-        let length = selected.len().div_ceil(AGGREGATE_PARTS);
-        // No more parts at once than there are threads: each may have all groups.
-        for wave in selected.chunks(length.saturating_mul(rayon::current_num_threads().max(1))) {
-            let parts: Vec<Aggregator<'r>> = wave
-                .par_chunks(length)
-                .map(|part| {
-                    let mut own = aggregator()?;
-                    self.each_series(part, steps, f, |s| Ok(own.push(s)?))?;
+        if selected.is_empty() {
+            return Ok(());
+        }
+        let parts: Vec<_> = selected.chunks(selected.len().div_ceil(AGGREGATE_PARTS)).collect();
+        let threads = rayon::current_num_threads().clamp(1, parts.len());
+        let made = Mutex::new(Made { begun: 0, taken_up: 0, waiting: Vec::new(), error: None, into });
+        let moved_on = Condvar::new();
+        let work = || {
+            let lock = || made.lock().expect("no thread panics while it takes up a part");
+            loop {
+                let at = {
+                    let mut made = lock();
+                    loop {
+                        if made.error.is_some() || made.begun == parts.len() {
+                            return;
+                        }
+                        // Each part may have all groups: few are held at once.
+                        if made.begun <= made.taken_up + threads {
+                            break;
+                        }
+                        // The part that is waited for is being made: nothing in it waits for another thread.
+                        made = moved_on.wait(made).expect("no thread panics while it takes up a part");
+                    }
+                    made.begun += 1;
+                    made.begun - 1
+                };
+                let part = aggregator().map_err(EngineError::from).and_then(|mut own| {
+                    self.each_series(parts[at], steps, f, |s| Ok(own.push(s)?))?;
                     Ok(own)
-                })
-                .collect::<Result<_, EngineError>>()?;
-            for part in parts {
-                into.merge(part);
+                });
+                lock().take_up(at, part);
+                moved_on.notify_all();
+            }
+        };
+        rayon::scope(|scope| (0..threads).for_each(|_| scope.spawn(|_| work())));
+        let error = made.into_inner().expect("no thread panics while it takes up a part").error;
+        error.map_or(Ok(()), Err)
+    }
+}
+
+/// Parts of an aggregation, taken up in order.
+struct Made<'m, 'r> {
+    begun: usize,
+    taken_up: usize,
+    /// Parts whose turn has not come.
+    waiting: Vec<(usize, Aggregator<'r>)>,
+    error: Option<EngineError>,
+    into: &'m mut Aggregator<'r>,
+}
+
+impl<'r> Made<'_, 'r> {
+    fn take_up(&mut self, at: usize, part: Result<Aggregator<'r>, EngineError>) {
+        match part {
+            Ok(part) => self.waiting.push((at, part)),
+            Err(e) => {
+                self.error.get_or_insert(e);
             }
         }
-        Ok(())
+        while let Some(next) = self.waiting.iter().position(|(at, _)| *at == self.taken_up) {
+            self.into.merge(self.waiting.swap_remove(next).1);
+            self.taken_up += 1;
+        }
     }
 }
 
