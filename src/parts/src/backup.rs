@@ -19,6 +19,7 @@ use bytes::Bytes;
 use trefoil_runtime::{SharedVfs, data_dir};
 
 pub use manifest::{FileEntry, Manifest};
+pub use restore::RestoreReport;
 
 use self::sources::{Fetcher, Source, Sources};
 use crate::PartsError;

@@ -1,17 +1,60 @@
 //! From a backup to a data directory.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use trefoil_runtime::Vfs;
 use trefoil_runtime::vfs::{create_dir_durable, parent_of};
 
-use super::{BackupError, Backups, Manifest, failed};
+use super::{BackupError, Backups, FileEntry, Manifest, failed};
+use crate::commit_file::PART_COMMIT;
+use crate::twin::{CATALOG, COPIES};
+
+/// What was damaged in a backup that was restored all the same.
+#[derive(Debug, Default)]
+pub struct RestoreReport {
+    /// Files that are not there, because their objects are missing or have another length.
+    pub left_out: Vec<BackupError>,
+    /// Files that are there with wrong bytes.
+    pub damaged: Vec<BackupError>,
+    /// Second copies that are not there: what they are copies of is, so nothing is lost.
+    pub second_copies: Vec<BackupError>,
+}
+
+/// Whether a file only repeats what another one holds: commits of which the other folder has a different object, commits
+/// that parts carry, definitions of series beside a journal. See `FORMAT.md` of this crate and of the journal.
+fn is_second_copy(file: &FileEntry, keys: &BTreeMap<&str, String>) -> bool {
+    let Some((folder, name)) = file.path.rsplit_once('/') else { return false };
+    if name == PART_COMMIT {
+        return true;
+    }
+    if let Some(stem) = name.strip_suffix(".copies") {
+        return keys.contains_key(format!("{folder}/{stem}.journal").as_str());
+    }
+    let (above, folder) = folder.rsplit_once('/').unwrap_or(("", folder));
+    let other = match folder {
+        CATALOG => COPIES,
+        COPIES => CATALOG,
+        _ => return false,
+    };
+    // Equal commits are one object, and both are damaged with it.
+    keys.get(format!("{above}/{other}/{name}").as_str()).is_some_and(|key| *key != file.key())
+}
 
 impl Backups<'_> {
     /// Writes the files of a backup to a directory that is missing or empty, verifying every checksum. The directory
     /// appears whole, by one rename, or not at all: a directory with the name and `.restore` appended is used before.
-    pub fn restore(&self, vfs: &dyn Vfs, manifest: &Manifest, dir: &Path) -> Result<(), BackupError> {
+    ///
+    /// A damaged object is an error, unless only second copies lie in it, which the first start writes anew. With
+    /// `skip_damaged` it is none: what it is to hold is left out, or written as it is when its length is right, because the
+    /// stores find the bad bytes by checksums of their own.
+    pub fn restore(
+        &self,
+        vfs: &dyn Vfs,
+        manifest: &Manifest,
+        dir: &Path,
+        skip_damaged: bool,
+    ) -> Result<RestoreReport, BackupError> {
         if vfs.exists(dir) && !vfs.read_dir(dir).map_err(failed("list", dir.display()))?.is_empty() {
             return Err(BackupError::NotEmpty(dir.to_owned()));
         }
@@ -21,13 +64,14 @@ impl Backups<'_> {
         if vfs.exists(&temporary) {
             vfs.remove_dir_all(&temporary).map_err(failed("remove", temporary.display()))?;
         }
-        let restored = self.restore_files(vfs, manifest, &temporary).and_then(|()| {
+        let restored = self.restore_files(vfs, manifest, &temporary, skip_damaged).and_then(|report| {
             if vfs.exists(dir) {
                 // It is empty; a rename replaces files only.
                 vfs.remove_dir_all(dir).map_err(failed("replace", dir.display()))?;
             }
             vfs.rename(&temporary, dir).map_err(failed("rename", temporary.display()))?;
-            vfs.sync_dir(parent_of(dir)).map_err(failed("sync", parent_of(dir).display()))
+            vfs.sync_dir(parent_of(dir)).map_err(failed("sync", parent_of(dir).display()))?;
+            Ok(report)
         });
         if restored.is_err()
             && vfs.exists(&temporary)
@@ -38,7 +82,15 @@ impl Backups<'_> {
         restored
     }
 
-    fn restore_files(&self, vfs: &dyn Vfs, manifest: &Manifest, temporary: &Path) -> Result<(), BackupError> {
+    fn restore_files(
+        &self,
+        vfs: &dyn Vfs,
+        manifest: &Manifest,
+        temporary: &Path,
+        skip_damaged: bool,
+    ) -> Result<RestoreReport, BackupError> {
+        let mut report = RestoreReport::default();
+        let keys: BTreeMap<&str, String> = manifest.files.iter().map(|file| (file.path.as_str(), file.key())).collect();
         create_dir_durable(vfs, temporary).map_err(failed("create", temporary.display()))?;
         let mut dirs = BTreeSet::from([temporary.to_owned()]);
         for file in &manifest.files {
@@ -49,12 +101,33 @@ impl Backups<'_> {
                 dirs.extend(parent.ancestors().take_while(|above| above.starts_with(temporary)).map(Path::to_owned));
             }
             let mut output = vfs.create(&path).map_err(failed("create", path.display()))?;
-            self.read(manifest, file, &mut |chunk| output.write_all(chunk))?;
+            let mut written = 0;
+            let read = self.read(manifest, file, &mut |chunk| {
+                written += chunk.len() as u64;
+                output.write_all(chunk)
+            });
+            if let Err(error) = read {
+                let is_second = is_second_copy(file, &keys);
+                if !matches!(error, BackupError::Object { .. }) || !(is_second || skip_damaged) {
+                    return Err(error);
+                }
+                if is_second || written != file.len {
+                    drop(output);
+                    vfs.remove_file(&path).map_err(failed("remove", path.display()))?;
+                    if is_second {
+                        report.second_copies.push(error)
+                    } else {
+                        report.left_out.push(error)
+                    }
+                    continue;
+                }
+                report.damaged.push(error);
+            }
             output.sync_all().map_err(failed("sync", path.display()))?;
         }
         for dir in dirs.iter().rev() {
             vfs.sync_dir(dir).map_err(failed("sync", dir.display()))?;
         }
-        Ok(())
+        Ok(report)
     }
 }
