@@ -127,6 +127,8 @@ pub(crate) struct Inner {
     pub(crate) flush_lock: Arc<tokio::sync::Mutex<()>>,
     /// Parts in which a merge met damage; they are left alone.
     pub(crate) damaged: Mutex<BTreeSet<PartId>>,
+    /// Monotonic milliseconds from which parts in an object store are merged again after a fetch failed.
+    pub(crate) remote_merges_from_ms: AtomicI64,
     /// One merge or retention run at a time.
     pub(crate) merge_lock: Mutex<()>,
     /// Evictions from the cache of remote parts that the view takes account of. Locked while parts are moved.
@@ -156,6 +158,8 @@ pub(crate) struct JournalFound {
     pub(crate) unusable: Vec<String>,
     /// Bytes at the end that are no whole record.
     pub(crate) torn: Option<String>,
+    /// Second copies of definitions that were not there.
+    pub(crate) copies: Vec<String>,
 }
 
 /// What queries read, replaced as a whole.
@@ -345,6 +349,9 @@ impl Tsdb {
     pub fn open(mut options: TsdbOptions) -> Result<Self, TsdbError> {
         metrics::register();
         let journal_dir = options.dir.join("journal");
+        // Opening makes the folder, before the first commit.
+        let has_lost_journal = !options.vfs.exists(&journal_dir)
+            && trefoil_parts::redundancy::was_at_work(&options.vfs, &options.dir.join("parts"));
         let parts = PartSet::open_beside(
             Arc::clone(&options.vfs),
             &options.dir.join("parts"),
@@ -385,6 +392,7 @@ impl Tsdb {
             metadata: Mutex::new(Metadata::new(options.limits.metadata_families_max)),
             flush_lock: Arc::default(),
             damaged: Mutex::default(),
+            remote_merges_from_ms: AtomicI64::new(0),
             merge_lock: Mutex::default(),
             evictions_seen: Mutex::default(),
             flush_wanted: AtomicBool::new(false),
@@ -400,6 +408,9 @@ impl Tsdb {
         };
         inner.publish_parts(|_| {});
         inner.tell_unreachable();
+        if has_lost_journal && committed.is_some() {
+            inner.tell_lost_journal(committed_at_start);
+        }
         inner.replay(committed_at_start)?;
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -521,6 +532,17 @@ impl Inner {
         view.active.sample_bytes() >= self.options.flush_bytes
             || view.active.bytes() >= pool / 5 * 2
             || (first >= 0 && self.monotonic_ms() - first >= self.options.flush_interval.as_millis() as i64)
+    }
+
+    /// The last commit names a place in a journal whose folder is gone.
+    fn tell_lost_journal(&self, committed: Committed) {
+        let dir = self.options.dir.join("journal");
+        let (dir, segment) = (dir.display(), committed.position.segment);
+        tracing::error!(%dir, segment, "the metrics journal is gone, what was acknowledged after the last flush is lost");
+        self.journal_found.lock().unusable.push(format!(
+            "{dir}: the journal is gone, of which the last commit names segment {segment}; what was acknowledged after the \
+             last flush is lost"
+        ));
     }
 
     pub(crate) fn monotonic_ms(&self) -> i64 {
