@@ -12,7 +12,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use trefoil_journal::{FileJournal, JournalOptions, JournalStore, Position, ReplayStop};
 use trefoil_model::{TenantId, WriteError};
-use trefoil_parts::{Commit, MergePolicy, PartId, PartMeta, PartSet, PendingPart, retention};
+use trefoil_parts::{Commit, MergePolicy, PartId, PartMeta, PartSet, PendingPart, redundancy, retention};
 use trefoil_runtime::background::{self, Priority};
 use trefoil_runtime::{Accountant, DiskGuard, Pool, Reservation, SharedClock, SharedVfs, StartProgress};
 
@@ -131,17 +131,24 @@ impl<K: Kind> Engine<K> {
         let journal_error = |source| EventsError::Journal { kind: K::NAME, source };
         let journal_dir = options.dir.join("journal");
         let start = trefoil_journal::first_segment(&options.vfs, &journal_dir).map_err(journal_error)?;
-        // Opening makes the folder, before the first commit.
-        let has_lost_journal =
-            !options.vfs.exists(&journal_dir) && trefoil_parts::redundancy::was_at_work(&options.vfs, &options.dir);
+        let was_at_work = redundancy::was_at_work(&options.vfs, &options.dir);
+        let has_journal = trefoil_journal::has_files(&options.vfs, &journal_dir).map_err(journal_error)?;
         let set =
             PartSet::open_beside(Arc::clone(&options.vfs), &options.dir, K::NAME, None, start.into()).map_err(parts)?;
         let from =
             set.journal_position().map_or_else(Position::default, |(segment, offset)| Position { segment, offset });
         let journal_sequence = set.attributes().get(JOURNAL_SEQUENCE).and_then(|v| v.parse().ok());
-        if from.segment > 0 && has_lost_journal {
-            let (kind, dir, segment) = (K::NAME, journal_dir.display(), from.segment);
-            tracing::error!(kind, %dir, segment, "the journal is gone, what was acknowledged after the last flush is lost");
+        if !has_journal && redundancy::needs_journal(set.journal_position(), &set.attributes()) {
+            if was_at_work {
+                let (kind, dir, segment) = (K::NAME, journal_dir.display(), from.segment);
+                tracing::error!(kind, %dir, segment, "the journal is gone, what was acknowledged after the last flush is lost");
+            }
+            if !options.vfs.is_read_only() {
+                // Told once; a copy of the parts alone has none.
+                let gone = redundancy::journal_gone((from.segment, from.offset));
+                let attributes = BTreeMap::from([(redundancy::JOURNAL_GONE.to_owned(), gone)]);
+                set.commit(Commit { attributes, ..Commit::default() }).map_err(parts)?;
+            }
         }
         let mut journal_options = options.journal.clone();
         journal_options.segment_min = from.segment + 1;

@@ -1,8 +1,9 @@
 //! What is kept twice so that one loss is none: whether the second copies are there and whole. Nobody needs them until
 //! the first are lost, so only a check that is asked for looks. And whether the files of parts are what their commits say.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use trefoil_runtime::SharedVfs;
@@ -53,9 +54,30 @@ pub fn was_at_work(vfs: &SharedVfs, dir: &Path) -> bool {
     matches!(Mark::read(&**vfs, dir), Ok(Mark::Committed))
 }
 
+/// Value of a set: the journal position of which it was told, or is known, that there is no journal to it.
+pub const JOURNAL_GONE: &str = "journal_gone";
+
+/// Returns the text of [`JOURNAL_GONE`] for a position.
+pub fn journal_gone(position: (u64, u64)) -> String {
+    format!("{}:{}", position.0, position.1)
+}
+
+/// Returns whether a set that [`was_at_work`] has a journal beside it, by its journal position and its values.
+pub fn needs_journal(journal: Option<(u64, u64)>, attributes: &BTreeMap<String, String>) -> bool {
+    journal.is_some_and(|at| at.0 > 0 && attributes.get(JOURNAL_GONE) != Some(&journal_gone(at)))
+}
+
+/// Ranges of bytes of a file that are damaged, each with what lies there.
+pub type DamagedRanges = Vec<(Range<u64>, String)>;
+
 /// Compares every file of the parts of a set that lie here with what its commit says; returns what is wrong, each with its
-/// path. Reads all of them. For stores that nobody opened; see also [`crate::PartSet::verify`].
-pub fn check_files(vfs: &SharedVfs, dir: &Path) -> Result<Vec<String>, PartsError> {
+/// path. Reads all of them. `damage_of` says of the content of a file with a wrong checksum where in it the damage is, and
+/// what lies there, as far as it can be known. For stores that nobody opened; see also [`crate::PartSet::verify`].
+pub fn check_files(
+    vfs: &SharedVfs,
+    dir: &Path,
+    damage_of: &dyn Fn(&[u8]) -> DamagedRanges,
+) -> Result<Vec<String>, PartsError> {
     let state = at_rest::read_state(vfs, dir)?;
     let mut found = Vec::new();
     for meta in state.parts.values().filter(|meta| !meta.is_remote()) {
@@ -64,15 +86,24 @@ pub fn check_files(vfs: &SharedVfs, dir: &Path) -> Result<Vec<String>, PartsErro
             let path = folder.join(&file.name);
             let fault = match vfs.map(&path) {
                 Ok(content) if content.len() as u64 != file.len => {
-                    Some(format!("has {} bytes instead of {}", content.len(), file.len))
+                    format!("has {} bytes instead of {}", content.len(), file.len)
                 }
+                Ok(content) if crc32c::crc32c(&content) == file.crc32c => continue,
                 Ok(content) => {
-                    (crc32c::crc32c(&content) != file.crc32c).then(|| "does not have the checksum of its commit".into())
+                    let ranges = damage_of(&content);
+                    for (Range { start, end }, what) in &ranges {
+                        let path = path.display();
+                        found.push(format!("{path}: bytes {start}..{end} of part {} are damaged: {what}", meta.id));
+                    }
+                    if !ranges.is_empty() {
+                        continue;
+                    }
+                    "does not have the checksum of its commit".to_owned()
                 }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Some("is missing".to_owned()),
-                Err(error) => Some(format!("cannot be read: {error}")),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => "is missing".to_owned(),
+                Err(error) => format!("cannot be read: {error}"),
             };
-            found.extend(fault.map(|fault| format!("{}: the file of part {} {fault}", path.display(), meta.id)));
+            found.push(format!("{}: the file of part {} {fault}", path.display(), meta.id));
         }
     }
     Ok(found)

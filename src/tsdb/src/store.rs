@@ -12,7 +12,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use trefoil_journal::{Committed, FileJournal, JournalOptions, JournalStore, Position};
 use trefoil_model::{Labels, StoreError, TenantId, TimeRange, WriteError};
-use trefoil_parts::{PartHandle, PartId, PartMeta, PartSet};
+use trefoil_parts::{Commit, PartHandle, PartId, PartMeta, PartSet, redundancy};
 use trefoil_runtime::{Accountant, DiskGuard, Limits, Pool, Reservation, SharedClock, SharedVfs, StartProgress};
 
 use crate::changes::Changes;
@@ -349,9 +349,8 @@ impl Tsdb {
     pub fn open(mut options: TsdbOptions) -> Result<Self, TsdbError> {
         metrics::register();
         let journal_dir = options.dir.join("journal");
-        // Opening makes the folder, before the first commit.
-        let has_lost_journal = !options.vfs.exists(&journal_dir)
-            && trefoil_parts::redundancy::was_at_work(&options.vfs, &options.dir.join("parts"));
+        let was_at_work = redundancy::was_at_work(&options.vfs, &options.dir.join("parts"));
+        let has_journal = trefoil_journal::has_files(&options.vfs, &journal_dir)?;
         let parts = PartSet::open_beside(
             Arc::clone(&options.vfs),
             &options.dir.join("parts"),
@@ -408,8 +407,8 @@ impl Tsdb {
         };
         inner.publish_parts(|_| {});
         inner.tell_unreachable();
-        if has_lost_journal && committed.is_some() {
-            inner.tell_lost_journal(committed_at_start);
+        if !has_journal {
+            inner.note_lost_journal(committed_at_start, was_at_work)?;
         }
         inner.replay(committed_at_start)?;
         Ok(Self { inner: Arc::new(inner) })
@@ -534,7 +533,22 @@ impl Inner {
             || (first >= 0 && self.monotonic_ms() - first >= self.options.flush_interval.as_millis() as i64)
     }
 
-    /// The last commit names a place in a journal whose folder is gone.
+    /// There is no journal. Says so where the last commit names a place in one, once: a copy of the parts alone has none.
+    fn note_lost_journal(&self, committed: Committed, was_at_work: bool) -> Result<(), TsdbError> {
+        let position = (committed.position.segment, committed.position.offset);
+        if !redundancy::needs_journal(self.parts.journal_position(), &self.parts.attributes()) {
+            return Ok(());
+        }
+        if was_at_work {
+            self.tell_lost_journal(committed);
+        }
+        if !self.options.vfs.is_read_only() {
+            let gone = (redundancy::JOURNAL_GONE.to_owned(), redundancy::journal_gone(position));
+            self.parts.commit(Commit { attributes: [gone].into(), ..Commit::default() })?;
+        }
+        Ok(())
+    }
+
     fn tell_lost_journal(&self, committed: Committed) {
         let dir = self.options.dir.join("journal");
         let (dir, segment) = (dir.display(), committed.position.segment);

@@ -1,6 +1,6 @@
 //! From a backup to a data directory.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use trefoil_runtime::Vfs;
@@ -21,24 +21,37 @@ pub struct RestoreReport {
     pub second_copies: Vec<BackupError>,
 }
 
-/// Whether a file only repeats what another one holds: commits of which the other folder has a different object, commits
-/// that parts carry, definitions of series beside a journal. See `FORMAT.md` of this crate and of the journal.
-fn is_second_copy(file: &FileEntry, keys: &BTreeMap<&str, String>) -> bool {
-    let Some((folder, name)) = file.path.rsplit_once('/') else { return false };
+/// What a file only repeats.
+enum Repeats {
+    /// Another file of the backup, by its path: a commit in the other folder, the journal beside a file of copies.
+    File(String),
+    /// The commits of its set: the one that a part carries.
+    Commits,
+}
+
+/// What a file only repeats, if anything. See `FORMAT.md` of this crate and of the journal.
+fn repeats(file: &FileEntry, paths: &BTreeSet<&str>) -> Option<Repeats> {
+    let (folder, name) = file.path.rsplit_once('/')?;
     if name == PART_COMMIT {
-        return true;
+        return Some(Repeats::Commits);
     }
-    if let Some(stem) = name.strip_suffix(".copies") {
-        return keys.contains_key(format!("{folder}/{stem}.journal").as_str());
-    }
-    let (above, folder) = folder.rsplit_once('/').unwrap_or(("", folder));
-    let other = match folder {
-        CATALOG => COPIES,
-        COPIES => CATALOG,
-        _ => return false,
+    let other = match name.strip_suffix(".copies") {
+        Some(stem) => format!("{folder}/{stem}.journal"),
+        None => {
+            let (above, folder) = folder.rsplit_once('/').unwrap_or(("", folder));
+            let other = match folder {
+                CATALOG => COPIES,
+                COPIES => CATALOG,
+                _ => return None,
+            };
+            format!("{above}/{other}/{name}")
+        }
     };
-    // Equal commits are one object, and both are damaged with it.
-    keys.get(format!("{above}/{other}/{name}").as_str()).is_some_and(|key| *key != file.key())
+    paths.contains(other.as_str()).then_some(Repeats::File(other))
+}
+
+fn is_commit(path: &str) -> bool {
+    path.rsplit('/').nth(1).is_some_and(|folder| folder == CATALOG || folder == COPIES)
 }
 
 impl Backups<'_> {
@@ -90,7 +103,8 @@ impl Backups<'_> {
         skip_damaged: bool,
     ) -> Result<RestoreReport, BackupError> {
         let mut report = RestoreReport::default();
-        let keys: BTreeMap<&str, String> = manifest.files.iter().map(|file| (file.path.as_str(), file.key())).collect();
+        let paths: BTreeSet<&str> = manifest.files.iter().map(|file| file.path.as_str()).collect();
+        let (mut repeating, mut bad) = (Vec::new(), BTreeSet::new());
         create_dir_durable(vfs, temporary).map_err(failed("create", temporary.display()))?;
         let mut dirs = BTreeSet::from([temporary.to_owned()]);
         for file in &manifest.files {
@@ -107,23 +121,36 @@ impl Backups<'_> {
                 output.write_all(chunk)
             });
             if let Err(error) = read {
-                let is_second = is_second_copy(file, &keys);
-                if !matches!(error, BackupError::Object { .. }) || !(is_second || skip_damaged) {
+                let repeats = repeats(file, &paths);
+                if !matches!(error, BackupError::Object { .. }) || !(repeats.is_some() || skip_damaged) {
                     return Err(error);
                 }
-                if is_second || written != file.len {
+                bad.insert(file.path.as_str());
+                if repeats.is_some() || written != file.len {
                     drop(output);
                     vfs.remove_file(&path).map_err(failed("remove", path.display()))?;
-                    if is_second {
-                        report.second_copies.push(error)
-                    } else {
-                        report.left_out.push(error)
+                    match repeats {
+                        Some(repeats) => repeating.push((repeats, error)),
+                        None => report.left_out.push(error),
                     }
                     continue;
                 }
                 report.damaged.push(error);
             }
             output.sync_all().map_err(failed("sync", path.display()))?;
+        }
+        // What repeats something is needed where that is not whole either.
+        let is_lost = |repeats: &Repeats| matches!(repeats, Repeats::File(other) if bad.contains(other.as_str()));
+        let has_lost_commits = repeating
+            .iter()
+            .any(|(repeats, _)| is_lost(repeats) && matches!(repeats, Repeats::File(p) if is_commit(p)));
+        for (repeats, error) in repeating {
+            let is_needed = is_lost(&repeats) || (has_lost_commits && matches!(repeats, Repeats::Commits));
+            match (is_needed, skip_damaged) {
+                (false, _) => report.second_copies.push(error),
+                (true, true) => report.left_out.push(error),
+                (true, false) => return Err(error),
+            }
         }
         for dir in dirs.iter().rev() {
             vfs.sync_dir(dir).map_err(failed("sync", dir.display()))?;

@@ -348,10 +348,32 @@ fn a_restore_can_skip_what_is_damaged() {
     };
     check("events/logs/catalog/00000000000000000001.commit", false, 1, 0, 0);
     check("events/logs/catalog-copies/00000000000000000001.commit", true, 1, 0, 0);
-    check("events/logs/catalog/00000000000000000002.commit", true, 0, 2, 0);
+    // Of equal commits too one is enough: they have an object each.
+    check("events/logs/catalog/00000000000000000002.commit", true, 1, 0, 0);
+    check("events/logs/catalog-copies/00000000000000000002.commit", false, 1, 0, 0);
     check("metrics/parts/1/part.commit", false, 1, 0, 0);
     check("metrics/journal/00000000000000000007.copies", false, 1, 0, 0);
     check("metrics/journal/00000000000000000007.journal", false, 0, 0, 1);
     check("metrics/parts/1/index", false, 0, 0, 1);
     check("metrics/parts/1/index", true, 0, 1, 0);
+
+    // Both copies of something: it is lost, and nothing is restored unless that is wanted.
+    for (path, other) in [
+        ("events/logs/catalog/00000000000000000002.commit", "events/logs/catalog-copies/00000000000000000002.commit"),
+        ("metrics/journal/00000000000000000007.journal", "metrics/journal/00000000000000000007.copies"),
+    ] {
+        let disk = disk.fork();
+        for path in [path, other, "metrics/parts/1/part.commit"] {
+            let file = manifest.files.iter().find(|file| file.path == path).unwrap();
+            disk.corrupt(&Path::new(PLACE).join(file.key()), |bytes| bytes.truncate(1));
+        }
+        let (at, objects) = (Path::new("/restored"), place(&disk));
+        let refused = Backups::at(&objects).restore(&disk, &manifest, at, false).unwrap_err().to_string();
+        assert!(refused.contains(path) || refused.contains(other), "{refused}");
+        assert!(!disk.exists(at));
+        let report = Backups::at(&objects).restore(&disk, &manifest, at, true).unwrap();
+        // The commit of a part is worth something when those of the catalog are lost.
+        let second = usize::from(path.contains("journal"));
+        assert_eq!((report.second_copies.len(), report.left_out.len()), (second, 3 - second), "{report:?}");
+    }
 }

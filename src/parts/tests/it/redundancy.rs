@@ -76,7 +76,7 @@ fn damaged_commits_of_parts_are_found() {
 fn damaged_files_of_parts_are_found() {
     let vfs_of = |disk: &SimDisk| -> SharedVfs { Arc::new(disk.clone()) };
     let disk = store();
-    assert_eq!(check_files(&vfs_of(&disk), Path::new(DIR)).unwrap(), Vec::<String>::new());
+    assert_eq!(check_files(&vfs_of(&disk), Path::new(DIR), &|_| Vec::new()).unwrap(), Vec::<String>::new());
     let files: Vec<_> = disk
         .files()
         .into_iter()
@@ -86,13 +86,19 @@ fn damaged_files_of_parts_are_found() {
     let check = |path: &Path, wanted: &str, damage: &dyn Fn(&SimDisk)| {
         let disk = disk.fork();
         damage(&disk);
-        let found = check_files(&vfs_of(&disk), Path::new(DIR)).unwrap();
+        let found = check_files(&vfs_of(&disk), Path::new(DIR), &|_| Vec::new()).unwrap();
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].starts_with(&path.display().to_string()) && found[0].contains(wanted), "{found:?}");
     };
     for path in &files {
         check(path, "checksum", &|disk| disk.corrupt(path, |bytes| *bytes.last_mut().unwrap() ^= 4));
         check(path, "bytes instead of", &|disk| disk.corrupt(path, |bytes| bytes.truncate(bytes.len() - 1)));
+        let damage = |disk: &SimDisk| disk.corrupt(path, |bytes| bytes[0] ^= 4);
+        let disk = disk.fork();
+        damage(&disk);
+        let ranges = vec![(3..5, "one".to_owned()), (7..9, "other".to_owned())];
+        let found = check_files(&vfs_of(&disk), Path::new(DIR), &|_| ranges.clone()).unwrap();
+        assert!(found.len() == 2 && found[0].contains("bytes 3..5") && found[1].ends_with("other"), "{found:?}");
         check(path, "is missing", &|disk| disk.remove_file(path).unwrap());
     }
 }

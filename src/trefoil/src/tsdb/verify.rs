@@ -91,6 +91,14 @@ fn events_committed(vfs: &SharedVfs, set: &Path) -> Option<Committed> {
     Some(Committed { position, sequence: sequence.or(state.journal.is_none().then_some(1)) })
 }
 
+/// Whether commits of logs or traces name a journal that is gone.
+fn has_lost_journal(vfs: &SharedVfs, set: &Path, journal: &Path) -> bool {
+    matches!(trefoil_journal::has_files(vfs, journal), Ok(false))
+        && redundancy::was_at_work(vfs, set)
+        && trefoil_parts::at_rest::read_state(vfs, set)
+            .is_ok_and(|state| redundancy::needs_journal(state.journal, &state.attributes))
+}
+
 /// Whether one of these findings is of the same file.
 fn is_told(finding: &str, told: &[String]) -> bool {
     finding.split_once(": ").is_some_and(|(path, _)| told.iter().any(|told| told.contains(path)))
@@ -112,8 +120,7 @@ fn around_parts(place: &Place, store: &Tsdb) -> anyhow::Result<(Vec<String>, u64
             // What is wrong with commits is said below.
             _ => events_committed(&vfs, &set).unwrap_or_default(),
         };
-        if signal != "metrics" && committed.position.segment > 0 && !dir.exists() && redundancy::was_at_work(&vfs, &set)
-        {
+        if signal != "metrics" && has_lost_journal(&vfs, &set, &dir) {
             let (dir, segment) = (dir.display(), committed.position.segment);
             found.push(format!("{dir}: the journal is gone, of which the last commit names segment {segment}"));
         }
@@ -142,7 +149,7 @@ fn around_parts(place: &Place, store: &Tsdb) -> anyhow::Result<(Vec<String>, u64
             }
             // The parts of metrics are read block by block.
             if signal != "metrics"
-                && let Ok(damage) = redundancy::check_files(&vfs, &set)
+                && let Ok(damage) = redundancy::check_files(&vfs, &set, &trefoil_events::damage)
             {
                 found.extend(damage);
             }
