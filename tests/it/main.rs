@@ -8,6 +8,7 @@ mod backup;
 mod bad_input;
 mod configuration;
 mod crash;
+mod damage_at_rest;
 mod demo;
 mod disk_full;
 mod doors;

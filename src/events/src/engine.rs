@@ -12,7 +12,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use trefoil_journal::{FileJournal, JournalOptions, JournalStore, Position, ReplayStop};
 use trefoil_model::{TenantId, WriteError};
-use trefoil_parts::{Commit, MergePolicy, PartId, PartMeta, PartSet, PendingPart, retention};
+use trefoil_parts::{Commit, MergePolicy, PartId, PartMeta, PartSet, PendingPart, redundancy, retention};
 use trefoil_runtime::background::{self, Priority};
 use trefoil_runtime::{Accountant, DiskGuard, Pool, Reservation, SharedClock, SharedVfs, StartProgress};
 
@@ -28,6 +28,8 @@ const ENCODE_INLINE_BYTES_MAX: u64 = 64 << 10;
 const INDEX_BYTES_MAX: u64 = 128 << 20;
 /// Store-level value: the next sequence after what is in parts.
 const NEXT_SEQUENCE: &str = "next_sequence";
+/// Store-level value: the sequence number of the first journal record behind the commit's position.
+const JOURNAL_SEQUENCE: &str = "journal_sequence";
 
 /// What differs between logs and traces.
 pub(crate) trait Kind: Send + Sync + 'static {
@@ -86,6 +88,7 @@ pub(crate) struct Memtable<K: Kind> {
 struct Frozen<K: Kind> {
     memtable: Arc<Memtable<K>>,
     journal: Position,
+    journal_sequence: u64,
     next_sequence: u64,
     /// The parts it becomes, set before they are published.
     parts: Mutex<Vec<PartId>>,
@@ -128,12 +131,28 @@ impl<K: Kind> Engine<K> {
         let journal_error = |source| EventsError::Journal { kind: K::NAME, source };
         let journal_dir = options.dir.join("journal");
         let start = trefoil_journal::first_segment(&options.vfs, &journal_dir).map_err(journal_error)?;
+        let was_at_work = redundancy::was_at_work(&options.vfs, &options.dir);
+        let has_journal = trefoil_journal::has_files(&options.vfs, &journal_dir).map_err(journal_error)?;
         let set =
             PartSet::open_beside(Arc::clone(&options.vfs), &options.dir, K::NAME, None, start.into()).map_err(parts)?;
         let from =
             set.journal_position().map_or_else(Position::default, |(segment, offset)| Position { segment, offset });
+        let journal_sequence = set.attributes().get(JOURNAL_SEQUENCE).and_then(|v| v.parse().ok());
+        if !has_journal && redundancy::needs_journal(set.journal_position(), &set.attributes()) {
+            if was_at_work {
+                let (kind, dir, segment) = (K::NAME, journal_dir.display(), from.segment);
+                tracing::error!(kind, %dir, segment, "the journal is gone, what was acknowledged after the last flush is lost");
+            }
+            if !options.vfs.is_read_only() {
+                // Told once; a copy of the parts alone has none.
+                let gone = redundancy::journal_gone((from.segment, from.offset));
+                let attributes = BTreeMap::from([(redundancy::JOURNAL_GONE.to_owned(), gone)]);
+                set.commit(Commit { attributes, ..Commit::default() }).map_err(parts)?;
+            }
+        }
         let mut journal_options = options.journal.clone();
         journal_options.segment_min = from.segment + 1;
+        journal_options.sequence_min = journal_sequence.unwrap_or(1);
         let journal =
             FileJournal::open(Arc::clone(&options.vfs), &journal_dir, journal_options).map_err(journal_error)?;
         let sequence = set.attributes().get(NEXT_SEQUENCE).and_then(|v| v.parse().ok()).unwrap_or(1);
@@ -154,12 +173,12 @@ impl<K: Kind> Engine<K> {
             is_closed: AtomicBool::new(false),
             options,
         };
-        engine.replay(from)?;
+        engine.replay(from, journal_sequence)?;
         engine.show();
         Ok(engine)
     }
 
-    fn replay(&self, from: Position) -> Result<(), EventsError> {
+    fn replay(&self, from: Position, sequence: Option<u64>) -> Result<(), EventsError> {
         let replayed = metrics::REPLAYED.with_label_values(&[K::NAME]);
         let memtable = Arc::clone(&self.view.read().active);
         let mut malformed = None;
@@ -167,7 +186,7 @@ impl<K: Kind> Engine<K> {
         let mut progress = self.options.start.begin(K::NAME, bytes, self.options.clock.monotonic());
         let report = self
             .journal
-            .replay(from, &mut |_, record| {
+            .replay_since(from, sequence, &mut |_, record| {
                 let batch = K::decode(record).map_err(|error| {
                     malformed = Some(error);
                     ReplayStop::from(error)
@@ -276,9 +295,11 @@ impl<K: Kind> Engine<K> {
             if view.active.items.load(Ordering::Relaxed) == 0 {
                 return Ok(());
             }
+            let (end, journal_sequence) = self.journal.end_sequence();
             let frozen = Frozen {
                 memtable: Arc::clone(&view.active),
-                journal: self.journal.end(),
+                journal: end,
+                journal_sequence,
                 next_sequence: self.next_sequence.load(Ordering::Relaxed),
                 parts: Mutex::new(Vec::new()),
             };
@@ -308,7 +329,10 @@ impl<K: Kind> Engine<K> {
                     add,
                     journal: Some((frozen.journal.segment, frozen.journal.offset)),
                     journal_start: self.journal.first_segment().into(),
-                    attributes: BTreeMap::from([(NEXT_SEQUENCE.to_owned(), frozen.next_sequence.to_string())]),
+                    attributes: BTreeMap::from([
+                        (NEXT_SEQUENCE.to_owned(), frozen.next_sequence.to_string()),
+                        (JOURNAL_SEQUENCE.to_owned(), frozen.journal_sequence.to_string()),
+                    ]),
                     ..Commit::default()
                 })
                 .map_err(|source| EventsError::Parts { kind: K::NAME, source })?;

@@ -34,9 +34,11 @@ mod table;
 mod tokens;
 mod trace_memtable;
 mod trace_read;
+mod verify;
 mod wire;
 
 pub use check::CUT_ATTRIBUTE;
 pub use error::EventsError;
 pub use store::{EventStore, EventStoreOptions};
+pub use verify::damage;
 pub use wire::Malformed;

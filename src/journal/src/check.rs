@@ -22,6 +22,20 @@ pub fn first_segment(vfs: &SharedVfs, dir: &Path) -> Result<Option<u64>, Journal
     Ok(entries.iter().filter_map(|entry| segment::parse_name(&entry.name)).min())
 }
 
+/// Returns whether a directory holds anything of a journal: segments or copies. Changes nothing.
+pub fn has_files(vfs: &SharedVfs, dir: &Path) -> Result<bool, JournalError> {
+    if !vfs.exists(dir) {
+        return Ok(false);
+    }
+    let entries = vfs.read_dir(dir).map_err(|source| JournalError::Io {
+        journal: "journal",
+        action: format!("list {}", dir.display()),
+        source,
+    })?;
+    let is_one = |name: &str| segment::parse_name(name).is_some() || copies::parse_name(name).is_some();
+    Ok(entries.iter().any(|entry| is_one(&entry.name)))
+}
+
 /// Up to where the records of a journal are elsewhere, durably.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Committed {

@@ -1,10 +1,11 @@
 //! The journal on the local disk: segment files, one writer thread, group commit.
 
+mod mend;
 mod queue;
 mod recovery;
 mod writer;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -380,6 +381,18 @@ impl JournalStore for FileJournal {
             report.damage.extend(bad.into_iter().map(|(from, to)| Torn { segment, from, to }));
         }
         Ok(report)
+    }
+
+    fn copied(&self) -> BTreeMap<u64, BTreeSet<u64>> {
+        self.shared.copied()
+    }
+
+    fn mend_copies(
+        &self,
+        segment: u64,
+        copy_of: &mut dyn FnMut(&[u8]) -> Option<Vec<u8>>,
+    ) -> Result<usize, JournalError> {
+        self.shared.mend_copies(segment, copy_of)
     }
 
     fn truncate_before(&self, position: Position) -> Result<(), JournalError> {

@@ -23,7 +23,7 @@ pub mod scan;
 pub mod segment;
 pub mod store;
 
-pub use check::{Committed, check, check_from, first_segment};
+pub use check::{Committed, check, check_from, first_segment, has_files};
 pub use error::JournalError;
 pub use file_journal::{FileJournal, JournalOptions};
 pub use store::{Appended, CopiesReport, Damage, JournalStore, Position, ReplayReport, ReplayStop, Torn};

@@ -1,6 +1,6 @@
 //! The contract of a journal. A topic of another system can stand in its place.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use bytes::Bytes;
@@ -135,6 +135,17 @@ pub trait JournalStore: Send + Sync {
     /// Delivers all copies of which the segment may still be needed, also those of segments that are missing. Damage is
     /// reported, not an error. Blocks on the disk.
     fn copies(&self, each: &mut dyn FnMut(&[u8])) -> Result<CopiesReport, JournalError>;
+
+    /// Returns, by segment, the ends of the records that have a whole copy. Blocks on the disk.
+    fn copied(&self) -> BTreeMap<u64, BTreeSet<u64>>;
+
+    /// Writes the copies of a segment anew: those that are whole stay, every other record gets what `copy_of` makes of it,
+    /// if anything. Returns how many that were. Only before the first append. Blocks on the disk.
+    fn mend_copies(
+        &self,
+        segment: u64,
+        copy_of: &mut dyn FnMut(&[u8]) -> Option<Vec<u8>>,
+    ) -> Result<usize, JournalError>;
 
     /// Returns the end of the last synced record.
     fn end(&self) -> Position;

@@ -19,11 +19,13 @@ use bytes::Bytes;
 use trefoil_runtime::{SharedVfs, data_dir};
 
 pub use manifest::{FileEntry, Manifest};
+pub use restore::RestoreReport;
 
 use self::sources::{Fetcher, Source, Sources};
 use crate::PartsError;
 use crate::meta::PartId;
 use crate::objects::{Objects, for_each_chunk};
+use crate::twin::COPIES;
 
 /// Folder of the objects.
 const OBJECTS: &str = "objects";
@@ -496,7 +498,8 @@ impl Copy<'_> {
     }
 
     fn add(&mut self, path: String, origin: Option<String>, content: Bytes) -> Result<(), BackupError> {
-        let file = FileEntry { sha256: sha256(&content), len: content.len() as u64, path, origin };
+        let second = path.contains(&format!("/{COPIES}/"));
+        let file = FileEntry { sha256: sha256(&content), len: content.len() as u64, path, origin, second };
         if !self.has(&file) {
             let key = file.key();
             self.objects.put(&key, content).map_err(failed("write object", &key))?;

@@ -45,7 +45,7 @@ pub enum PartsError {
         sequence: u64,
     },
     /// Commits were made, and there is not one, neither in the catalog nor in its copies. Nothing was changed.
-    #[error("{} has the folders of {parts} parts and no commit that names one; `trefoil tsdb repair` makes the catalog anew", dir.display())]
+    #[error("{} {}; `trefoil tsdb repair` makes the catalog anew", dir.display(), what_is_left(*parts))]
     NoCommits {
         /// Directory of the set.
         dir: PathBuf,
@@ -131,6 +131,13 @@ pub enum PartsError {
     /// A file was created and not finished.
     #[error("{0} files of the part are not finished")]
     UnfinishedFiles(usize),
+}
+
+fn what_is_left(parts: usize) -> String {
+    match parts {
+        0 => "had commits, and there is none any more, nor the folder of a part".to_owned(),
+        parts => format!("has the folders of {parts} parts and no commit that names one"),
+    }
 }
 
 impl PartsError {

@@ -21,8 +21,10 @@ pub(crate) enum Mark {
     Absent,
     /// No commit was made: parts without one are what a crash left.
     New,
-    /// Commits were made. What cannot be read as a mark counts as this one.
+    /// Commits were made.
     Committed,
+    /// It says neither: its bytes are damaged.
+    Damaged,
 }
 
 impl Mark {
@@ -31,7 +33,12 @@ impl Mark {
         if !vfs.exists(&path) {
             return Ok(Self::Absent);
         }
-        Ok(if vfs.read(&path)? == NEW { Self::New } else { Self::Committed })
+        let found = vfs.read(&path)?;
+        Ok(match &found[..] {
+            NEW => Self::New,
+            COMMITTED => Self::Committed,
+            _ => Self::Damaged,
+        })
     }
 
     pub(crate) fn write(self, vfs: &dyn Vfs, dir: &Path) -> io::Result<()> {
@@ -43,7 +50,7 @@ impl Mark {
         match self {
             Self::New => false,
             Self::Committed => true,
-            Self::Absent => folders > 0,
+            Self::Absent | Self::Damaged => folders > 0,
         }
     }
 }

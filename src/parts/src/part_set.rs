@@ -453,6 +453,12 @@ impl Inner {
         if seen.newest == 0 && mark.has_lost_all(folders.len()) {
             return Err(PartsError::NoCommits { dir: self.dir.clone(), parts: folders.len() });
         }
+        if mark == Mark::Damaged {
+            let path = self.dir.join(history::MARK);
+            let path = path.display();
+            tracing::error!(store = self.name, %path, "what says whether commits were made is damaged");
+            self.findings.lock().push(format!("{path}: what says whether commits were made is damaged"));
+        }
         let published = Arc::clone(&self.published.read().parts);
         let known: BTreeSet<u64> = published.iter().map(|meta| meta.id.0).chain(seen.removed.iter().copied()).collect();
         for folder in folders.iter().filter(|folder| folder.parsed().is_none_or(|(_, _, id)| !known.contains(&id))) {
@@ -463,7 +469,7 @@ impl Inner {
         }
         if !self.vfs.is_read_only() {
             match seen.newest {
-                0 if mark == Mark::Absent => {
+                0 if matches!(mark, Mark::Absent | Mark::Damaged) => {
                     Mark::New.write(&*self.vfs, &self.dir).map_err(io("write", &self.dir.join(history::MARK)))?;
                 }
                 0 => {}

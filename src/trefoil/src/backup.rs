@@ -33,12 +33,33 @@ pub(crate) async fn restore(arguments: RestoreArgs) -> anyhow::Result<()> {
             let (dir, above) = (dir.display(), above.display());
             bail!("{dir} lies within the data directory {above}; what is restored belongs elsewhere");
         }
-        backups.restore(&RealVfs, &manifest, &arguments.data_dir)?;
+        let restored = backups.restore(&RealVfs, &manifest, &arguments.data_dir, arguments.skip_damaged);
+        let is_object = matches!(restored, Err(BackupError::Object { .. }));
+        let told = "nothing was restored; --skip-damaged restores all that is whole";
+        let report = restored.map_err(anyhow::Error::from);
+        let report = if is_object { report.context(told)? } else { report? };
+        for fault in &report.second_copies {
+            let fault = trefoil_runtime::tasks::chain(fault);
+            warn(&format!("a second copy is left out, nothing is lost, the server writes it anew: {fault}"));
+        }
+        for fault in &report.left_out {
+            warn(&format!("left out: {}", trefoil_runtime::tasks::chain(fault)));
+        }
+        for fault in &report.damaged {
+            warn(&format!("restored with damage: {}", trefoil_runtime::tasks::chain(fault)));
+        }
         let (name, dir) = (&manifest.name, arguments.data_dir.display());
         crate::print_line(&format!(
             "restored {name} to {dir}: {}",
             amount(manifest.files.len() as u64, manifest.bytes())
         ));
+        if !report.left_out.is_empty() || !report.damaged.is_empty() {
+            let (left_out, damaged) = (report.left_out.len(), report.damaged.len());
+            bail!(
+                "of these {left_out} files are left out and {damaged} are damaged; `trefoil tsdb verify` says what is lost, \
+                 `trefoil tsdb repair` helps when commits are"
+            );
+        }
         Ok(())
     })
     .await

@@ -33,6 +33,17 @@ pub(crate) fn name_at(now_ms: i64) -> String {
     format!("{}-{millisecond:03x}{:013x}", time.strftime("%Y%m%dT%H%M%SZ"), rand::random::<u64>() >> 12)
 }
 
+/// Says so when the folder of metrics is gone from a data directory. It is made before that of logs and traces.
+pub(crate) fn tell_lost_metrics(data: &Path) -> bool {
+    let folder = data.join("metrics");
+    let is_lost = !folder.exists() && data.join("events").exists();
+    if is_lost {
+        let folder = folder.display();
+        tracing::error!(%folder, "the folder of the metrics store is gone, it is begun anew without what was in it");
+    }
+    is_lost
+}
+
 /// Keeps [`remove_stale`] away from snapshots that were asked for and are not locked yet. While backups hold it, others
 /// may too.
 pub(crate) fn gate(folder: &Path) -> io::Result<File> {

@@ -11,7 +11,7 @@
 //! `guard` (who may have new series),
 //! `record` (journal records), `memtable`, `flush`, `part` (files), `encoding`, `read`, `matching`, `value_set`,
 //! `changes` (what readers that keep answers ask), `merge`, `policy`, `downsample`, `tombstones`, `rewrite`, `replay`,
-//! `exemplars`, `metadata`, `inspect`, `clean` and `damage_log`, `repair` (a catalog made anew), `tier` (parts in an
+//! `exemplars`, `metadata`, `inspect`, `clean` and `damage_log`, `definitions` (their second copies), `repair` (a catalog made anew), `tier` (parts in an
 //! object store), `admin` (the contract of administration).
 //!
 //! Invariants: one id stands for one label set, for ever. Every journal epoch defines all series that it names, so
@@ -27,6 +27,7 @@ mod cardinality;
 mod changes;
 mod clean;
 mod damage_log;
+mod definitions;
 mod downsample;
 mod encoding;
 mod error;

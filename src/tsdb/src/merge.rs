@@ -1,4 +1,4 @@
-//! Merges, which keep parts few, and retention, which drops whole days.
+//! Merges, which keep parts few, and retention, which drops whole days. Which parts are merged: `FORMAT.md`, "Merges".
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,6 +23,10 @@ use crate::tombstones::{Hidden, Tombstones};
 const MERGE_MIN: usize = 4;
 /// Most parts merged at once.
 const MERGE_MAX: usize = 32;
+/// Parts that are fetched from an object store at the same time.
+const FETCHES: usize = 8;
+/// Time after a failed fetch until the next merge of parts in an object store, milliseconds.
+const FETCH_RETRY_MS: i64 = 60_000;
 /// Parts that together have more bytes are left alone.
 const MERGE_BYTES_MAX: u64 = 16 << 30;
 
@@ -42,7 +46,11 @@ impl Tsdb {
         let today = trefoil_model::time::day_of_ms(self.inner.options.clock.now_ms());
         let damaged = self.inner.damaged.lock().clone();
         let view = self.inner.view.load_full();
-        let parts = match plan(&view.parts, &damaged, today) {
+        let planned = match plan(&view.parts, &damaged, today) {
+            None => self.inner.plan_remote(&view.parts, &damaged),
+            planned => planned,
+        };
+        let parts = match planned {
             Some(parts) => parts,
             None => match self.inner.plan_rewrite(&view)? {
                 Some(part) => vec![part],
@@ -99,7 +107,7 @@ fn plan(parts: &[Arc<OpenPart>], damaged: &BTreeSet<PartId>, today: i64) -> Opti
     for ((day, _), mut list) in days.into_iter().rev() {
         list.sort_by_key(|p| (p.sequence.1, p.meta.id));
         // A part that cannot be read stays where it is and divides its neighbours.
-        for run in list.split(|p| p.meta.is_remote() || p.reader().is_err() || damaged.contains(&p.meta.id)) {
+        for run in list.split(|p| !is_local_and_whole(p, damaged)) {
             let is_over = day < today;
             for (level, group) in groups(run, is_over) {
                 if best.as_ref().is_none_or(|(lowest, _)| level < *lowest) {
@@ -109,6 +117,61 @@ fn plan(parts: &[Arc<OpenPart>], damaged: &BTreeSet<PartId>, today: i64) -> Opti
         }
     }
     best.map(|(_, group)| group.into_iter().cloned().collect())
+}
+
+fn is_local_and_whole(part: &OpenPart, damaged: &BTreeSet<PartId>) -> bool {
+    !part.meta.is_remote() && part.reader().is_ok() && !damaged.contains(&part.meta.id)
+}
+
+/// Parts that lie here and that a merge will take some time: they need not go to an object store before. Late samples
+/// that come again and again do not hold up a part that is too large to be merged.
+pub(crate) fn awaiting_merge(parts: &[Arc<OpenPart>], damaged: &BTreeSet<PartId>, today: i64) -> BTreeSet<PartId> {
+    let mut days: BTreeMap<_, Vec<&Arc<OpenPart>>> = BTreeMap::new();
+    for part in parts {
+        days.entry((part.meta.partition, part.meta.tenant)).or_default().push(part);
+    }
+    let mut found = BTreeSet::new();
+    for ((day, _), mut list) in days {
+        list.sort_by_key(|p| (p.sequence.1, p.meta.id));
+        for run in list.split(|p| !is_local_and_whole(p, damaged)) {
+            let bytes: u64 = run.iter().map(|part| part.meta.bytes).sum();
+            if day < today && run.len() > 1 && bytes <= MERGE_BYTES_MAX {
+                found.extend(run.iter().map(|part| part.meta.id));
+                continue;
+            }
+            for (_, group) in groups(run, day < today) {
+                found.extend(group.iter().map(|part| part.meta.id));
+            }
+        }
+    }
+    found
+}
+
+/// Neighbours of one level in an object store, with those of that level that lie here between them: at least
+/// [`MERGE_MIN`], of at most `bytes_max` bytes together. The most of them, then the newest.
+fn plan_remote(parts: &[Arc<OpenPart>], damaged: &BTreeSet<PartId>, bytes_max: u64) -> Option<Vec<Arc<OpenPart>>> {
+    let mut days: BTreeMap<_, Vec<&Arc<OpenPart>>> = BTreeMap::new();
+    for part in parts {
+        days.entry((part.meta.partition, part.meta.tenant)).or_default().push(part);
+    }
+    let mut best: Vec<&Arc<OpenPart>> = Vec::new();
+    for mut list in days.into_values().rev() {
+        list.sort_by_key(|p| (p.sequence.1, p.meta.id));
+        for run in list.split(|p| !p.is_readable() || damaged.contains(&p.meta.id)) {
+            for group in run.chunk_by(|a, b| a.meta.level == b.meta.level) {
+                let mut bytes = 0u64;
+                let fits = group.iter().take(MERGE_MAX).take_while(|p| {
+                    bytes = bytes.saturating_add(p.meta.bytes);
+                    bytes <= bytes_max
+                });
+                let group = &group[..fits.count()];
+                if group.len() >= MERGE_MIN.max(best.len() + 1) && group.iter().any(|p| p.meta.is_remote()) {
+                    best = group.to_vec();
+                }
+            }
+        }
+    }
+    (!best.is_empty()).then(|| best.into_iter().cloned().collect())
 }
 
 fn groups<'a>(run: &[&'a Arc<OpenPart>], is_over: bool) -> Vec<(u8, Vec<&'a Arc<OpenPart>>)> {
@@ -173,6 +236,43 @@ impl<'a> Cursor<'a> {
 }
 
 impl Inner {
+    /// A merge of parts in the object store, fetched; `None` when there is none, or the store does not answer, which is
+    /// tried again some time later.
+    fn plan_remote(&self, parts: &[Arc<OpenPart>], damaged: &BTreeSet<PartId>) -> Option<Vec<Arc<OpenPart>>> {
+        let tier = self.options.object_store.as_ref()?;
+        let now_ms = self.monotonic_ms();
+        if now_ms < self.remote_merges_from_ms.load(Ordering::Relaxed) || self.parts.unreachable_parts() > 0 {
+            return None;
+        }
+        // Half of the cache: what queries use stays there.
+        let bytes_max = (tier.remote.cache_bytes / 2).min(MERGE_BYTES_MAX);
+        let group = plan_remote(parts, damaged, bytes_max)?;
+        let next = std::sync::atomic::AtomicUsize::new(0);
+        let failures = parking_lot::Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for _ in 0..FETCHES {
+                scope.spawn(|| {
+                    while let Some(part) = group.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        if let Err(error) = part.reader() {
+                            failures.lock().push((part.meta.id, error));
+                        }
+                    }
+                });
+            }
+        });
+        let failures = failures.into_inner();
+        if failures.is_empty() {
+            return Some(group);
+        }
+        self.remote_merges_from_ms.store(now_ms + FETCH_RETRY_MS, Ordering::Relaxed);
+        for (part, error) in failures {
+            let told = trefoil_runtime::tasks::chain(&error);
+            tracing::warn!(part = part.0, error = told, "part in the object store was not fetched to be merged");
+            drop(self.damaged(part, error));
+        }
+        None
+    }
+
     pub(crate) fn damaged(&self, part: PartId, error: StoreError) -> TsdbError {
         if matches!(error, StoreError::Corrupt(_)) {
             self.damaged.lock().insert(part);

@@ -55,6 +55,9 @@ metrics! {
     JOURNAL_UNUSABLE: IntCounter = register_int_counter!(
         "trefoil_tsdb_journal_unusable_samples_total",
         "Samples in the journal that are of unknown series because of damage; their segments are kept");
+    JOURNAL_COPIES_LOST: IntCounter = register_int_counter!(
+        "trefoil_tsdb_journal_copies_lost_total",
+        "Records that define series whose second copy was missing at a start; it is written anew");
     FLUSH_FAILURES: IntCounter = register_int_counter!(
         "trefoil_tsdb_flush_failures_total", "Flushes that failed; what they hold stays in memory and in the journal");
     FLUSH_FAILING: IntGauge = register_int_gauge!(

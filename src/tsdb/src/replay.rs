@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 
 use rustc_hash::{FxHashMap, FxHashSet};
-use trefoil_journal::{Committed, ReplayReport, Torn};
+use trefoil_journal::{Committed, Position, ReplayReport, Torn};
 use trefoil_model::TenantId;
 use trefoil_runtime::StartStage;
 
+use crate::definitions::Defining;
 use crate::error::TsdbError;
 use crate::memtable::{Memtable, Sample, Value};
 use crate::metrics;
@@ -26,12 +27,12 @@ const GROUPS_WAITING: usize = 2;
 const PAGE_IDS: u64 = 1024;
 const NO_ROW: u32 = u32::MAX;
 
-/// Records as they stand in the journal, each with its segment.
-type RawGroup = Vec<(u64, Vec<u8>)>;
+/// Records as they stand in the journal, each with the position after it.
+type RawGroup = Vec<(Position, Vec<u8>)>;
 
-/// A decoded record with its segment and the registry's hashes of the series that it defines.
+/// A decoded record with the position after it and the registry's hashes of the series that it defines.
 struct Decoded {
-    segment: u64,
+    position: Position,
     /// `None` for what does not decode.
     record: Option<(Record, Vec<u64>)>,
 }
@@ -55,6 +56,8 @@ struct Replay {
     /// Segments with records of which something is of no use.
     unusable: BTreeSet<u64>,
     is_second_pass: bool,
+    /// Records that define series.
+    defining: Defining,
 }
 
 impl Replay {
@@ -125,7 +128,7 @@ fn decode(raw: RawGroup) -> Group {
         let hashes = record.series.iter().map(|(_, labels)| registry_hash(record.tenant, labels)).collect();
         Some((record, hashes))
     };
-    let records = raw.into_iter().map(|(segment, data)| Decoded { segment, record: record(data) }).collect();
+    let records = raw.into_iter().map(|(position, data)| Decoded { position, record: record(data) }).collect();
     Group { records, bytes }
 }
 
@@ -161,6 +164,7 @@ impl Inner {
             }
         }
         self.keep_unusable(&replay);
+        self.mend_copies(&replay.defining);
         let seconds = (self.options.clock.monotonic() - started).as_secs_f64();
         let (records, samples, series) = (replay.records, replay.samples, replay.series.count);
         tracing::info!(records, samples, series, seconds, "metrics journal replayed");
@@ -247,7 +251,7 @@ impl Inner {
             let (mut group, mut bytes) = (RawGroup::new(), 0);
             let report = self.journal.replay_since(from, committed.sequence, &mut |position, data| {
                 bytes += data.len();
-                group.push((position.segment, data.to_vec()));
+                group.push((position, data.to_vec()));
                 if bytes >= GROUP_BYTES {
                     bytes = 0;
                     // Nobody takes it any more when inserting failed.
@@ -281,14 +285,17 @@ impl Inner {
     ) -> Result<Replay, TsdbError> {
         for group in groups {
             let records = group.records.len() as u64;
-            for Decoded { segment, record } in group.records {
+            for Decoded { position, record } in group.records {
+                if record.as_ref().is_some_and(|(record, _)| !record.series.is_empty()) && !replay.is_second_pass {
+                    replay.defining.entry(position.segment).or_default().insert(position.offset);
+                }
                 let unusable = replay.undecodable + replay.orphans;
                 match record {
                     Some((record, hashes)) => self.replay_record(record, &hashes, &mut replay),
                     None => replay.undecodable += 1,
                 }
                 if replay.undecodable + replay.orphans > unusable {
-                    replay.unusable.insert(segment);
+                    replay.unusable.insert(position.segment);
                 }
                 if self.should_flush() {
                     self.flush_in_replay()?;

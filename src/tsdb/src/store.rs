@@ -12,7 +12,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use trefoil_journal::{Committed, FileJournal, JournalOptions, JournalStore, Position};
 use trefoil_model::{Labels, StoreError, TenantId, TimeRange, WriteError};
-use trefoil_parts::{PartHandle, PartId, PartMeta, PartSet};
+use trefoil_parts::{Commit, PartHandle, PartId, PartMeta, PartSet, redundancy};
 use trefoil_runtime::{Accountant, DiskGuard, Limits, Pool, Reservation, SharedClock, SharedVfs, StartProgress};
 
 use crate::changes::Changes;
@@ -127,6 +127,8 @@ pub(crate) struct Inner {
     pub(crate) flush_lock: Arc<tokio::sync::Mutex<()>>,
     /// Parts in which a merge met damage; they are left alone.
     pub(crate) damaged: Mutex<BTreeSet<PartId>>,
+    /// Monotonic milliseconds from which parts in an object store are merged again after a fetch failed.
+    pub(crate) remote_merges_from_ms: AtomicI64,
     /// One merge or retention run at a time.
     pub(crate) merge_lock: Mutex<()>,
     /// Evictions from the cache of remote parts that the view takes account of. Locked while parts are moved.
@@ -156,6 +158,8 @@ pub(crate) struct JournalFound {
     pub(crate) unusable: Vec<String>,
     /// Bytes at the end that are no whole record.
     pub(crate) torn: Option<String>,
+    /// Second copies of definitions that were not there.
+    pub(crate) copies: Vec<String>,
 }
 
 /// What queries read, replaced as a whole.
@@ -345,6 +349,8 @@ impl Tsdb {
     pub fn open(mut options: TsdbOptions) -> Result<Self, TsdbError> {
         metrics::register();
         let journal_dir = options.dir.join("journal");
+        let was_at_work = redundancy::was_at_work(&options.vfs, &options.dir.join("parts"));
+        let has_journal = trefoil_journal::has_files(&options.vfs, &journal_dir)?;
         let parts = PartSet::open_beside(
             Arc::clone(&options.vfs),
             &options.dir.join("parts"),
@@ -385,6 +391,7 @@ impl Tsdb {
             metadata: Mutex::new(Metadata::new(options.limits.metadata_families_max)),
             flush_lock: Arc::default(),
             damaged: Mutex::default(),
+            remote_merges_from_ms: AtomicI64::new(0),
             merge_lock: Mutex::default(),
             evictions_seen: Mutex::default(),
             flush_wanted: AtomicBool::new(false),
@@ -400,6 +407,9 @@ impl Tsdb {
         };
         inner.publish_parts(|_| {});
         inner.tell_unreachable();
+        if !has_journal {
+            inner.note_lost_journal(committed_at_start, was_at_work)?;
+        }
         inner.replay(committed_at_start)?;
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -521,6 +531,32 @@ impl Inner {
         view.active.sample_bytes() >= self.options.flush_bytes
             || view.active.bytes() >= pool / 5 * 2
             || (first >= 0 && self.monotonic_ms() - first >= self.options.flush_interval.as_millis() as i64)
+    }
+
+    /// There is no journal. Says so where the last commit names a place in one, once: a copy of the parts alone has none.
+    fn note_lost_journal(&self, committed: Committed, was_at_work: bool) -> Result<(), TsdbError> {
+        let position = (committed.position.segment, committed.position.offset);
+        if !redundancy::needs_journal(self.parts.journal_position(), &self.parts.attributes()) {
+            return Ok(());
+        }
+        if was_at_work {
+            self.tell_lost_journal(committed);
+        }
+        if !self.options.vfs.is_read_only() {
+            let gone = (redundancy::JOURNAL_GONE.to_owned(), redundancy::journal_gone(position));
+            self.parts.commit(Commit { attributes: [gone].into(), ..Commit::default() })?;
+        }
+        Ok(())
+    }
+
+    fn tell_lost_journal(&self, committed: Committed) {
+        let dir = self.options.dir.join("journal");
+        let (dir, segment) = (dir.display(), committed.position.segment);
+        tracing::error!(%dir, segment, "the metrics journal is gone, what was acknowledged after the last flush is lost");
+        self.journal_found.lock().unusable.push(format!(
+            "{dir}: the journal is gone, of which the last commit names segment {segment}; what was acknowledged after the \
+             last flush is lost"
+        ));
     }
 
     pub(crate) fn monotonic_ms(&self) -> i64 {

@@ -3,10 +3,11 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use trefoil_model::time::DAY_MS;
+use trefoil_model::time::{DAY_MS, day_of_ms};
 use trefoil_parts::{PartMeta, PartsError, RemoteOptions};
 
 use crate::error::TsdbError;
+use crate::merge::awaiting_merge;
 use crate::store::{Inner, Tsdb};
 
 /// Which parts lie in an object store, and where.
@@ -50,7 +51,7 @@ impl Tsdb {
         self.inner.parts.unreachable_parts()
     }
 
-    /// Moves the oldest part that is due to the object store; returns whether there was one, then call it again. Lets
+    /// Moves the oldest part that is due and waits for no merge to the object store; returns whether there was one, then call it again. Lets
     /// go of files that left the cache and deletes objects that no part needs any more. After an error the part lies
     /// where it lay. Blocks on network and disk.
     pub fn move_once(&self) -> Result<bool, TsdbError> {
@@ -68,8 +69,18 @@ impl Tsdb {
         let now_ms = inner.options.clock.now_ms();
         let damaged = inner.damaged.lock().clone();
         let parts = inner.parts.parts();
-        let due = parts.iter().filter(|meta| is_due(meta, now_ms, options.after) && !damaged.contains(&meta.id));
-        let Some(meta) = due.min_by_key(|meta| (meta.partition, meta.id)) else {
+        let is_wanted = |meta: &PartMeta| is_due(meta, now_ms, options.after) && !damaged.contains(&meta.id);
+        let mut due: Vec<_> = parts.iter().filter(|meta| is_wanted(meta)).collect();
+        if due.len() > 1 {
+            // What a merge will take soon goes there merged. Without room for the merge it goes as it is.
+            let view = inner.view.load();
+            let waiting = awaiting_merge(&view.parts, &damaged, day_of_ms(now_ms));
+            let bytes = due.iter().filter(|meta| waiting.contains(&meta.id)).map(|meta| meta.bytes).sum();
+            if !waiting.is_empty() && inner.has_room_for(bytes) {
+                due.retain(|meta| !waiting.contains(&meta.id));
+            }
+        }
+        let Some(meta) = due.into_iter().min_by_key(|meta| (meta.partition, meta.id)) else {
             drop(parts);
             inner.parts.sweep_remote()?;
             return Ok(false);

@@ -5,6 +5,7 @@ mod concurrent;
 mod crash;
 mod damage;
 mod fixture;
+mod journal;
 mod logs;
 mod record;
 mod support;

@@ -6,13 +6,17 @@ use super::{BackupError, OBJECTS};
 use crate::framed::{self, Fault};
 
 /// Newest version of the format that this build writes and reads.
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
+/// Version of manifests with damage of the source and without second copies.
+const DAMAGE_VERSION: u32 = 3;
 /// Version of manifests with files that came from an object store.
 const ORIGIN_VERSION: u32 = 2;
-/// Version of manifests with neither these nor damage of the source. Builds that know nothing of both read it.
+/// Version of manifests with none of these. Builds that know nothing of them read it.
 const LOCAL_VERSION: u32 = 1;
 /// First word of a manifest.
 const MAGIC: &str = "trefoil-backup";
+/// Ending of the objects of second copies: equal files have one object, and damage of it would cost both copies.
+const SECOND_SUFFIX: &str = "-second";
 
 /// A file of a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,13 +31,17 @@ pub struct FileEntry {
     /// URL of the object that it was copied from; `None` for a file of the directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
+    /// Whether it is the second copy of what another file holds, and so is kept apart from it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub second: bool,
 }
 
 impl FileEntry {
     /// Returns the key of the object that holds its content.
     pub fn key(&self) -> String {
         let folder = self.sha256.get(..2).unwrap_or("00");
-        format!("{OBJECTS}/{folder}/{}-{}", self.sha256, self.len)
+        let apart = if self.second { SECOND_SUFFIX } else { "" };
+        format!("{OBJECTS}/{folder}/{}-{}{apart}", self.sha256, self.len)
     }
 
     fn is_sound(&self) -> bool {
@@ -67,9 +75,12 @@ impl Manifest {
 
     /// The version that it is written as: the oldest that can say it.
     fn version(&self) -> u32 {
+        if self.files.iter().any(|file| file.second) {
+            return VERSION;
+        }
         let has_origins = self.files.iter().any(|file| file.origin.is_some());
         match (self.source_damage.is_empty(), has_origins) {
-            (false, _) => VERSION,
+            (false, _) => DAMAGE_VERSION,
             (true, true) => ORIGIN_VERSION,
             (true, false) => LOCAL_VERSION,
         }
@@ -105,7 +116,7 @@ mod tests {
     use super::*;
 
     fn manifest(path: &str) -> Manifest {
-        let file = FileEntry { path: path.to_owned(), len: 3, sha256: "ab".repeat(32), origin: None };
+        let file = FileEntry { path: path.to_owned(), len: 3, sha256: "ab".repeat(32), origin: None, second: false };
         let remote = FileEntry { path: "x".to_owned(), origin: Some("s3://b/x".to_owned()), ..file.clone() };
         Manifest { name: "one".to_owned(), created_ms: 7, files: vec![file, remote], source_damage: Vec::new() }
     }
@@ -133,6 +144,7 @@ mod tests {
             format!(r#"{{"name":"one","created_ms":7,"files":[{file}]}}"#),
             format!(r#"{{"name":"one","created_ms":7,"files":[{}]}}"#, file.replace("}", r#","origin":"s3://b/x"}"#)),
             format!(r#"{{"name":"one","created_ms":7,"files":[{file}],"source_damage":["file FORMAT"]}}"#),
+            format!(r#"{{"name":"one","created_ms":7,"files":[{}]}}"#, file.replace("}", r#","second":true}"#)),
         ];
         for (version, body) in (1..).zip(&bodies) {
             let crc = crc32c::crc32c(body.as_bytes());

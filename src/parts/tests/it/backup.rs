@@ -82,10 +82,10 @@ fn backups_are_incremental_and_restore_every_byte() {
         assert!(backups.verify(&manifest).is_empty());
         let to = format!("/restored-{name}");
         disk.create_dir_all(Path::new(&to)).unwrap();
-        backups.restore(&disk, &manifest, Path::new(&to)).unwrap();
+        backups.restore(&disk, &manifest, Path::new(&to), false).unwrap();
         disk.crash(1);
         assert_eq!(contents(&disk, &to), expected);
-        let again = backups.restore(&disk, &manifest, Path::new(&to));
+        let again = backups.restore(&disk, &manifest, Path::new(&to), false);
         assert!(matches!(again, Err(BackupError::NotEmpty(_))));
     }
     let report = backups.prune(NonZeroUsize::MIN, false).unwrap();
@@ -148,7 +148,7 @@ fn damaged_objects_are_named_and_not_restored() {
         let faults = backups.verify(&manifest);
         assert_eq!(faults.len(), 1);
         assert!(matches!(&faults[0], BackupError::Object { key: found, .. } if *found == key), "{faults:?}");
-        backups.restore(&copy, &manifest, Path::new("/restored")).unwrap_err();
+        backups.restore(&copy, &manifest, Path::new("/restored"), false).unwrap_err();
         assert!(!copy.exists(Path::new("/restored")) && !copy.exists(Path::new("/restored.restore")));
         // The next backup brings it back: at a folder, what is there is read before it is trusted.
         let report = create(&copy, &objects, "b").unwrap();
@@ -193,20 +193,20 @@ fn a_fault_at_any_operation_of_a_restore_leaves_a_whole_directory_or_none() {
     let expected = contents(&counting, DATA);
     let whole = counting.fork();
     let before = whole.op_count();
-    Backups::at(&place(&whole)).restore(&whole, &manifest, Path::new("/restored")).unwrap();
+    Backups::at(&place(&whole)).restore(&whole, &manifest, Path::new("/restored"), false).unwrap();
     let operations = whole.op_count() - before + 5;
     for at in 0..operations {
         for fault in [Fault::PowerCut, Fault::Io] {
             let disk = counting.fork();
             let objects = place(&disk);
             disk.fail_at(disk.op_count() + at, fault);
-            drop(Backups::at(&objects).restore(&disk, &manifest, Path::new("/restored")));
+            drop(Backups::at(&objects).restore(&disk, &manifest, Path::new("/restored"), false));
             disk.clear_faults();
             disk.crash(at);
             if disk.exists(Path::new("/restored")) {
                 assert_eq!(contents(&disk, "/restored"), expected, "{fault:?} at {at}");
             } else {
-                Backups::at(&objects).restore(&disk, &manifest, Path::new("/restored")).unwrap();
+                Backups::at(&objects).restore(&disk, &manifest, Path::new("/restored"), false).unwrap();
             }
         }
     }
@@ -310,5 +310,70 @@ fn a_place_that_does_not_answer_is_not_asked_for_every_object() {
         let expected = usize::from(answers < 7);
         assert_eq!((faults.len(), refused), (expected, expected), "{answers} answers: {faults:?}");
         assert!(faults.iter().all(|fault| matches!(fault, BackupError::Io { .. })));
+    }
+}
+
+/// With `skip_damaged` one bad object costs its own file; of a second copy nothing is lost, and nobody has to ask.
+#[test]
+fn a_restore_can_skip_what_is_damaged() {
+    let disk = prepared();
+    write(&disk, "events/logs/catalog/00000000000000000001.commit", b"commit 1");
+    write(&disk, "events/logs/catalog-copies/00000000000000000001.commit", b"commit 1, rotten");
+    write(&disk, "events/logs/catalog/00000000000000000002.commit", b"commit 2");
+    write(&disk, "events/logs/catalog-copies/00000000000000000002.commit", b"commit 2");
+    write(&disk, "metrics/parts/1/part.commit", b"as of part 1");
+    write(&disk, "metrics/journal/00000000000000000007.journal", b"records");
+    write(&disk, "metrics/journal/00000000000000000007.copies", b"copies");
+    create(&disk, &place(&disk), "one").unwrap();
+    let all = contents(&disk, DATA);
+    let manifest = Backups::at(&place(&disk)).manifest(None).unwrap();
+    // Which of the three lists, and whether a length is wrong.
+    let check = |path: &str, is_cut: bool, second: usize, left_out: usize, damaged: usize| {
+        let disk = disk.fork();
+        let file = manifest.files.iter().find(|file| file.path == path).unwrap();
+        let damage = |bytes: &mut Vec<u8>| if is_cut { bytes.truncate(1) } else { bytes[0] ^= 1 };
+        disk.corrupt(&Path::new(PLACE).join(file.key()), damage);
+        let (at, objects) = (Path::new("/restored"), place(&disk));
+        let plain = Backups::at(&objects).restore(&disk, &manifest, at, false);
+        assert_eq!(plain.is_ok(), second > 0, "{path}: {plain:?}");
+        if plain.is_ok() {
+            disk.remove_dir_all(at).unwrap();
+        }
+        let report = Backups::at(&objects).restore(&disk, &manifest, at, true).unwrap();
+        let found = (report.second_copies.len(), report.left_out.len(), report.damaged.len());
+        assert_eq!(found, (second, left_out, damaged), "{path}: {report:?}");
+        let same = contents(&disk, "/restored").iter().filter(|file| all.contains(file)).count();
+        assert_eq!(same, all.len() - second - left_out - damaged, "{path}");
+        assert_eq!(contents(&disk, "/restored").len(), all.len() - second - left_out, "{path}");
+    };
+    check("events/logs/catalog/00000000000000000001.commit", false, 1, 0, 0);
+    check("events/logs/catalog-copies/00000000000000000001.commit", true, 1, 0, 0);
+    // Of equal commits too one is enough: they have an object each.
+    check("events/logs/catalog/00000000000000000002.commit", true, 1, 0, 0);
+    check("events/logs/catalog-copies/00000000000000000002.commit", false, 1, 0, 0);
+    check("metrics/parts/1/part.commit", false, 1, 0, 0);
+    check("metrics/journal/00000000000000000007.copies", false, 1, 0, 0);
+    check("metrics/journal/00000000000000000007.journal", false, 0, 0, 1);
+    check("metrics/parts/1/index", false, 0, 0, 1);
+    check("metrics/parts/1/index", true, 0, 1, 0);
+
+    // Both copies of something: it is lost, and nothing is restored unless that is wanted.
+    for (path, other) in [
+        ("events/logs/catalog/00000000000000000002.commit", "events/logs/catalog-copies/00000000000000000002.commit"),
+        ("metrics/journal/00000000000000000007.journal", "metrics/journal/00000000000000000007.copies"),
+    ] {
+        let disk = disk.fork();
+        for path in [path, other, "metrics/parts/1/part.commit"] {
+            let file = manifest.files.iter().find(|file| file.path == path).unwrap();
+            disk.corrupt(&Path::new(PLACE).join(file.key()), |bytes| bytes.truncate(1));
+        }
+        let (at, objects) = (Path::new("/restored"), place(&disk));
+        let refused = Backups::at(&objects).restore(&disk, &manifest, at, false).unwrap_err().to_string();
+        assert!(refused.contains(path) || refused.contains(other), "{refused}");
+        assert!(!disk.exists(at));
+        let report = Backups::at(&objects).restore(&disk, &manifest, at, true).unwrap();
+        // The commit of a part is worth something when those of the catalog are lost.
+        let second = usize::from(path.contains("journal"));
+        assert_eq!((report.second_copies.len(), report.left_out.len()), (second, 3 - second), "{report:?}");
     }
 }

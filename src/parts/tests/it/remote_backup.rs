@@ -78,7 +78,7 @@ fn restore(disk: &SimDisk, name: &str, to: &str) {
     let manifest = backups.manifest(Some(name)).unwrap();
     assert!(backups.verify(&manifest).is_empty());
     assert!(manifest.files.iter().all(|file| !file.path.contains("/cache/")), "{manifest:?}");
-    backups.restore(disk, &manifest, Path::new(to)).unwrap();
+    backups.restore(disk, &manifest, Path::new(to), false).unwrap();
 }
 
 #[test]

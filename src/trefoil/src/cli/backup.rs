@@ -117,6 +117,10 @@ pub(crate) struct RestoreArgs {
     /// Data directory to write: missing or empty.
     #[arg(long, value_name = "DIR")]
     pub data_dir: PathBuf,
+    /// Goes on when objects of the backup are damaged: names them and restores all others. Files whose objects have the
+    /// right length are written with their bad bytes, which the server tells from good ones. The exit code is 1.
+    #[arg(long)]
+    pub skip_damaged: bool,
     /// How long the place is waited for.
     #[command(flatten)]
     pub patience: Patience,

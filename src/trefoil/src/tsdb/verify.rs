@@ -1,10 +1,12 @@
 //! `trefoil tsdb verify`.
 
+use std::path::Path;
+
 use anyhow::{Context, bail};
 use serde_json::json;
-use trefoil_journal::Committed;
+use trefoil_journal::{Committed, Position};
 use trefoil_parts::redundancy;
-use trefoil_runtime::RealVfs;
+use trefoil_runtime::{RealVfs, SharedVfs};
 use trefoil_tsdb::{SeriesIds, Tsdb};
 
 use super::{Place, day_text, open, print};
@@ -77,6 +79,31 @@ pub(super) fn run(place: &Place) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Up to where the parts of logs or traces hold what their journal had.
+fn events_committed(vfs: &SharedVfs, set: &Path) -> Option<Committed> {
+    if !set.join("parts").is_dir() {
+        return None;
+    }
+    let state = trefoil_parts::at_rest::read_state(vfs, set).ok()?;
+    let position = state.journal.map_or(Position::default(), |(segment, offset)| Position { segment, offset });
+    let sequence = state.attributes.get("journal_sequence").and_then(|number| number.parse().ok());
+    // Before the first commit the journal begins with its first record.
+    Some(Committed { position, sequence: sequence.or(state.journal.is_none().then_some(1)) })
+}
+
+/// Whether commits of logs or traces name a journal that is gone.
+fn has_lost_journal(vfs: &SharedVfs, set: &Path, journal: &Path) -> bool {
+    matches!(trefoil_journal::has_files(vfs, journal), Ok(false))
+        && redundancy::was_at_work(vfs, set)
+        && trefoil_parts::at_rest::read_state(vfs, set)
+            .is_ok_and(|state| redundancy::needs_journal(state.journal, &state.attributes))
+}
+
+/// Whether one of these findings is of the same file.
+fn is_told(finding: &str, told: &[String]) -> bool {
+    finding.split_once(": ").is_some_and(|(path, _)| told.iter().any(|told| told.contains(path)))
+}
+
 /// What is wrong with commits and their copies, part folders and the journals of all signals; second, how many parts carry
 /// no commit.
 fn around_parts(place: &Place, store: &Tsdb) -> anyhow::Result<(Vec<String>, u64)> {
@@ -86,14 +113,25 @@ fn around_parts(place: &Place, store: &Tsdb) -> anyhow::Result<(Vec<String>, u64
     let vfs = RealVfs::shared();
     let journals = [("metrics", "metrics"), ("logs", "events/logs"), ("traces", "events/traces")];
     for (signal, dir) in journals {
-        let dir = place.data.join(dir).join("journal");
+        let set = place.data.join(dir);
+        let dir = set.join("journal");
+        let committed = match signal {
+            "metrics" => store.journal_committed(),
+            // What is wrong with commits is said below.
+            _ => events_committed(&vfs, &set).unwrap_or_default(),
+        };
+        if signal != "metrics" && has_lost_journal(&vfs, &set, &dir) {
+            let (dir, segment) = (dir.display(), committed.position.segment);
+            found.push(format!("{dir}: the journal is gone, of which the last commit names segment {segment}"));
+        }
         if dir.is_dir() {
-            let committed = match signal {
-                "metrics" => store.journal_committed(),
-                _ => Committed::default(),
-            };
             let damage = trefoil_journal::check_from(&vfs, &dir, signal, committed);
-            found.extend(damage.with_context(|| format!("journal of {signal}"))?);
+            let damage = damage.with_context(|| format!("journal of {signal}"))?;
+            if signal == "metrics" {
+                let lost = store.journal_copies_lost();
+                found.extend(lost.into_iter().filter(|lost| !is_told(lost, &damage)));
+            }
+            found.extend(damage);
         }
     }
     let mut without_commit = 0;
@@ -102,10 +140,18 @@ fn around_parts(place: &Place, store: &Tsdb) -> anyhow::Result<(Vec<String>, u64
         if set.join("parts").is_dir() {
             match redundancy::check(&vfs, &set) {
                 Ok(seen) => {
-                    found.extend(seen.lost);
+                    // Opening the store of metrics named damaged commits already.
+                    let lost: Vec<String> = seen.lost.into_iter().filter(|lost| !is_told(lost, &found)).collect();
+                    found.extend(lost);
                     without_commit += seen.without_commit;
                 }
                 Err(error) => found.push(format!("commits of {signal}: {}", trefoil_runtime::tasks::chain(&error))),
+            }
+            // The parts of metrics are read block by block.
+            if signal != "metrics"
+                && let Ok(damage) = redundancy::check_files(&vfs, &set, &trefoil_events::damage)
+            {
+                found.extend(damage);
             }
         }
     }

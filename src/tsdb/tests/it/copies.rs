@@ -200,3 +200,63 @@ fn an_end_that_is_lost_is_told_as_far_as_it_is_known() {
     let db = open(&disk);
     assert_eq!((count(&db), db.journal_findings().len()), (all, 1), "{:?}", db.journal_findings());
 }
+
+/// Copies that are gone are told, come back with the next start, and then stand in again.
+#[test]
+fn lost_copies_are_told_and_written_anew() {
+    let disk = store(0);
+    let copies = files(&disk, ".copies");
+    let before = disk.read(&copies[0]).unwrap();
+    let read_only = |disk: &SimDisk| {
+        let vfs = trefoil_runtime::ReadOnlyVfs::shared(Arc::new(disk.clone()), None);
+        Tsdb::open(TsdbOptions { vfs, ..small_segments(disk) }).unwrap()
+    };
+    assert_eq!(read_only(&disk).journal_copies_lost(), Vec::<String>::new());
+    for is_damaged in [false, true] {
+        let disk = disk.fork();
+        match is_damaged {
+            true => disk.corrupt(&copies[0], |bytes| *bytes.last_mut().unwrap() ^= 1),
+            false => disk.remove_file(&copies[0]).unwrap(),
+        }
+        for open in [read_only as fn(&SimDisk) -> Tsdb, open] {
+            let told = open(&disk).journal_copies_lost();
+            assert_eq!(told.len(), 1, "{told:?}");
+            assert!(told[0].starts_with(&copies[0].display().to_string()), "{told:?}");
+        }
+        assert_eq!(disk.read(&copies[0]).unwrap(), before);
+        assert_eq!(open(&disk).journal_copies_lost(), Vec::<String>::new());
+        // They serve as those before did.
+        let segment = &files(&disk, ".journal")[0];
+        disk.corrupt(segment, |bytes| bytes[60] ^= 1);
+        let db = open(&disk);
+        assert!(db.journal_unusable().is_empty(), "{:?}", db.journal_findings());
+        assert_eq!(count(&db), (RECORDS - 1) * SERIES);
+    }
+}
+
+#[test]
+fn a_journal_that_is_gone_is_told_once() {
+    let disk = store(2);
+    disk.remove_dir_all(Path::new(JOURNAL)).unwrap();
+    let db = open(&disk);
+    assert_eq!(db.journal_unusable().len(), 1);
+    assert!(db.journal_unusable()[0].contains("the journal is gone"), "{:?}", db.journal_unusable());
+    assert_eq!(count(&db), 2 * SERIES);
+    record(&db, 7);
+    wait(db.close());
+    drop(db);
+    let db = open(&disk);
+    assert_eq!((db.journal_findings(), count(&db)), (vec![], 3 * SERIES));
+    assert_eq!(check(&disk, &db), Vec::<String>::new());
+    // A snapshot without the journal never had one.
+    let snapshot = Path::new("/data/snapshots/one/metrics");
+    wait(db.snapshot_to(snapshot, false)).unwrap();
+    for _ in 0..2 {
+        let options = TsdbOptions { dir: snapshot.to_owned(), ..small_segments(&disk) };
+        assert_eq!(Tsdb::open(options).unwrap().journal_findings(), Vec::<String>::new());
+    }
+    // Before the first commit nothing tells.
+    let disk = store(0);
+    disk.remove_dir_all(Path::new(JOURNAL)).unwrap();
+    assert_eq!(open(&disk).journal_findings(), Vec::<String>::new());
+}

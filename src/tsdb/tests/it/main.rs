@@ -25,6 +25,7 @@ mod support;
 mod tier;
 mod tier_access;
 mod tier_damage;
+mod tier_merge;
 mod trouble;
 
 /// The server's own, so that what the long runs print of memory is what a server would hold.
