@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use rand::RngExt as _;
 use trefoil_model::*;
+use trefoil_runtime::Vfs as _;
 use trefoil_runtime::sim::SimDisk;
 
 use crate::support::*;
