@@ -143,13 +143,10 @@ impl Scan<'_> {
             return Ok(());
         }
         let query = LogQuery {
-            tenant,
-            matchers: self.log.matchers.clone(),
             needles: self.pipeline.needles.clone(),
-            words: Vec::new(),
             attribute_terms: self.attribute_terms()?,
-            range: self.range,
             direction: self.direction,
+            ..LogQuery::new(tenant, self.range, self.log.matchers.clone())
         };
         let mut streams: FxHashMap<u64, Arc<StreamLabels>> = FxHashMap::default();
         let mut labels = LineLabels::wanting(self.wanted.clone());

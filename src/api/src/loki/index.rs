@@ -46,15 +46,7 @@ async fn count(
 ) -> Result<(Vec<(Labels, Count)>, u64), ApiError> {
     let (logs, tenant) = (state.logs.clone(), state.tenant);
     let work = move |context: &trefoil_runtime::QueryContext| {
-        let query = LogQuery {
-            tenant,
-            matchers,
-            needles: Vec::new(),
-            words: Vec::new(),
-            attribute_terms: Vec::new(),
-            range,
-            direction: Direction::Backward,
-        };
+        let query = LogQuery { direction: Direction::Backward, ..LogQuery::new(tenant, range, matchers) };
         let mut at: HashMap<u64, usize> = HashMap::new();
         let mut counts: Vec<(Labels, Count)> = Vec::new();
         let scanned = logs.scan(&query, context, &mut |entry| {

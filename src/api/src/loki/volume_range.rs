@@ -67,15 +67,8 @@ pub(super) async fn volume_range(state: &AppState, request: Request) -> Result<V
     let wanted = Wanted { by_label, targets };
     let (logs, tenant) = (state.logs.clone(), state.tenant);
     let work = move |context: &trefoil_runtime::QueryContext| {
-        let query = LogQuery {
-            tenant,
-            matchers,
-            needles: Vec::new(),
-            words: Vec::new(),
-            attribute_terms: Vec::new(),
-            range: trefoil_model::NanoRange::new(start_ns, asked.end_ns),
-            direction: asked.direction,
-        };
+        let range = trefoil_model::NanoRange::new(start_ns, asked.end_ns);
+        let query = LogQuery { direction: asked.direction, ..LogQuery::new(tenant, range, matchers) };
         let mut streams: BTreeMap<u64, (Labels, BTreeMap<i64, u64>)> = BTreeMap::new();
         let scanned = logs.scan(&query, context, &mut |entry| {
             let (_, steps) = streams.entry(entry.stream_ref).or_insert_with(|| (entry.stream.clone(), BTreeMap::new()));
