@@ -2,6 +2,7 @@
 //!
 //! Errors are plain text with Loki's status: 400 for what the client can mend, limits included, 499, 500, 503, 504.
 
+mod delete;
 mod index;
 mod labels;
 mod params;
@@ -40,8 +41,15 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::get_post("/loki/api/v1/series", Access::Read, series),
         Route::get_post("/loki/api/v1/index/stats", Access::Read, index_stats),
         Route::get_post("/loki/api/v1/index/volume", Access::Read, index_volume),
+        Route::get_post("/loki/api/v1/index/volume_range", Access::Read, index_volume_range),
         Route::get_post("/loki/api/v1/detected_labels", Access::Read, detected_labels),
         Route::get_post("/loki/api/v1/format_query", Access::Read, format_query),
+        Route::new(
+            &[Method::GET, Method::POST, Method::PUT, Method::DELETE],
+            "/loki/api/v1/delete",
+            Access::Admin,
+            delete::delete,
+        ),
         Route::get("/loki/api/v1/tail", Access::Read, tail::tail),
         Route::get("/loki/api/v1/status/buildinfo", Access::Read, build_info),
         Route::get("/ready", Access::Public, ready),
@@ -245,6 +253,10 @@ async fn index_stats(State(state): State<AppState>, request: Request) -> Respons
 
 async fn index_volume(State(state): State<AppState>, request: Request) -> Response {
     answer(index::volume(&state, request).await)
+}
+
+async fn index_volume_range(State(state): State<AppState>, request: Request) -> Response {
+    answer(index::volume_range(&state, request).await)
 }
 
 async fn format_query(State(state): State<AppState>, request: Request) -> Response {

@@ -13,6 +13,7 @@
 //! configuration. Stream label names are compared and shown underscored.
 
 pub mod ast;
+mod counts;
 pub mod engine;
 pub mod error;
 pub mod format_query;
