@@ -205,9 +205,9 @@ fn note(info: &mut BlockInfo, stream: u32, record: &LogRecord) {
 }
 
 fn flags_of(record: &LogRecord) -> u8 {
-    u8::from(record.observed_ns != 0) * HAS_OBSERVED
-        | u8::from(record.trace_id.is_some()) * HAS_TRACE_ID
-        | u8::from(record.span_id.is_some()) * HAS_SPAN_ID
+    (u8::from(record.observed_ns != 0) * HAS_OBSERVED)
+        | (u8::from(record.trace_id.is_some()) * HAS_TRACE_ID)
+        | (u8::from(record.span_id.is_some()) * HAS_SPAN_ID)
 }
 
 /// A set, by the first record that is of it.

@@ -121,12 +121,15 @@ pub(crate) struct Scan<'q> {
     ahead: usize,
 }
 
+/// What takes records that are written anew.
+type Rewritten<'e> = dyn FnMut(&Labels, Arc<StoredLog>) -> Result<(), EventsError> + 'e;
+
 /// Delivers all records of parts in order, for writing them anew. Damage is an error.
 pub(crate) fn rewrite(
     query: &LogQuery,
     budget: &dyn QueryBudget,
     sources: LogSources<'_>,
-    each: &mut dyn FnMut(&Labels, Arc<StoredLog>) -> Result<(), EventsError>,
+    each: &mut Rewritten<'_>,
 ) -> Result<(), EventsError> {
     let mut failed = None;
     let scan = Scan { is_strict: true, ..Scan::new(query, &LogWants::default(), budget) };

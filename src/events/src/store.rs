@@ -194,12 +194,12 @@ impl EventStore {
         change: impl FnOnce(&Deletions, &[Arc<PartMeta>], i64) -> (Option<Deletions>, T) + Send + 'static,
     ) -> Result<T, EventsError> {
         let logs = Arc::clone(&self.logs);
+        #[expect(clippy::disallowed_methods, reason = "awaited here; it ends with its one commit")]
         let task = tokio::spawn(async move { logs.change_deletions(change).await });
         task.await.map_err(|error| EventsError::Write(std::io::Error::other(error)))?
     }
 
     /// What a query of log records reads: parts, and runs of memtables.
-    #[expect(clippy::type_complexity, reason = "parts and labelled runs")]
     fn log_sources(
         &self,
         tenant: TenantId,

@@ -290,7 +290,7 @@ mod tests {
             ("plain".to_owned(), 0),
             (format!("{long} a {long}ü"), 1),
             (format!("trace={long} span={}", &long[..16]), 2),
-            (format!("{}", long.to_uppercase()), 0),
+            (long.to_uppercase().to_string(), 0),
             ("id 123e4567-e89b-12d3-a456-426614174000 and 123e4567-e89b-12d3-a456-42661417400".to_owned(), 1),
             ("2026-01-10T00:00:00.123Z hello 2026-01-10T00:00:00.124Z".to_owned(), 1),
             ("2026-01-10T00:00:00.123".to_owned(), 0),

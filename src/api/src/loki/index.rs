@@ -33,7 +33,6 @@ async fn asked(state: &AppState, request: Request) -> Result<Asked, ApiError> {
 }
 
 /// Volumes by stream and step of so many nanoseconds, 0 for a single one; and the number of blocks that were read.
-#[expect(clippy::type_complexity, reason = "volumes by labels and step")]
 pub(super) async fn count(
     state: &AppState,
     range: NanoRange,

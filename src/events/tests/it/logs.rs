@@ -242,7 +242,8 @@ fn check_fold(store: &EventStore, query: &LogQuery, wants: &LogWants<'_>, expect
             shown(logged)
         })
         .collect();
-    (wanted.sort(), found.sort());
+    wanted.sort();
+    found.sort();
     assert_eq!(found, wanted, "{context}: fold of {query:?}");
 
     // What is not asked for may be missing, what is asked for is there.
@@ -262,7 +263,8 @@ fn check_fold(store: &EventStore, query: &LogQuery, wants: &LogWants<'_>, expect
             continue;
         }
         let mut found: Vec<String> = gather(store, query, &light).iter().map(|(l, bytes)| part(l, *bytes)).collect();
-        (wanted.sort(), found.sort());
+        wanted.sort();
+        found.sort();
         assert_eq!(found, wanted, "{context}: fold of {attributes:?} of {query:?}");
     }
 }
