@@ -198,7 +198,12 @@ fn bad_bodies_are_refused_in_each_products_words() {
         ] {
             // A journal has no limit as a whole; what is not one is seen as it comes.
             let statuses = if path == "/upload" && what.starts_with("a body") { &[400][..] } else { statuses };
-            let answer = http.post(path, headers, body).unwrap();
+            let answer = match http.post(path, headers, body) {
+                Ok(answer) => answer,
+                // The answer comes before the body is sent, and the connection ends with it.
+                Err(_) if what == "a body that is too large" => continue,
+                Err(error) => panic!("{what} to {path}: {error:#}"),
+            };
             assert!(statuses.contains(&answer.status), "{what} to {path}: {} {}", answer.status, answer.text());
             if is_elastic {
                 assert_eq!(answer.headers["x-elastic-product"], "Elasticsearch");
@@ -271,16 +276,16 @@ fn what_shippers_ask_first_is_answered() {
 
 #[test]
 fn tokens_come_in_as_each_product_sends_them() {
-    let hash = "tok-en";
+    let hash = "token-0123456789";
     let trefoil = format!("  auth:\n    bearer_tokens:\n      - {{ name: shipper, token: {hash}, scopes: [write] }}\n");
     let server = Server::start("log-doors-auth", ServerOptions { trefoil, ..ServerOptions::default() });
     let http = &server.http;
-    let key = "ApiKey aWQ6dG9rLWVu";
+    let key = "ApiKey aWQ6dG9rZW4tMDEyMzQ1Njc4OQ==";
     for (path, header, good, bad) in [
         ("/elasticsearch/_bulk", "authorization", key, "ApiKey aWQ6bm8="),
-        ("/services/collector", "authorization", "Splunk tok-en", "Splunk no"),
-        ("/api/v2/logs", "dd-api-key", "tok-en", "no"),
-        ("/insert/jsonline", "authorization", "Bearer tok-en", "Bearer no"),
+        ("/services/collector", "authorization", "Splunk token-0123456789", "Splunk no"),
+        ("/api/v2/logs", "dd-api-key", "token-0123456789", "no"),
+        ("/insert/jsonline", "authorization", "Bearer token-0123456789", "Bearer no"),
     ] {
         let body = match path {
             "/elasticsearch/_bulk" => "{\"create\":{}}\n{\"message\":\"m\"}\n",
@@ -469,7 +474,9 @@ fn systemd_uploads_a_journal() {
     for _ in 0..2 {
         let mut command = Command::new(&upload);
         command.arg(format!("--url={}", server.http.base)).arg(format!("--file={}", journal.display()));
-        run(command.arg(format!("--save-state={}", dir.join("state").display())), b"").expect_success();
+        // With a state it would wait for more.
+        command.arg("--follow=no").arg(format!("--save-state={}", dir.join("state").display()));
+        run(&mut command, b"").expect_success();
         std::fs::remove_file(dir.join("state")).ok();
     }
     server.restart();

@@ -15,6 +15,7 @@ mod elastic_search;
 mod jaeger_tempo;
 mod layers;
 mod log_doors;
+mod log_files;
 mod log_sockets;
 mod loki;
 mod lost_commits;

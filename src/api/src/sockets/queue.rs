@@ -274,3 +274,6 @@ fn first_write(records: &[Received]) -> usize {
     });
     within.count().max(1)
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,4 +12,5 @@ mod otlp_logs;
 mod otlp_metrics;
 mod otlp_traces;
 mod remote_write;
+mod sockets;
 mod support;
