@@ -497,6 +497,8 @@ impl<K: Kind> Engine<K> {
             return Err(EventsError::Closed { kind: K::NAME });
         }
         let flushing = self.flushing.lock().await;
+        // What is deleted is not to stay in the journal either, so its segments end here.
+        let end = self.journal.rotate().await.map_err(|source| EventsError::Journal { kind: K::NAME, source })?;
         self.flush_locked().await?;
         let engine = Arc::clone(self);
         let work = move || {
@@ -505,11 +507,19 @@ impl<K: Kind> Engine<K> {
             let (after, answer) = change(&before, &engine.set.parts(), engine.now_ms());
             if let Some(after) = after {
                 let attributes = BTreeMap::from([(DELETIONS.to_owned(), after.text())]);
+                // All before the end is in parts; without a flush just now the commits do not say so yet.
+                let end = (end.segment, end.offset);
+                let journal = engine.set.journal_position().is_none_or(|known| known < end).then_some(end);
+                let journal_start = engine.journal.first_segment().into();
                 engine
                     .set
-                    .commit(Commit { attributes, ..Commit::default() })
+                    .commit(Commit { attributes, journal, journal_start, ..Commit::default() })
                     .map_err(|source| EventsError::Parts { kind: K::NAME, source })?;
                 *engine.deletions.write() = Arc::new(after);
+                if let Err(error) = engine.journal.truncate_before(Position { segment: end.0, offset: end.1 }) {
+                    // The next flush tries again.
+                    tracing::warn!(kind = K::NAME, %error, "journal was not truncated");
+                }
             }
             Ok(answer)
         };

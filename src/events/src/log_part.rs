@@ -24,6 +24,9 @@ use crate::record;
 use crate::table::CHUNK_STREAMS;
 use crate::wire::Malformed;
 
+/// A merge writes anew parts of at most as many bytes of text as so many slices; further parts are copied.
+const REWRITTEN_SLICES_MAX: u64 = 4;
+
 /// The kind of log records.
 pub(crate) struct Logs;
 
@@ -84,11 +87,23 @@ impl Kind for Logs {
     fn merge(parts: &[Arc<PartReader>], output: &Output<'_>, level: u8) -> Result<Option<PendingPart>, EventsError> {
         let first = &parts.first().expect("a plan has two parts or more").meta;
         let mut part = LogPartWriter::begin(output, first.tenant, first.partition)?;
-        let has_slices = |part: &PartReader| {
-            let bytes: u64 = part.table.blocks.iter().map(|block| block.text_bytes).sum();
-            part.version == LOGS_VERSION && bytes >= output.slice_bytes as u64 && !output.deletions.concern(&part.meta)
-        };
-        let (copied, rewritten): (Vec<_>, Vec<_>) = parts.iter().cloned().partition(|part| has_slices(part));
+        let text_bytes = |part: &PartReader| part.table.blocks.iter().map(|block| block.text_bytes).sum::<u64>();
+        let slice_bytes = output.slice_bytes as u64;
+        let (mut copied, mut rewritten): (Vec<_>, Vec<_>) = (Vec::new(), Vec::new());
+        let mut smallest_first = parts.to_vec();
+        smallest_first.sort_by_key(|part| (text_bytes(part), part.meta.id));
+        let mut rewritten_bytes = 0;
+        for part in smallest_first {
+            let bytes = text_bytes(&part);
+            let must = part.version != LOGS_VERSION || output.deletions.concern(&part.meta);
+            // Those of the same time are in memory at once.
+            if must || (bytes < slice_bytes && rewritten_bytes + bytes <= REWRITTEN_SLICES_MAX * slice_bytes) {
+                rewritten_bytes += bytes;
+                rewritten.push(part);
+            } else {
+                copied.push(part);
+            }
+        }
         for copied in &copied {
             part.copy(copied)?;
         }

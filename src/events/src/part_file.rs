@@ -292,9 +292,10 @@ impl PartReader {
         // Before version 2 there is no section of streams.
         ranges.resize(4, (0, 0));
         let [filters, index, table, streams] = ranges.as_slice() else { return Err(corrupt("footer", "sections")) };
-        let body = checked(&bytes[table.0..table.1]).ok_or_else(|| corrupt("table", "checksum mismatch"))?;
+        let table_name = format!("table at bytes {}..{}", table.0, table.1);
+        let body = checked(&bytes[table.0..table.1]).ok_or_else(|| corrupt(&table_name, "checksum mismatch"))?;
         let parse = || Table::decode(&unpacked(body)?, version);
-        let table = parse().map_err(|m| corrupt("table", &m.to_string()))?;
+        let table = parse().map_err(|m| corrupt(&table_name, &m.to_string()))?;
         Ok(Self {
             meta: Arc::clone(meta),
             version,
@@ -328,7 +329,11 @@ impl PartReader {
         self.in_streams(info.streams_offset, info.streams_len)
             .and_then(|bytes| decode_streams(bytes, info, self.table.stream_count))
             .map(Cow::Owned)
-            .map_err(|m| self.corrupt(block, &m.to_string()))
+            .map_err(|m| {
+                let start = (self.streams.0 as u64).saturating_add(info.streams_offset);
+                let end = start.saturating_add(info.streams_len);
+                self.corrupt(block, &format!("its list of streams at bytes {start}..{end}: {m}"))
+            })
     }
 
     /// The labels of the streams from number `chunk * CHUNK_STREAMS` on. Errors when they are damaged, which is
@@ -350,7 +355,9 @@ impl PartReader {
         };
         read().map_err(|m: Malformed| {
             metrics::BLOCKS_CORRUPT.inc();
-            let section = format!("stream labels {chunk}");
+            let (offset, len) = self.table.chunks.get(chunk).copied().unwrap_or_default();
+            let start = (self.streams.0 as u64).saturating_add(offset);
+            let section = format!("stream labels {chunk} at bytes {start}..{}", start.saturating_add(len));
             EventsError::Corrupt { path: self.path.clone(), section, reason: m.to_string() }
         })
     }
@@ -373,7 +380,11 @@ impl PartReader {
     /// The error for a damaged block; counts it.
     pub(crate) fn corrupt(&self, block: usize, reason: &str) -> EventsError {
         metrics::BLOCKS_CORRUPT.inc();
-        EventsError::Corrupt { path: self.path.clone(), section: format!("block {block}"), reason: reason.to_owned() }
+        let section = match self.table.blocks.get(block) {
+            Some(info) => format!("block {block} at bytes {}..{}", info.offset, info.offset.saturating_add(info.len)),
+            None => format!("block {block}"),
+        };
+        EventsError::Corrupt { path: self.path.clone(), section, reason: reason.to_owned() }
     }
 
     fn range(&self, offset: u64, len: u64) -> Option<&[u8]> {
@@ -387,6 +398,9 @@ impl PartReader {
             Some(filter) => filter::contains(filter, key),
             None => {
                 metrics::BLOCKS_CORRUPT.inc();
+                let start = self.filters.0 as u64 + info.filter_offset;
+                let bytes = format!("{start}..{}", start + info.filter_len);
+                tracing::error!(path = %self.path.display(), bytes, "damaged filter of a block was not used");
                 true
             }
         }
@@ -444,7 +458,7 @@ impl PartReader {
             metrics::BLOCKS_CORRUPT.inc();
             EventsError::Corrupt {
                 path: self.path.clone(),
-                section: "index".to_owned(),
+                section: format!("index at bytes {}..{}", self.index.0, self.index.1),
                 reason: "checksum mismatch".to_owned(),
             }
         })?;
