@@ -262,8 +262,8 @@ fn the_oldest_days_go_when_logs_take_too_many_bytes() {
     let before = bytes();
     assert!(before > 1_000_000, "{before}");
     // The look at the bytes comes once a minute.
-    wait_for("the oldest days to go", Duration::from_secs(150), || days(http) == [3000, 0, 0, 0]);
-    wait_for("their bytes to go", Duration::from_secs(30), || bytes() < before / 3);
+    wait_for("the bytes of the oldest days to go", Duration::from_secs(150), || bytes() < before / 3);
+    assert_eq!(days(http), [3000, 0, 0, 0]);
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -286,7 +286,7 @@ fn a_data_folder_of_each_version_is_read() {
         // Loki's selectors find no streams without labels.
         let is_wanted = |l: &&str| l.contains(" LogRecord {") && !l.starts_with("({}");
         let expected = expected.lines().filter(is_wanted).count() as u64;
-        assert!(expected > 5, "{version}");
+        assert!(expected > 1, "{version}");
         let trefoil =
             "  memtable: { flush_interval: 1s }\n  retention: { logs: unlimited, traces: unlimited }".to_owned();
         let options = ServerOptions { trefoil, data_dir: Some(data), ..ServerOptions::default() };
@@ -457,7 +457,12 @@ fn a_damaged_part_is_named_and_the_rest_is_served() {
         assert!(is_right, "{name}: {lines} lines");
         // Needles and counts go other ways and find the rest too.
         for seq in found.keys().step_by(397) {
-            assert_eq!(server.http.logql_lines(&format!("{{app=\"store\"}} |= \"sequence={seq} \"")).unwrap().len(), 1);
+            let whole = line(*seq);
+            for needle in whole.split(' ').filter(|word| word.starts_with("sequence=") || word.starts_with("trace_id="))
+            {
+                let query = format!("{{app=\"store\"}} |= \"{needle} \"");
+                assert_eq!(server.http.logql_lines(&query).unwrap(), [whole.as_str()], "{name}");
+            }
         }
         let said_so = server.peer.output();
         assert!(

@@ -542,6 +542,8 @@ impl<K: Kind> Engine<K> {
             remove.extend(retention::over_bytes(&kept, bytes_max));
         }
         if remove.is_empty() {
+            // A query may have held parts when they were removed.
+            self.set.collect_garbage();
             return Ok(0);
         }
         let count = remove.len();
