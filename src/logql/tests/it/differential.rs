@@ -368,14 +368,7 @@ fn the_engine_agrees_with_a_naive_evaluator() {
         }
         let store = open(&SimDisk::new());
         fill(&store, &records, &mut random, &runtime);
-        let all = LogQuery {
-            tenant: TenantId(0),
-            matchers: Vec::new(),
-            needles: Vec::new(),
-            attribute_terms: Vec::new(),
-            range: NanoRange::new(i64::MIN, i64::MAX),
-            direction: Direction::Forward,
-        };
+        let all = LogQuery::new(TenantId(0), NanoRange::new(i64::MIN, i64::MAX), Vec::new());
         let mut stored = 0;
         let scanned = store.scan(&all, &Unlimited, &mut |_| {
             stored += 1;
