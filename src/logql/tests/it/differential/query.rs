@@ -116,7 +116,15 @@ impl fmt::Display for LogQueryTree {
         let matchers: Vec<String> =
             self.matchers.iter().map(|(name, op, value)| format!("{name}{op}{}", quoted(value))).collect();
         write!(f, "{{{}}}", matchers.join(", "))?;
-        self.stages.iter().try_for_each(|stage| write!(f, " {stage}"))
+        for (i, stage) in self.stages.iter().enumerate() {
+            let before = i.checked_sub(1).map(|i| &self.stages[i]);
+            if matches!((before, stage), (Some(Stage::Drop(_) | Stage::Keep(_)), Stage::Line("!=" | "!~", _))) {
+                // `drop a != "x"` would be a condition of `drop`.
+                f.write_str(" |= ``")?;
+            }
+            write!(f, " {stage}")?;
+        }
+        Ok(())
     }
 }
 
