@@ -10,8 +10,7 @@ use super::{Record, SECOND, Shown};
 
 type Labels = BTreeMap<String, String>;
 
-/// Where a label came from; later ones hide earlier ones.
-const STREAM: usize = 0;
+/// Where a label came from, beside 0, the stream; later ones hide earlier ones.
 const METADATA: usize = 1;
 const PARSED: usize = 2;
 
