@@ -18,6 +18,7 @@ mod layers;
 mod log_doors;
 mod log_files;
 mod log_sockets;
+mod log_store;
 mod loki;
 mod lost_commits;
 mod object_store;

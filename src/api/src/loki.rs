@@ -2,6 +2,7 @@
 //!
 //! Errors are plain text with Loki's status: 400 for what the client can mend, limits included, 499, 500, 503, 504.
 
+mod delete;
 mod detected;
 mod index;
 mod labels;
@@ -61,6 +62,12 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::get_post("/loki/api/v1/detected_fields", Access::Read, detected_fields),
         Route::get_post("/loki/api/v1/detected_field/{name}/values", Access::Read, detected_field_values),
         Route::get_post("/loki/api/v1/format_query", Access::Read, format_query),
+        Route::new(
+            &[Method::GET, Method::POST, Method::PUT, Method::DELETE],
+            "/loki/api/v1/delete",
+            Access::Admin,
+            delete::delete,
+        ),
         Route::get("/loki/api/v1/tail", Access::Read, tail::tail),
         Route::get("/loki/api/v2alpha/tail", Access::Read, no_such_api),
         Route::get("/loki/api/v1/status/buildinfo", Access::Read, settings::build_info),

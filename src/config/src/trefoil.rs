@@ -42,6 +42,8 @@ section! {
         pub metrics_rules: Vec<RetentionRuleConfig> = Vec::new(),
         /// Logs. Default 30d.
         pub logs: Limit<PromDuration> = Limit::At(PromDuration::from_days(30)),
+        /// Bytes of logs on disk above which the oldest days are removed; the newest day stays. Default unlimited.
+        pub logs_bytes: Limit<ByteSize> = Limit::Unlimited,
         /// Traces. Default 7d.
         pub traces: Limit<PromDuration> = Limit::At(PromDuration::from_days(7)),
     }

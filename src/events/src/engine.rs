@@ -12,11 +12,12 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use trefoil_journal::{FileJournal, JournalOptions, JournalStore, Position, ReplayStop};
 use trefoil_model::{TenantId, WriteError};
-use trefoil_parts::{Commit, MergePolicy, PartId, PartMeta, PartSet, PendingPart, redundancy, retention};
+use trefoil_parts::{Commit, MergePlan, MergePolicy, PartId, PartMeta, PartSet, PendingPart, redundancy, retention};
 use trefoil_runtime::background::{self, Priority};
 use trefoil_runtime::{Accountant, DiskGuard, Pool, Reservation, SharedClock, SharedVfs, StartProgress};
 
 use crate::EventsError;
+use crate::deletions::{DELETIONS, Deletions};
 use crate::metrics;
 use crate::part_file::PartReader;
 use crate::wire::Malformed;
@@ -45,14 +46,16 @@ pub(crate) trait Kind: Send + Sync + 'static {
     fn insert(memtable: &Self::Memtable, batch: Self::Batch, sequence: u64);
     /// Writes a memtable as parts, one for each tenant and day.
     fn write(memtable: &Self::Memtable, output: &Output<'_>) -> Result<Vec<PendingPart>, EventsError>;
-    /// Merges parts of one tenant and day.
-    fn merge(parts: &[Arc<PartReader>], output: &Output<'_>, level: u8) -> Result<PendingPart, EventsError>;
+    /// Merges parts of one tenant and day; `None` when nothing is left of them.
+    fn merge(parts: &[Arc<PartReader>], output: &Output<'_>, level: u8) -> Result<Option<PendingPart>, EventsError>;
 }
 
 /// Where parts are written to.
 pub(crate) struct Output<'a> {
     pub(crate) set: &'a PartSet,
     pub(crate) now_ms: i64,
+    /// What parts of now leave out.
+    pub(crate) deletions: Arc<Deletions>,
     /// A block ends after about this many bytes of events.
     pub(crate) block_bytes: usize,
     /// A slice ends after about this many bytes of events.
@@ -66,6 +69,8 @@ pub(crate) struct EngineOptions {
     pub(crate) clock: SharedClock,
     pub(crate) accountant: Accountant,
     pub(crate) retention: Option<Duration>,
+    /// Bytes of parts above which the oldest days go.
+    pub(crate) retention_bytes: Option<u64>,
     pub(crate) memtable_bytes_max: u64,
     pub(crate) memtable_age_max: Duration,
     pub(crate) journal: JournalOptions,
@@ -103,6 +108,8 @@ struct View<K: Kind> {
 pub(crate) struct Snapshot<K: Kind> {
     pub(crate) memtables: Vec<Arc<Memtable<K>>>,
     pub(crate) parts: Vec<Arc<PartReader>>,
+    /// What is hidden of the parts.
+    pub(crate) deletions: Arc<Deletions>,
 }
 
 /// Journal, memtables and parts of one kind.
@@ -121,6 +128,7 @@ pub(crate) struct Engine<K: Kind> {
     /// Parts that cannot be merged because they are damaged.
     damaged: Mutex<BTreeSet<PartId>>,
     readers: Mutex<BTreeMap<PartId, Arc<PartReader>>>,
+    deletions: RwLock<Arc<Deletions>>,
     is_closed: AtomicBool,
 }
 
@@ -156,6 +164,14 @@ impl<K: Kind> Engine<K> {
         let journal =
             FileJournal::open(Arc::clone(&options.vfs), &journal_dir, journal_options).map_err(journal_error)?;
         let sequence = set.attributes().get(NEXT_SEQUENCE).and_then(|v| v.parse().ok()).unwrap_or(1);
+        let deletions = match set.attributes().get(DELETIONS) {
+            None => Deletions::default(),
+            Some(text) => Deletions::parse(text).ok_or_else(|| EventsError::Attribute {
+                kind: K::NAME,
+                name: DELETIONS,
+                value: text.clone(),
+            })?,
+        };
         let disk = DiskGuard::new(Arc::clone(&options.vfs), &options.dir, options.disk_free_floor_bytes);
         let active = new_memtable::<K>(&options.accountant);
         let engine = Self {
@@ -170,6 +186,7 @@ impl<K: Kind> Engine<K> {
             merging: Mutex::new(BTreeSet::new()),
             damaged: Mutex::new(BTreeSet::new()),
             readers: Mutex::new(BTreeMap::new()),
+            deletions: RwLock::new(Arc::new(deletions)),
             is_closed: AtomicBool::new(false),
             options,
         };
@@ -285,6 +302,11 @@ impl<K: Kind> Engine<K> {
     /// Writes everything that was acknowledged before the call as parts.
     pub(crate) async fn flush(self: &Arc<Self>) -> Result<(), EventsError> {
         let _flushing = self.flushing.lock().await;
+        self.flush_locked().await
+    }
+
+    /// As [`Self::flush`], for who holds the lock of flushes.
+    async fn flush_locked(self: &Arc<Self>) -> Result<(), EventsError> {
         if self.view.read().frozen.is_some() {
             // An earlier flush failed after its freeze.
             self.write_frozen_off_thread().await?;
@@ -379,7 +401,9 @@ impl<K: Kind> Engine<K> {
                 }
             })
             .collect();
-        Snapshot { memtables, parts }
+        // After the parts: a deletion that is newer than them hides what it should, an older one is still listed.
+        let deletions = Arc::clone(&self.deletions.read());
+        Snapshot { memtables, parts, deletions }
     }
 
     fn reader(&self, meta: &Arc<PartMeta>) -> Result<Arc<PartReader>, EventsError> {
@@ -406,7 +430,8 @@ impl<K: Kind> Engine<K> {
             let metas = self.set.parts();
             let mut busy = merging.clone();
             busy.extend(self.damaged.lock().iter());
-            let Some(plan) = self.options.merge.plan(&metas, &busy) else { return Ok(false) };
+            let plan = self.options.merge.plan(&metas, &busy).or_else(|| self.plan_deletion(&metas, &busy));
+            let Some(plan) = plan else { return Ok(false) };
             merging.extend(plan.parts.iter());
             let metas: Vec<_> = metas.iter().filter(|meta| plan.parts.contains(&meta.id)).map(Arc::clone).collect();
             (plan, metas)
@@ -433,9 +458,23 @@ impl<K: Kind> Engine<K> {
         {
             let _publishing = self.publishing.lock();
             // Retention may have removed a part meanwhile; then the commit fails and the next plan is without it.
+            let ids: BTreeSet<PartId> = plan.parts.iter().copied().collect();
+            let mut left: Vec<Arc<PartMeta>> =
+                self.set.parts().iter().filter(|meta| !ids.contains(&meta.id)).map(Arc::clone).collect();
+            left.extend(pending.iter().map(|pending| Arc::clone(pending.meta())));
+            let deletions = self.settled_deletions(&left);
+            let attributes = deletions.iter().map(|d| (DELETIONS.to_owned(), d.text())).collect();
             self.set
-                .commit(Commit { add: vec![pending], remove: plan.parts.clone(), ..Commit::default() })
+                .commit(Commit {
+                    add: pending.into_iter().collect(),
+                    remove: plan.parts.clone(),
+                    attributes,
+                    ..Commit::default()
+                })
                 .map_err(parts)?;
+            if let Some(deletions) = deletions {
+                *self.deletions.write() = Arc::new(deletions);
+            }
         }
         timer.observe_duration();
         drop(metas);
@@ -443,11 +482,92 @@ impl<K: Kind> Engine<K> {
         Ok(true)
     }
 
-    /// Removes the parts of days that are past the retention. Blocks.
+    /// A merge of one part, for one that holds deleted events.
+    fn plan_deletion(&self, metas: &[Arc<PartMeta>], busy: &BTreeSet<PartId>) -> Option<MergePlan> {
+        let deletions = Arc::clone(&self.deletions.read());
+        if deletions.waiting() == 0 {
+            return None;
+        }
+        let meta = metas.iter().find(|meta| !busy.contains(&meta.id) && deletions.concern(meta))?;
+        Some(MergePlan {
+            tenant: meta.tenant,
+            partition: meta.partition,
+            kind: meta.kind.clone(),
+            parts: vec![meta.id],
+            level: meta.level,
+            bytes: meta.bytes,
+        })
+    }
+
+    /// The deletions once these are the parts, if that changes them.
+    fn settled_deletions(&self, parts: &[Arc<PartMeta>]) -> Option<Deletions> {
+        let deletions = Arc::clone(&self.deletions.read());
+        let settled = deletions.settled(parts);
+        (settled.waiting() != deletions.waiting()).then_some(settled)
+    }
+
+    /// The deletions as they are now.
+    pub(crate) fn deletions(&self) -> Arc<Deletions> {
+        Arc::clone(&self.deletions.read())
+    }
+
+    /// Writes what was acknowledged as parts, then changes the list of deletions durably: `change` gives the new list
+    /// and what to answer, or just an answer.
+    pub(crate) async fn change_deletions<T: Send + 'static>(
+        self: &Arc<Self>,
+        change: impl FnOnce(&Deletions, &[Arc<PartMeta>], i64) -> (Option<Deletions>, T) + Send + 'static,
+    ) -> Result<T, EventsError> {
+        if self.is_closed.load(Ordering::Acquire) {
+            return Err(EventsError::Closed { kind: K::NAME });
+        }
+        let flushing = self.flushing.lock().await;
+        // What is deleted is not to stay in the journal either, so its segments end here.
+        let end = self.journal.rotate().await.map_err(|source| EventsError::Journal { kind: K::NAME, source })?;
+        self.flush_locked().await?;
+        let engine = Arc::clone(self);
+        let work = move || {
+            let _publishing = engine.publishing.lock();
+            let before = engine.deletions();
+            let (after, answer) = change(&before, &engine.set.parts(), engine.now_ms());
+            if let Some(after) = after {
+                let attributes = BTreeMap::from([(DELETIONS.to_owned(), after.text())]);
+                // All before the end is in parts; without a flush just now the commits do not say so yet.
+                let end = (end.segment, end.offset);
+                let journal = engine.set.journal_position().is_none_or(|known| known < end).then_some(end);
+                let journal_start = engine.journal.first_segment().into();
+                engine
+                    .set
+                    .commit(Commit { attributes, journal, journal_start, ..Commit::default() })
+                    .map_err(|source| EventsError::Parts { kind: K::NAME, source })?;
+                *engine.deletions.write() = Arc::new(after);
+                if let Err(error) = engine.journal.truncate_before(Position { segment: end.0, offset: end.1 }) {
+                    // The next flush tries again.
+                    tracing::warn!(kind = K::NAME, %error, "journal was not truncated");
+                }
+            }
+            Ok(answer)
+        };
+        let answer = tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|error| EventsError::Write(std::io::Error::other(error)))?;
+        drop(flushing);
+        answer
+    }
+
+    /// Removes the parts of days that are past the retention or too many. Blocks.
     pub(crate) fn apply_retention(&self, now_ms: i64) -> Result<usize, EventsError> {
-        let Some(max_age) = self.options.retention else { return Ok(0) };
-        let remove = retention::expired(&self.set.parts(), now_ms, max_age);
+        let parts = self.set.parts();
+        let mut remove = match self.options.retention {
+            Some(max_age) => retention::expired(&parts, now_ms, max_age),
+            None => Vec::new(),
+        };
+        if let Some(bytes_max) = self.options.retention_bytes {
+            let kept: Vec<_> = parts.iter().filter(|meta| !remove.contains(&meta.id)).cloned().collect();
+            remove.extend(retention::over_bytes(&kept, bytes_max));
+        }
         if remove.is_empty() {
+            // A query may have held parts when they were removed.
+            self.set.collect_garbage();
             return Ok(0);
         }
         let count = remove.len();
@@ -492,7 +612,8 @@ impl<K: Kind> Engine<K> {
 
     fn output(&self) -> Output<'_> {
         let EngineOptions { block_bytes, slice_bytes, .. } = self.options;
-        Output { set: &self.set, now_ms: self.now_ms(), block_bytes, slice_bytes }
+        let deletions = self.deletions();
+        Output { set: &self.set, now_ms: self.now_ms(), deletions, block_bytes, slice_bytes }
     }
 
     /// Oldest time that is accepted, in Unix milliseconds.

@@ -55,6 +55,19 @@ pub enum EventsError {
     /// A query over the parts to merge failed.
     #[error("read parts to merge")]
     Read(#[source] StoreError),
+    /// A value of the commits cannot be read.
+    #[error("attribute {name} of the commits of the {kind} store: {value:?} cannot be read")]
+    Attribute {
+        /// `logs` or `traces`.
+        kind: &'static str,
+        /// Its name.
+        name: &'static str,
+        /// What it says.
+        value: String,
+    },
+    /// Too many deletions wait for merges.
+    #[error("{0} deletions of log records wait for merges already; later ones are refused until some are done")]
+    Deletions(usize),
     /// The store is closed.
     #[error("the {kind} store is closed")]
     Closed {

@@ -7,6 +7,7 @@ use roaring::RoaringBitmap;
 use tantivy::index::{InvertedIndexReader, SegmentReader};
 use tantivy::postings::TermInfo;
 use tantivy::schema::{Field, IndexRecordOption, Schema, TextFieldIndexing, TextOptions};
+use tantivy::tokenizer::{Token, TokenStream, Tokenizer, TokenizerManager};
 use tantivy::{DocSet, Index, IndexBuilder, SingleSegmentIndexWriter, TERMINATED, TantivyDocument};
 
 use crate::EventsError;
@@ -20,9 +21,53 @@ const SCAN_TERMS_MAX: usize = 300_000;
 /// When more terms than this have an edge token, it tells too little.
 const EDGE_TERMS_MAX: usize = 2_000;
 
+/// Name of [`Split`].
+const SPLIT: &str = "split";
+/// What ends each token or term. No token has it; a term that has it is found by the piece before.
+const SEPARATOR: char = '\u{0}';
+
+/// Splits at [`SEPARATOR`].
+#[derive(Clone, Default)]
+struct Split {
+    token: Token,
+}
+
+struct SplitStream<'a> {
+    rest: &'a str,
+    token: &'a mut Token,
+}
+
+impl Tokenizer for Split {
+    type TokenStream<'a> = SplitStream<'a>;
+
+    fn token_stream<'a>(&'a mut self, text: &'a str) -> SplitStream<'a> {
+        self.token.reset();
+        SplitStream { rest: text, token: &mut self.token }
+    }
+}
+
+impl TokenStream for SplitStream<'_> {
+    fn advance(&mut self) -> bool {
+        let Some(end) = memchr::memchr(0, self.rest.as_bytes()) else { return false };
+        self.token.text.clear();
+        self.token.text.push_str(&self.rest[..end]);
+        self.token.position = self.token.position.wrapping_add(1);
+        self.rest = &self.rest[end + 1..];
+        true
+    }
+
+    fn token(&self) -> &Token {
+        self.token
+    }
+
+    fn token_mut(&mut self) -> &mut Token {
+        self.token
+    }
+}
+
 fn schema() -> (Schema, Field, Field) {
     let indexing = TextFieldIndexing::default()
-        .set_tokenizer("raw")
+        .set_tokenizer(SPLIT)
         .set_fieldnorms(false)
         .set_index_option(IndexRecordOption::Basic);
     let options = TextOptions::default().set_indexing_options(indexing);
@@ -44,8 +89,11 @@ impl IndexWriter {
     pub(crate) fn new() -> Result<Self, EventsError> {
         let (schema, token, term) = schema();
         let bundle = Bundle::default();
+        let tokenizers = TokenizerManager::new();
+        tokenizers.register(SPLIT, Split::default());
         let writer = IndexBuilder::default()
             .schema(schema)
+            .tokenizers(tokenizers)
             .single_segment_index_writer(bundle.clone(), WRITER_BYTES)
             .map_err(EventsError::Index)?;
         Ok(Self { writer, bundle, token, term })
@@ -54,25 +102,39 @@ impl IndexWriter {
     /// Adds the next block.
     pub(crate) fn add(&mut self, terms: &BlockTerms) -> Result<(), EventsError> {
         let mut document = TantivyDocument::default();
-        // The order within a document has no meaning, but files should not depend on a hasher.
-        let mut sorted: Vec<&str> = terms.tokens.iter().map(|t| &**t).collect();
-        sorted.sort_unstable();
-        sorted.iter().for_each(|token| document.add_text(self.token, token));
-        let mut sorted: Vec<&str> = terms.terms.iter().map(|t| &**t).collect();
-        sorted.sort_unstable();
-        sorted.iter().for_each(|term| document.add_text(self.term, term));
+        document.add_text(self.token, self.join(terms.tokens.iter()));
+        document.add_text(self.term, self.join(terms.terms.iter()));
         self.writer.add_document(document).map_err(EventsError::Index)
     }
 
-    /// Ends the index and returns its bytes.
-    pub(crate) fn finish(self) -> Result<Vec<u8>, EventsError> {
-        self.writer.finalize().map_err(EventsError::Index)?;
-        Ok(self.bundle.to_bytes())
+    /// One text for [`Split`]: many small ones would each be an allocation.
+    fn join<'t>(&self, texts: impl Iterator<Item = &'t str>) -> String {
+        let mut out = String::with_capacity(16 << 10);
+        for text in texts {
+            out.push_str(text);
+            out.push(SEPARATOR);
+        }
+        out
     }
+
+    /// Ends the index and returns its files.
+    pub(crate) fn finish(self) -> Result<Bundle, EventsError> {
+        self.writer.finalize().map_err(EventsError::Index)?;
+        Ok(self.bundle)
+    }
+}
+
+/// Joins indexes: the documents of the second follow those of the first, and so on.
+pub(crate) fn join(indexes: Vec<Index>) -> Result<Bundle, EventsError> {
+    let bundle = Bundle::default();
+    tantivy::indexer::merge_indices(&indexes, bundle.clone()).map_err(EventsError::Index)?;
+    Ok(bundle)
 }
 
 /// The index of a part, open.
 pub(crate) struct BlockIndex {
+    /// As tantivy knows it.
+    pub(crate) index: Index,
     tokens: Arc<InvertedIndexReader>,
     terms: Arc<InvertedIndexReader>,
     /// Bytes of the section.
@@ -80,8 +142,8 @@ pub(crate) struct BlockIndex {
 }
 
 impl BlockIndex {
-    /// Opens the index; `section` must have passed its checksum.
-    pub(crate) fn open(section: &Bytes) -> Result<Self, EventsError> {
+    /// Opens the index of so many blocks; `section` must have passed its checksum.
+    pub(crate) fn open(section: &Bytes, blocks: usize) -> Result<Self, EventsError> {
         let malformed =
             |m: crate::wire::Malformed| EventsError::Index(tantivy::TantivyError::InternalError(m.to_string()));
         let bundle = Bundle::from_bytes(section).map_err(malformed)?;
@@ -92,7 +154,11 @@ impl BlockIndex {
         };
         let reader = SegmentReader::open(segment).map_err(EventsError::Index)?;
         let (_, token, term) = schema();
+        if reader.max_doc() as usize != blocks {
+            return Err(EventsError::Index(tantivy::TantivyError::InternalError("number of documents".to_owned())));
+        }
         Ok(Self {
+            index,
             tokens: reader.inverted_index(token).map_err(EventsError::Index)?,
             terms: reader.inverted_index(term).map_err(EventsError::Index)?,
             bytes: section.len() as u64,

@@ -2,7 +2,9 @@
 //!
 //! Reading order: [`store`] ([`EventStore`], the contracts), `engine` (journal, memtables, flush, merge, retention:
 //! the same for both kinds), `check` (what is refused or cut), `wire` and [`record`] (the journal's encoding);
-//! for logs `log_memtable`, `log_block`, `log_part`, `log_scan`; for spans `trace_memtable`, `span_block`,
+//! for logs `log_memtable`, `log_block` (with `columns`, `text_codec`, `packed_ints`; `log_block_v1` for old parts),
+//! `log_part`, `log_plan` (what a query reads), `log_scan` (in order), `log_fold` (in any order, and counts),
+//! `deletions`; for spans `trace_memtable`, `span_block`,
 //! `span_part`, `trace_read`; for both `part_file`, `table`, `tokens` (what is indexed and what a needle tells),
 //! `filter`, `index` (tantivy) and `bundle`, `metrics`.
 //!
@@ -16,21 +18,28 @@
 
 mod bundle;
 mod check;
+mod columns;
+mod deletions;
 mod engine;
 mod error;
 mod filter;
 mod index;
 mod log_block;
+mod log_block_v1;
+mod log_fold;
 mod log_memtable;
 mod log_part;
+mod log_plan;
 mod log_scan;
 mod metrics;
+mod packed_ints;
 mod part_file;
 pub mod record;
 mod span_block;
 mod span_part;
 pub mod store;
 mod table;
+mod text_codec;
 mod tokens;
 mod trace_memtable;
 mod trace_read;

@@ -1,16 +1,26 @@
-//! The columns of a block of log records.
+//! The columns of a block of log records. See `FORMAT.md`, "Block of log records".
+//!
+//! Records that differ only in time, text and ids share a *set*: what they have in common is kept once and a record
+//! has the number of its set. Attributes whose values would make a set for nearly every record (*wide* ones) have a
+//! column of their own instead.
 
+use std::borrow::Cow;
+use std::hash::Hasher;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
-use trefoil_model::{Attributes, LogRecord};
+use hashbrown::HashTable;
+use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
+use trefoil_model::labels::underscored;
+use trefoil_model::{AttributeValue, AttributeWants, Attributes, LogRecord, SpanId, TraceId};
 
-use crate::part_file::Columns;
-use crate::record::{put_log_ids, read_log_ids};
+use crate::columns::{BlockColumns, Column};
+use crate::packed_ints;
 use crate::table::{BlockInfo, BlockStream, level_index};
-use crate::tokens::BlockTerms;
+use crate::text_codec::{TextWriter, Texts};
+use crate::tokens::{BlockTerms, find_runs};
 use crate::wire::{
-    Cursor, Malformed, StringTable, Strings, put_attributes, put_bytes, put_i64, put_len, put_u64, read_attributes,
+    Cursor, Malformed, StringTable, Strings, put_attributes, put_i64, put_len, put_u64, put_value, read_attributes,
+    read_value, skip_value,
 };
 
 /// A log record as it is kept: with its place in the order of arrival and the attributes of its group.
@@ -31,81 +41,147 @@ impl StoredLog {
     }
 }
 
-const STRINGS: usize = 0;
-const SHARED: usize = 1;
-const RUNS: usize = 2;
-const TIMES: usize = 3;
-const SEQUENCES: usize = 4;
-const IDS: usize = 5;
-const TEXT_LENGTHS: usize = 6;
-const TEXTS: usize = 7;
-const ATTRIBUTES: usize = 8;
-const COLUMNS: usize = 9;
+const TIMES: usize = 0;
+const SEQUENCES: usize = 1;
+const LENGTHS: usize = 2;
+const SET_OF: usize = 3;
+const SETS: usize = 4;
+const TEXTS: usize = 5;
+const TEXT_IDS: usize = 6;
+const OBSERVED: usize = 7;
+const ID_PLACES: usize = 8;
+const ID_BYTES: usize = 9;
+/// The first column of a wide attribute.
+const WIDE: usize = 10;
 
-/// Encodes records, sorted by (stream, time, sequence): the columns, what is known of the block, its terms.
-pub(crate) fn encode<'a>(records: impl Iterator<Item = (u32, &'a StoredLog)>) -> (BlockInfo, Vec<Vec<u8>>, BlockTerms) {
-    let mut columns = vec![Vec::new(); COLUMNS];
-    let (mut strings, mut terms) = (Strings::default(), BlockTerms::default());
+/// What records of a set have beside times, texts and attributes.
+const HAS_OBSERVED: u8 = 1;
+const HAS_TRACE_ID: u8 = 2;
+const HAS_SPAN_ID: u8 = 4;
+/// In place of the type of a value: the value is in the column of its name.
+const IS_WIDE: u8 = 9;
+/// With fewer sets no attribute is wide.
+const WIDE_SETS_MIN: usize = 64;
+/// Most wide attributes of a block.
+const WIDE_MAX: usize = 64;
+/// Units of time that records are often in.
+const SCALES: [u64; 3] = [1_000_000_000, 1_000_000, 1_000];
+
+/// Encodes records, sorted by (stream, time, sequence): what is known of the block, the columns, its terms.
+pub(crate) fn encode(records: &[(u32, Arc<StoredLog>)]) -> (BlockInfo, Vec<Column>, BlockTerms) {
+    let sets = SetWriter::of(records);
+    let mut terms = BlockTerms::default();
     let mut info = BlockInfo { min_t: i64::MAX, max_t: i64::MIN, ..BlockInfo::default() };
-    let mut groups: FxHashMap<*const Attributes, u64> = FxHashMap::default();
-    let mut distinct: Vec<Arc<Attributes>> = Vec::new();
-    let (mut last_time, mut last_sequence, mut row) = (0i64, 0u64, Vec::new());
-    for (stream, log) in records {
+    let (mut texts, mut runs) = (TextWriter::default(), Vec::new());
+    let (mut lengths, mut times) = (Vec::with_capacity(records.len()), Vec::with_capacity(records.len()));
+    let (mut observed, mut id_places, mut id_bytes) = (Vec::new(), Vec::new(), Vec::new());
+    let mut wide: Vec<Vec<u8>> = vec![Vec::new(); sets.wide.len()];
+    for ((stream, log), set) in records.iter().zip(&sets.set_of) {
         let record = &log.record;
-        let group = *groups.entry(Arc::as_ptr(&log.shared)).or_insert_with(|| {
-            // After a merge equal groups come from several places.
-            let found = distinct.iter().rev().take(8).position(|g| *g == log.shared);
-            match found {
-                Some(back) => (distinct.len() - 1 - back) as u64,
-                None => {
-                    terms.add_attributes("", &log.shared);
-                    distinct.push(Arc::clone(&log.shared));
-                    distinct.len() as u64 - 1
+        find_runs(&record.text, &mut runs);
+        terms.add_runs(&record.text, &runs);
+        let ids_start = texts.add(&record.text, record.time_ns, &runs);
+        lengths.push(record.text.len() as u64);
+        times.push(record.time_ns);
+        if record.observed_ns != 0 {
+            put_i64(&mut observed, record.observed_ns.wrapping_sub(record.time_ns));
+        }
+        let text_ids = &texts.ids[ids_start..];
+        if let Some(id) = record.trace_id {
+            put_id(&id.0, text_ids, &mut id_places, &mut id_bytes);
+            terms.add_id("trace_id", hex(&id.0, &mut [0; 32]));
+        }
+        if let Some(id) = record.span_id {
+            put_id(&id.0, text_ids, &mut id_places, &mut id_bytes);
+            terms.add_id("span_id", hex(&id.0, &mut [0; 16]));
+        }
+        if sets.sets[*set as usize].has_wide {
+            for (name, value) in &record.attributes {
+                if let Some(column) = sets.wide_column(name) {
+                    terms.add_attribute("", name, value);
+                    put_value(&mut wide[column], &mut Strings::none(), value);
                 }
             }
-        });
-        put_i64(&mut columns[TIMES], record.time_ns.wrapping_sub(last_time));
-        put_i64(&mut columns[SEQUENCES], log.sequence.wrapping_sub(last_sequence) as i64);
-        (last_time, last_sequence) = (record.time_ns, log.sequence);
-        put_log_ids(&mut columns[IDS], record);
-        put_len(&mut columns[TEXT_LENGTHS], record.text.len());
-        columns[TEXTS].extend_from_slice(record.text.as_bytes());
-        row.clear();
-        put_u64(&mut row, group);
-        strings.put(&mut row, &record.severity_text);
-        put_attributes(&mut row, &mut strings, &record.attributes);
-        put_bytes(&mut columns[ATTRIBUTES], &row);
-        add_terms(&mut terms, record);
-        note(&mut info, stream, record);
+        }
+        note(&mut info, *stream, record);
     }
-    put_len(&mut columns[SHARED], distinct.len());
-    for group in &distinct {
-        put_attributes(&mut columns[SHARED], &mut strings, group);
-    }
-    put_len(&mut columns[RUNS], info.streams.len());
-    for run in &info.streams {
-        put_u64(&mut columns[RUNS], u64::from(run.stream));
-        put_u64(&mut columns[RUNS], run.count);
-    }
-    columns[STRINGS] = strings.finish();
+    sets.add_terms(&mut terms);
+    let mut columns: Vec<Column> = vec![Column::default(); WIDE];
+    columns[TIMES] = Column { bytes: encode_times(&times, &info), is_dense: true };
+    columns[SEQUENCES] = encode_sequences(records).into();
+    packed_ints::put(&mut columns[LENGTHS].bytes, &lengths);
+    columns[SET_OF] = sets.encode_set_of().into();
+    columns[SETS] = sets.encode().into();
+    columns[TEXTS] = texts.texts.into();
+    columns[TEXT_IDS] = Column { bytes: texts.ids, is_dense: true };
+    columns[OBSERVED] = observed.into();
+    columns[ID_PLACES] = id_places.into();
+    columns[ID_BYTES] = Column { bytes: id_bytes, is_dense: true };
+    columns.extend(wide.into_iter().map(Column::from));
     (info, columns, terms)
 }
 
-fn add_terms(terms: &mut BlockTerms, record: &LogRecord) {
-    terms.add_text(&record.text);
-    terms.add_attributes("", &record.attributes);
-    if let Some(id) = record.trace_id {
-        terms.add_term("trace_id", &id.to_string());
+fn hex<'b>(bytes: &[u8], buffer: &'b mut [u8]) -> &'b str {
+    const DIGITS: [u8; 16] = *b"0123456789abcdef";
+    for (pair, byte) in buffer.chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
     }
-    if let Some(id) = record.span_id {
-        terms.add_term("span_id", &id.to_string());
+    std::str::from_utf8(buffer).expect("hexadecimal digits are ASCII")
+}
+
+/// Writes an id: 1 + its place, in units of eight bytes, among the ids of the line, or 0 and its bytes.
+fn put_id(id: &[u8], text_ids: &[u8], places: &mut Vec<u8>, bytes: &mut Vec<u8>) {
+    let place = text_ids.windows(id.len()).step_by(8).position(|w| w == id).and_then(|at| u8::try_from(at + 1).ok());
+    match place {
+        Some(place) => places.push(place),
+        None => {
+            places.push(0);
+            bytes.extend_from_slice(id);
+        }
     }
-    if !record.severity_text.is_empty() {
-        terms.add_term("severity_text", &record.severity_text);
+}
+
+/// The least time, the unit, and in this unit the distance of each time to the one before in its stream, or for the
+/// first of a stream to the least time.
+fn encode_times(times: &[i64], info: &BlockInfo) -> Vec<u8> {
+    let mut out = Vec::with_capacity(times.len() * 5 + 16);
+    let mut distances = Vec::with_capacity(times.len());
+    let mut rest = times;
+    for run in &info.streams {
+        let (of_run, after) = rest.split_at(usize::try_from(run.count).expect("records fit in memory"));
+        rest = after;
+        let mut last = info.min_t;
+        for time in of_run {
+            distances.push(time.wrapping_sub(last) as u64);
+            last = *time;
+        }
     }
-    if record.severity_number != 0 {
-        terms.add_term("severity_number", &record.severity_number.to_string());
+    let scale = SCALES.into_iter().find(|scale| distances.iter().all(|d| d.is_multiple_of(*scale))).unwrap_or(1);
+    if scale > 1 {
+        distances.iter_mut().for_each(|d| *d /= scale);
     }
+    put_i64(&mut out, info.min_t);
+    put_u64(&mut out, scale);
+    packed_ints::put(&mut out, &distances);
+    out
+}
+
+/// 0 and the only sequence, or 1 and the distance of each to the one before.
+fn encode_sequences(records: &[(u32, Arc<StoredLog>)]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let first = records.first().map_or(0, |(_, log)| log.sequence);
+    if records.iter().all(|(_, log)| log.sequence == first) {
+        out.push(0);
+        put_u64(&mut out, first);
+        return out;
+    }
+    out.push(1);
+    let mut last = 0u64;
+    for (_, log) in records {
+        put_i64(&mut out, log.sequence.wrapping_sub(last) as i64);
+        last = log.sequence;
+    }
+    out
 }
 
 fn note(info: &mut BlockInfo, stream: u32, record: &LogRecord) {
@@ -128,48 +204,505 @@ fn note(info: &mut BlockInfo, stream: u32, record: &LogRecord) {
     }
 }
 
-/// Decodes a block: calls `wanted(stream, time, text)` for each record and delivers those for which it holds, in the
-/// order of the block. Returns how many were looked at and their bytes of text.
-pub(crate) fn decode(
-    columns: &Columns<'_>,
-    wanted: &mut dyn FnMut(u32, i64, &str) -> bool,
-    each: &mut dyn FnMut(u32, StoredLog),
-) -> Result<(u64, u64), Malformed> {
-    let strings = StringTable::read(columns.get(STRINGS)?)?;
-    let mut cursor = Cursor::new(columns.get(SHARED)?);
-    let mut groups = Vec::new();
-    for _ in 0..cursor.count()? {
-        groups.push(Arc::new(read_attributes(&mut cursor, &strings)?));
+fn flags_of(record: &LogRecord) -> u8 {
+    (u8::from(record.observed_ns != 0) * HAS_OBSERVED)
+        | (u8::from(record.trace_id.is_some()) * HAS_TRACE_ID)
+        | (u8::from(record.span_id.is_some()) * HAS_SPAN_ID)
+}
+
+/// A set, by the first record that is of it.
+struct NewSet<'a> {
+    hash: u64,
+    group: u32,
+    record: &'a LogRecord,
+    has_wide: bool,
+}
+
+/// The sets of a block to be written.
+struct SetWriter<'a> {
+    groups: Vec<&'a Attributes>,
+    sets: Vec<NewSet<'a>>,
+    set_of: Vec<u32>,
+    /// Names of wide attributes, sorted.
+    wide: Vec<&'a str>,
+}
+
+impl<'a> SetWriter<'a> {
+    fn of(records: &'a [(u32, Arc<StoredLog>)]) -> Self {
+        let mut writer = Self { groups: Vec::new(), sets: Vec::new(), set_of: Vec::new(), wide: Vec::new() };
+        let group_of = writer.find_groups(records);
+        writer.find_sets(records, &group_of);
+        if writer.sets.len() > WIDE_SETS_MIN && writer.sets.len() > records.len() / 8 {
+            writer.wide = writer.find_wide();
+            if !writer.wide.is_empty() {
+                writer.find_sets(records, &group_of);
+            }
+        }
+        writer
     }
-    let mut runs = Cursor::new(columns.get(RUNS)?);
-    let mut times = Cursor::new(columns.get(TIMES)?);
-    let mut sequences = Cursor::new(columns.get(SEQUENCES)?);
-    let mut ids = Cursor::new(columns.get(IDS)?);
-    let mut lengths = Cursor::new(columns.get(TEXT_LENGTHS)?);
-    let texts = std::str::from_utf8(columns.get(TEXTS)?).map_err(|_| Malformed("texts"))?;
-    let mut attributes = Cursor::new(columns.get(ATTRIBUTES)?);
-    let (mut time, mut sequence, mut at, mut seen) = (0i64, 0u64, 0usize, 0u64);
-    for _ in 0..runs.count()? {
-        let (stream, count) = (runs.u32()?, runs.u64()?);
-        for _ in 0..count {
-            time = time.wrapping_add(times.i64()?);
-            sequence = sequence.wrapping_add(sequences.i64()? as u64);
-            let len = usize::try_from(lengths.u64()?).map_err(|_| Malformed("text length"))?;
-            let end = at.checked_add(len).ok_or(Malformed("text length"))?;
-            let text = texts.get(at..end).ok_or(Malformed("text length"))?;
-            at = end;
-            seen += 1;
-            let mut record = read_log_ids(&mut ids, time)?;
-            let mut row = Cursor::new(attributes.bytes()?);
-            if wanted(stream, time, text) {
-                let group = usize::try_from(row.u64()?).map_err(|_| Malformed("group"))?;
-                let shared = groups.get(group).ok_or(Malformed("group"))?;
-                record.severity_text = strings.get(&mut row)?.to_owned();
-                record.attributes = read_attributes(&mut row, &strings)?;
-                record.text = text.to_owned();
-                each(stream, StoredLog { sequence, shared: Arc::clone(shared), record });
+
+    /// Numbers the attributes of groups; after a merge equal ones come from several places.
+    fn find_groups(&mut self, records: &'a [(u32, Arc<StoredLog>)]) -> Vec<u32> {
+        let mut by_place: FxHashMap<*const Attributes, u32> = FxHashMap::default();
+        let mut by_hash: FxHashMap<u64, Vec<u32>> = FxHashMap::default();
+        let mut numbers = Vec::with_capacity(records.len());
+        for (_, log) in records {
+            let place = Arc::as_ptr(&log.shared);
+            if let Some(number) = by_place.get(&place) {
+                numbers.push(*number);
+                continue;
+            }
+            let mut hasher = FxHasher::default();
+            hash_attributes(&log.shared, &mut hasher);
+            let known = by_hash.entry(hasher.finish()).or_default();
+            let equal = known.iter().copied().find(|number| same(self.groups[*number as usize], &log.shared));
+            let number = equal.unwrap_or_else(|| {
+                let number = u32::try_from(self.groups.len()).expect("groups fit in memory");
+                self.groups.push(&log.shared);
+                known.push(number);
+                number
+            });
+            by_place.insert(place, number);
+            numbers.push(number);
+        }
+        numbers
+    }
+
+    fn find_sets(&mut self, records: &'a [(u32, Arc<StoredLog>)], group_of: &[u32]) {
+        let mut table: HashTable<u32> = HashTable::new();
+        self.sets.clear();
+        self.set_of.clear();
+        for ((_, log), group) in records.iter().zip(group_of) {
+            let record = &log.record;
+            let (hash, has_wide) = self.hash(record, *group);
+            let (sets, wide) = (&self.sets, &self.wide);
+            let is_same = |index: &u32| {
+                let set = &sets[*index as usize];
+                set.hash == hash && set.group == *group && same_set(set.record, record, wide)
+            };
+            let index = match table.find(hash, is_same) {
+                Some(index) => *index,
+                None => {
+                    let index = u32::try_from(sets.len()).expect("sets fit in memory");
+                    table.insert_unique(hash, index, |index| sets[*index as usize].hash);
+                    self.sets.push(NewSet { hash, group: *group, record, has_wide });
+                    index
+                }
+            };
+            self.set_of.push(index);
+        }
+    }
+
+    fn hash(&self, record: &LogRecord, group: u32) -> (u64, bool) {
+        let (mut hasher, mut has_wide) = (FxHasher::default(), false);
+        hasher.write_u32(group);
+        hasher.write_u8(record.severity_number);
+        hasher.write_u8(flags_of(record));
+        hasher.write(record.severity_text.as_bytes());
+        for (name, value) in &record.attributes {
+            hasher.write(name.as_bytes());
+            match self.wide_column(name) {
+                Some(_) => has_wide = true,
+                None => hash_value(value, &mut hasher),
+            }
+        }
+        // The table looks at the upper bits.
+        (hasher.finish().wrapping_mul(0x9e37_79b9_7f4a_7c15), has_wide)
+    }
+
+    /// Names with so many values that they are what makes the sets many.
+    fn find_wide(&self) -> Vec<&'a str> {
+        let mut values: FxHashMap<&'a str, FxHashSet<u64>> = FxHashMap::default();
+        for set in &self.sets {
+            for (name, value) in &set.record.attributes {
+                let mut hasher = FxHasher::default();
+                hash_value(value, &mut hasher);
+                values.entry(name.as_str()).or_default().insert(hasher.finish());
+            }
+        }
+        let mut wide: Vec<(usize, &str)> = values
+            .into_iter()
+            .map(|(name, values)| (values.len(), name))
+            .filter(|(distinct, _)| *distinct > WIDE_SETS_MIN / 2 && *distinct > self.sets.len() / 8)
+            .collect();
+        wide.sort_unstable_by(|a, b| b.cmp(a));
+        wide.truncate(WIDE_MAX);
+        let mut names: Vec<&str> = wide.into_iter().map(|(_, name)| name).collect();
+        names.sort_unstable();
+        names
+    }
+
+    fn wide_column(&self, name: &str) -> Option<usize> {
+        if self.wide.is_empty() { None } else { self.wide.binary_search(&name).ok() }
+    }
+
+    fn encode_set_of(&self) -> Vec<u8> {
+        match self.sets.len() {
+            0..=1 => Vec::new(),
+            2..=0x100 => self.set_of.iter().map(|set| *set as u8).collect(),
+            0x101..=0x1_0000 => self.set_of.iter().flat_map(|set| (*set as u16).to_le_bytes()).collect(),
+            _ => self.set_of.iter().flat_map(|set| set.to_le_bytes()).collect(),
+        }
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let (mut strings, mut body) = (Strings::default(), Vec::new());
+        put_len(&mut body, self.wide.len());
+        self.wide.iter().for_each(|name| strings.put(&mut body, name));
+        put_len(&mut body, self.groups.len());
+        self.groups.iter().for_each(|group| put_attributes(&mut body, &mut strings, group));
+        put_len(&mut body, self.sets.len());
+        for set in &self.sets {
+            put_u64(&mut body, u64::from(set.group));
+            body.push(flags_of(set.record));
+            body.push(set.record.severity_number);
+            strings.put(&mut body, &set.record.severity_text);
+            put_len(&mut body, set.record.attributes.len());
+            for (name, value) in &set.record.attributes {
+                strings.put(&mut body, name);
+                match self.wide_column(name) {
+                    Some(_) => body.push(IS_WIDE),
+                    None => put_value(&mut body, &mut strings, value),
+                }
+            }
+        }
+        let mut out = strings.finish();
+        out.extend_from_slice(&body);
+        out
+    }
+
+    fn add_terms(&self, terms: &mut BlockTerms) {
+        self.groups.iter().for_each(|group| terms.add_attributes("", group));
+        for NewSet { record, .. } in &self.sets {
+            for (name, value) in &record.attributes {
+                if self.wide_column(name).is_none() {
+                    terms.add_attribute("", name, value);
+                }
+            }
+            if !record.severity_text.is_empty() {
+                terms.add_term("severity_text", &record.severity_text);
+            }
+            if record.severity_number != 0 {
+                terms.add_term("severity_number", &record.severity_number.to_string());
             }
         }
     }
-    Ok((seen, at as u64))
+}
+
+fn same_set(a: &LogRecord, b: &LogRecord, wide: &[&str]) -> bool {
+    a.severity_number == b.severity_number
+        && a.severity_text == b.severity_text
+        && flags_of(a) == flags_of(b)
+        && a.attributes.len() == b.attributes.len()
+        && a.attributes.iter().zip(&b.attributes).all(|((a_name, a), (b_name, b))| {
+            a_name == b_name && (same_value(a, b) || (!wide.is_empty() && wide.binary_search(&a_name.as_str()).is_ok()))
+        })
+}
+
+fn same(a: &Attributes, b: &Attributes) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|((a_name, a), (b_name, b))| a_name == b_name && same_value(a, b))
+}
+
+/// Equality of what is written: of floats the bits.
+fn same_value(a: &AttributeValue, b: &AttributeValue) -> bool {
+    use AttributeValue as V;
+    match (a, b) {
+        (V::Double(a), V::Double(b)) => a.to_bits() == b.to_bits(),
+        (V::Array(a), V::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_value(a, b)),
+        (V::Map(a), V::Map(b)) => same(a, b),
+        (a, b) => a == b,
+    }
+}
+
+fn hash_attributes(attributes: &Attributes, hasher: &mut FxHasher) {
+    for (name, value) in attributes {
+        hasher.write(name.as_bytes());
+        hash_value(value, hasher);
+    }
+}
+
+fn hash_value(value: &AttributeValue, hasher: &mut FxHasher) {
+    match value {
+        AttributeValue::Null => hasher.write_u8(0),
+        AttributeValue::String(text) => hasher.write(text.as_bytes()),
+        AttributeValue::Bool(flag) => hasher.write_u8(1 + u8::from(*flag)),
+        AttributeValue::Int(number) => hasher.write_i64(*number),
+        AttributeValue::Double(number) => hasher.write_u64(number.to_bits()),
+        AttributeValue::Bytes(bytes) => hasher.write(bytes),
+        AttributeValue::Array(values) => {
+            hasher.write_usize(values.len());
+            values.iter().for_each(|value| hash_value(value, hasher));
+        }
+        AttributeValue::Map(attributes) => {
+            hasher.write_usize(attributes.len());
+            hash_attributes(attributes, hasher);
+        }
+    }
+}
+
+/// A set as read.
+#[derive(Debug)]
+pub(crate) struct Set {
+    /// Attributes of the group.
+    pub(crate) shared: Arc<Attributes>,
+    flags: u8,
+    /// A record of the set without time, text and ids; wide attributes are null.
+    whole: LogRecord,
+    /// The same without wide attributes, if there are any.
+    light: Option<LogRecord>,
+    /// Places of wide attributes in the record, and their columns.
+    wide: Vec<(usize, usize)>,
+}
+
+impl Set {
+    /// A record with what all records of the set have.
+    pub(crate) fn common(&self) -> &LogRecord {
+        self.light.as_ref().unwrap_or(&self.whole)
+    }
+}
+
+/// The sets of a block.
+#[derive(Debug)]
+pub(crate) struct Sets {
+    pub(crate) sets: Vec<Set>,
+    /// Names of wide attributes.
+    wide: Vec<String>,
+    /// The flags of all.
+    flags: u8,
+}
+
+impl Sets {
+    /// Whether ids of records may be those of their lines.
+    pub(crate) fn needs_texts(&self) -> bool {
+        self.flags & (HAS_TRACE_ID | HAS_SPAN_ID) != 0
+    }
+
+    /// Whether records of a set differ in something that is wanted.
+    pub(crate) fn is_split_by(&self, wants: &AttributeWants<'_>) -> bool {
+        let wants_all = matches!(wants, AttributeWants::All);
+        (self.flags & HAS_TRACE_ID != 0 && wants.wants("trace_id"))
+            || (self.flags & HAS_SPAN_ID != 0 && wants.wants("span_id"))
+            || (self.flags & HAS_OBSERVED != 0 && wants_all)
+            || self.wide.iter().any(|name| wants.wants(&underscored(name)))
+    }
+}
+
+/// A block, read column by column.
+pub(crate) struct LogBlock<'a> {
+    columns: BlockColumns<'a>,
+    /// What it has of each stream, in the order of its records.
+    pub(crate) runs: &'a [BlockStream],
+    /// Records.
+    pub(crate) len: usize,
+}
+
+impl<'a> LogBlock<'a> {
+    /// Opens a block; `info` and `runs` are what the part's table says of it.
+    pub(crate) fn open(bytes: &'a [u8], info: &BlockInfo, runs: &'a [BlockStream]) -> Result<Self, Malformed> {
+        let count = runs.iter().try_fold(0u64, |sum, run| sum.checked_add(run.count));
+        if count != Some(info.count) {
+            return Err(Malformed("counts of streams"));
+        }
+        let len = usize::try_from(info.count).map_err(|_| Malformed("count"))?;
+        Ok(Self { columns: BlockColumns::open(bytes)?, runs, len })
+    }
+
+    pub(crate) fn times(&self) -> Result<Vec<i64>, Malformed> {
+        let column = self.columns.get(TIMES)?;
+        let mut cursor = Cursor::new(&column);
+        let (least, scale) = (cursor.i64()?, cursor.u64()?);
+        let distances = packed_ints::read(&mut cursor, self.len)?;
+        let (mut out, mut distances) = (Vec::with_capacity(self.len), distances.into_iter());
+        for run in self.runs {
+            let mut time = least;
+            for distance in distances.by_ref().take(usize::try_from(run.count).unwrap_or(usize::MAX)) {
+                time = time.wrapping_add(distance.wrapping_mul(scale) as i64);
+                out.push(time);
+            }
+        }
+        Ok(out)
+    }
+
+    pub(crate) fn sequences(&self) -> Result<Vec<u64>, Malformed> {
+        let column = self.columns.get(SEQUENCES)?;
+        let mut cursor = Cursor::new(&column);
+        match cursor.u8()? {
+            0 => Ok(vec![cursor.u64()?; self.len]),
+            1 => {
+                let mut last = 0u64;
+                (0..self.len)
+                    .map(|_| {
+                        last = last.wrapping_add(cursor.i64()? as u64);
+                        Ok(last)
+                    })
+                    .collect()
+            }
+            _ => Err(Malformed("sequences")),
+        }
+    }
+
+    pub(crate) fn lengths(&self) -> Result<Vec<u64>, Malformed> {
+        packed_ints::read(&mut Cursor::new(&self.columns.get(LENGTHS)?), self.len)
+    }
+
+    pub(crate) fn texts(&self, times: &[i64], lengths: &[u64]) -> Result<Texts, Malformed> {
+        Texts::read(&self.columns.get(TEXTS)?, &self.columns.get(TEXT_IDS)?, times, lengths)
+    }
+
+    /// The set of each record.
+    pub(crate) fn set_of(&self, sets: &Sets) -> Result<Vec<u32>, Malformed> {
+        let column = self.columns.get(SET_OF)?;
+        let out: Vec<u32> = match sets.sets.len() {
+            0..=1 => vec![0; self.len],
+            2..=0x100 => column.iter().map(|set| u32::from(*set)).collect(),
+            0x101..=0x1_0000 => {
+                column.as_chunks::<2>().0.iter().map(|set| u32::from(u16::from_le_bytes(*set))).collect()
+            }
+            _ => column.as_chunks::<4>().0.iter().map(|set| u32::from_le_bytes(*set)).collect(),
+        };
+        let in_bounds = out.iter().all(|set| (*set as usize) < sets.sets.len());
+        if out.len() == self.len && in_bounds { Ok(out) } else { Err(Malformed("sets of records")) }
+    }
+
+    pub(crate) fn sets(&self) -> Result<Sets, Malformed> {
+        let column = self.columns.get(SETS)?;
+        let mut cursor = Cursor::new(&column);
+        let strings = StringTable::read_from(&mut cursor)?;
+        let wide_count = cursor.count()?;
+        let wide =
+            (0..wide_count).map(|_| strings.get(&mut cursor).map(str::to_owned)).collect::<Result<Vec<_>, _>>()?;
+        let group_count = cursor.count()?;
+        let groups = (0..group_count)
+            .map(|_| read_attributes(&mut cursor, &strings).map(Arc::new))
+            .collect::<Result<Vec<_>, _>>()?;
+        let set_count = cursor.count()?;
+        let mut sets = Vec::with_capacity(set_count.min(4096));
+        for _ in 0..set_count {
+            sets.push(read_set(&mut cursor, &strings, &groups, &wide)?);
+        }
+        let flags = sets.iter().fold(0, |flags, set| flags | set.flags);
+        Ok(Sets { sets, wide, flags })
+    }
+
+    /// Calls `each` with every chosen record, ascending, without its text. `texts` must be there when
+    /// [`Sets::needs_texts`] says so.
+    pub(crate) fn records(
+        &self,
+        chosen: &[u32],
+        times: &[i64],
+        texts: Option<&Texts>,
+        (sets, set_of): (&Sets, &[u32]),
+        each: &mut dyn FnMut(usize, LogRecord),
+    ) -> Result<(), Malformed> {
+        let has_ids = sets.flags & (HAS_TRACE_ID | HAS_SPAN_ID) != 0;
+        let (observed, places, bytes) =
+            (self.columns.get(OBSERVED)?, self.columns.get(ID_PLACES)?, self.columns.get(ID_BYTES)?);
+        let text_ids = if has_ids { self.columns.get(TEXT_IDS)? } else { Cow::Borrowed(&[][..]) };
+        let mut ids = Ids {
+            places: Cursor::new(&places),
+            bytes: Cursor::new(&bytes),
+            text_ids: &text_ids,
+            starts: texts.map_or(&[][..], |texts| &texts.id_starts),
+        };
+        let mut observed = Cursor::new(&observed);
+        let wide = (0..sets.wide.len()).map(|i| self.columns.get(WIDE + i)).collect::<Result<Vec<_>, _>>()?;
+        let mut wide: Vec<Cursor<'_>> = wide.iter().map(|column| Cursor::new(column)).collect();
+        let none = StringTable::none();
+        let mut chosen = chosen.iter().map(|row| *row as usize).peekable();
+        for (row, set) in set_of.iter().enumerate() {
+            let Some(next) = chosen.peek() else { break };
+            let is_chosen = *next == row;
+            let set = &sets.sets[*set as usize];
+            if !is_chosen && set.flags == 0 && set.wide.is_empty() {
+                continue;
+            }
+            let observed_by = if set.flags & HAS_OBSERVED != 0 { Some(observed.i64()?) } else { None };
+            let trace_id = if set.flags & HAS_TRACE_ID != 0 { Some(TraceId(ids.take(row)?)) } else { None };
+            let span_id = if set.flags & HAS_SPAN_ID != 0 { Some(SpanId(ids.take(row)?)) } else { None };
+            if !is_chosen {
+                for (_, column) in &set.wide {
+                    skip_value(&mut wide[*column], &none)?;
+                }
+                continue;
+            }
+            chosen.next();
+            let mut record = set.whole.clone();
+            record.time_ns = times[row];
+            record.observed_ns = observed_by.map_or(0, |by| record.time_ns.wrapping_add(by));
+            record.trace_id = trace_id;
+            record.span_id = span_id;
+            for (place, column) in &set.wide {
+                record.attributes[*place].1 = read_value(&mut wide[*column], &none)?;
+            }
+            each(row, record);
+        }
+        Ok(())
+    }
+}
+
+/// The ids of records.
+struct Ids<'a> {
+    places: Cursor<'a>,
+    bytes: Cursor<'a>,
+    text_ids: &'a [u8],
+    starts: &'a [u32],
+}
+
+impl Ids<'_> {
+    fn take<const N: usize>(&mut self, row: usize) -> Result<[u8; N], Malformed> {
+        const BAD: Malformed = Malformed("id of a record");
+        let Some(place) = self.places.u8()?.checked_sub(1) else { return self.bytes.array() };
+        let start = *self.starts.get(row).ok_or(BAD)? as usize + usize::from(place) * 8;
+        let bytes = self.text_ids.get(start..start + N).ok_or(BAD)?;
+        bytes.try_into().map_err(|_| BAD)
+    }
+}
+
+fn read_set<'a>(
+    cursor: &mut Cursor<'a>,
+    strings: &StringTable<'a>,
+    groups: &[Arc<Attributes>],
+    wide_names: &[String],
+) -> Result<Set, Malformed> {
+    let group = usize::try_from(cursor.u64()?).map_err(|_| Malformed("group"))?;
+    let shared = Arc::clone(groups.get(group).ok_or(Malformed("group"))?);
+    let flags = cursor.u8()?;
+    if flags & !(HAS_OBSERVED | HAS_TRACE_ID | HAS_SPAN_ID) != 0 {
+        return Err(Malformed("flags"));
+    }
+    let severity_number = cursor.u8()?;
+    let severity_text = strings.get(cursor)?.to_owned();
+    let count = cursor.count()?;
+    let (mut attributes, mut wide) = (Attributes::with_capacity(count.min(256)), Vec::new());
+    for place in 0..count {
+        let name = strings.get(cursor)?;
+        if cursor.clone().u8()? == IS_WIDE {
+            cursor.u8()?;
+            let column = wide_names.iter().position(|wide| wide == name).ok_or(Malformed("wide attribute"))?;
+            wide.push((place, column));
+            attributes.push((name.to_owned(), AttributeValue::Null));
+        } else {
+            attributes.push((name.to_owned(), read_value(cursor, strings)?));
+        }
+    }
+    let whole = LogRecord {
+        time_ns: 0,
+        observed_ns: 0,
+        severity_number,
+        severity_text,
+        text: String::new(),
+        attributes,
+        trace_id: None,
+        span_id: None,
+    };
+    let light = (!wide.is_empty()).then(|| {
+        let mut light = whole.clone();
+        let mut place = 0;
+        light.attributes.retain(|_| {
+            place += 1;
+            !wide.iter().any(|(wide, _)| wide + 1 == place)
+        });
+        light
+    });
+    Ok(Set { shared, flags, whole, light, wide })
 }

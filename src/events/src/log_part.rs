@@ -1,22 +1,31 @@
 //! Writing parts of log records.
 //!
-//! Records are cut by time into slices of about 16 MiB, and sorted by (stream, time, sequence) within a
-//! slice: blocks are of one stream, and still a query that wants the newest records opens only the blocks of a slice.
+//! Records are cut by time into slices of about 16 MiB, and sorted by (stream, time, sequence) within a slice: blocks
+//! are of one stream, and still a query that wants the newest records opens only the blocks of a slice. A merge copies
+//! the blocks of parts that have whole slices, and writes the records of smaller parts anew.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
-use trefoil_model::{Direction, Labels, LogQuery, NanoRange, TenantId, Unlimited};
+use trefoil_model::{Labels, LogQuery, NanoRange, TenantId, Unlimited};
 use trefoil_parts::{PartFacts, PartWriter, PendingPart};
 
 use crate::EventsError;
+use crate::columns::Packer;
+use crate::deletions::DELETIONS_DONE;
 use crate::engine::{Kind, Output};
 use crate::log_block::{self, StoredLog};
 use crate::log_memtable::LogMemtable;
+use crate::log_plan::LogSources;
 use crate::log_scan;
-use crate::part_file::{PartFileWriter, PartReader, VERSION};
+use crate::part_file::{LOGS_VERSION, PartFileWriter, PartReader};
 use crate::record;
+use crate::table::CHUNK_STREAMS;
 use crate::wire::Malformed;
+
+/// A merge writes anew parts of at most as many bytes of text as so many slices; further parts are copied.
+const REWRITTEN_SLICES_MAX: u64 = 4;
 
 /// The kind of log records.
 pub(crate) struct Logs;
@@ -49,18 +58,25 @@ impl Kind for Logs {
     fn write(memtable: &LogMemtable, output: &Output<'_>) -> Result<Vec<PendingPart>, EventsError> {
         let mut pending = Vec::new();
         for tenant in memtable.tenants() {
-            let mut days: std::collections::BTreeMap<i64, Vec<(Labels, Arc<StoredLog>)>> = Default::default();
+            let mut streams: Vec<Labels> = Vec::new();
+            let mut days: BTreeMap<i64, Vec<Row>> = BTreeMap::new();
             for (labels, run) in memtable.runs(tenant, NanoRange::ALL, &mut |_| true) {
+                let stream = u32::try_from(streams.len()).expect("records of a memtable fit in memory");
+                streams.push(labels);
                 for log in run.iter() {
                     let day = trefoil_model::time::day_of_ns(log.record.time_ns);
-                    days.entry(day).or_default().push((labels.clone(), Arc::clone(log)));
+                    let (time, sequence) = log.key();
+                    days.entry(day).or_default().push(Row { time, sequence, stream, log: Arc::clone(log) });
                 }
             }
-            for (day, mut logs) in days {
-                logs.sort_by_key(|(_, log)| log.key());
+            for (day, mut rows) in days {
+                rows.sort_unstable_by_key(|row| (row.time, row.sequence));
                 let mut part = LogPartWriter::begin(output, tenant, day)?;
-                for (labels, log) in logs {
-                    part.push(&labels, log)?;
+                let mut numbers: Vec<Option<u32>> = vec![None; streams.len()];
+                for row in rows {
+                    let number =
+                        *numbers[row.stream as usize].get_or_insert_with(|| part.number(&streams[row.stream as usize]));
+                    part.push(number, row.log)?;
                 }
                 pending.push(part.finish(output, 0)?);
             }
@@ -68,40 +84,56 @@ impl Kind for Logs {
         Ok(pending)
     }
 
-    fn merge(parts: &[Arc<PartReader>], output: &Output<'_>, level: u8) -> Result<PendingPart, EventsError> {
+    fn merge(parts: &[Arc<PartReader>], output: &Output<'_>, level: u8) -> Result<Option<PendingPart>, EventsError> {
         let first = &parts.first().expect("a plan has two parts or more").meta;
         let mut part = LogPartWriter::begin(output, first.tenant, first.partition)?;
-        let query = LogQuery {
-            tenant: first.tenant,
-            matchers: Vec::new(),
-            needles: Vec::new(),
-            words: Vec::new(),
-            attribute_terms: Vec::new(),
-            range: NanoRange::ALL,
-            direction: Direction::Forward,
-        };
-        let mut failed = None;
-        log_scan::Scan::new(&query, &Unlimited, true)
-            .run(parts, Vec::new(), &mut |labels, _, log| match part.push(labels, Arc::clone(log)) {
-                Ok(()) => std::ops::ControlFlow::Continue(()),
-                Err(error) => {
-                    failed = Some(error);
-                    std::ops::ControlFlow::Break(())
-                }
-            })
-            .map_err(EventsError::Read)?;
-        match failed {
-            Some(error) => Err(error),
-            None => part.finish(output, level),
+        let text_bytes = |part: &PartReader| part.table.blocks.iter().map(|block| block.text_bytes).sum::<u64>();
+        let slice_bytes = output.slice_bytes as u64;
+        let (mut copied, mut rewritten): (Vec<_>, Vec<_>) = (Vec::new(), Vec::new());
+        let mut smallest_first = parts.to_vec();
+        smallest_first.sort_by_key(|part| (text_bytes(part), part.meta.id));
+        let mut rewritten_bytes = 0;
+        for part in smallest_first {
+            let bytes = text_bytes(&part);
+            let must = part.version != LOGS_VERSION || output.deletions.concern(&part.meta);
+            // Those of the same time are in memory at once.
+            if must || (bytes < slice_bytes && rewritten_bytes + bytes <= REWRITTEN_SLICES_MAX * slice_bytes) {
+                rewritten_bytes += bytes;
+                rewritten.push(part);
+            } else {
+                copied.push(part);
+            }
         }
+        for copied in &copied {
+            part.copy(copied)?;
+        }
+        if !rewritten.is_empty() {
+            let query = LogQuery::new(first.tenant, NanoRange::ALL, Vec::new());
+            let sources = LogSources { parts: &rewritten, runs: Vec::new(), deletions: &output.deletions };
+            log_scan::rewrite(&query, &Unlimited, sources, &mut |labels, log| {
+                let number = part.number(labels);
+                part.push(number, log)
+            })?;
+        }
+        if part.facts.items == 0 { Ok(None) } else { part.finish(output, level).map(Some) }
     }
+}
+
+/// A record with what it is sorted by.
+struct Row {
+    time: i64,
+    sequence: u64,
+    stream: u32,
+    log: Arc<StoredLog>,
 }
 
 /// Writes a part from records in order of time.
 struct LogPartWriter {
     writer: PartWriter,
     file: PartFileWriter,
-    streams: FxHashMap<Labels, u32>,
+    packer: Packer,
+    numbers: FxHashMap<Labels, u32>,
+    streams: Vec<Labels>,
     slice: Vec<(u32, Arc<StoredLog>)>,
     slice_bytes: usize,
     slice_bytes_max: usize,
@@ -115,12 +147,14 @@ impl LogPartWriter {
             .set
             .begin(tenant, day, Logs::NAME)
             .map_err(|source| EventsError::Parts { kind: Logs::NAME, source })?;
-        let file = PartFileWriter::create(&writer, Logs::NAME)?;
-        let facts = PartFacts { min_t: i64::MAX, max_t: i64::MIN, format: VERSION, ..PartFacts::default() };
+        let file = PartFileWriter::create(&writer, Logs::NAME, LOGS_VERSION)?;
+        let facts = PartFacts { min_t: i64::MAX, max_t: i64::MIN, format: LOGS_VERSION, ..PartFacts::default() };
         Ok(Self {
             writer,
             file,
-            streams: FxHashMap::default(),
+            packer: Packer::new(),
+            numbers: FxHashMap::default(),
+            streams: Vec::new(),
             slice: Vec::new(),
             slice_bytes: 0,
             slice_bytes_max: output.slice_bytes,
@@ -129,16 +163,34 @@ impl LogPartWriter {
         })
     }
 
-    fn push(&mut self, labels: &Labels, log: Arc<StoredLog>) -> Result<(), EventsError> {
-        let stream = match self.streams.get(labels) {
-            Some(stream) => *stream,
-            None => {
-                let stream = u32::try_from(self.streams.len()).expect("records of a part fit in memory");
-                self.streams.insert(labels.clone(), stream);
-                self.file.table.streams.push(labels.clone());
-                stream
-            }
-        };
+    /// The number of a stream in this part.
+    fn number(&mut self, labels: &Labels) -> u32 {
+        if let Some(number) = self.numbers.get(labels) {
+            return *number;
+        }
+        let number = u32::try_from(self.streams.len()).expect("streams of a part fit in memory");
+        self.numbers.insert(labels.clone(), number);
+        self.streams.push(labels.clone());
+        number
+    }
+
+    /// Copies the blocks of a part.
+    fn copy(&mut self, part: &PartReader) -> Result<(), EventsError> {
+        let count = usize::try_from(part.table.stream_count).unwrap_or(usize::MAX);
+        let mut numbers = Vec::new();
+        for chunk in 0..count.div_ceil(CHUNK_STREAMS) {
+            numbers.extend(part.stream_chunk(chunk)?.iter().map(|labels| self.number(labels)));
+        }
+        self.file.copy(part, &mut |stream| numbers[stream as usize])?;
+        for block in &part.table.blocks {
+            self.facts.min_t = self.facts.min_t.min(block.min_t);
+            self.facts.max_t = self.facts.max_t.max(block.max_t);
+            self.facts.items += block.count;
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, stream: u32, log: Arc<StoredLog>) -> Result<(), EventsError> {
         self.facts.min_t = self.facts.min_t.min(log.record.time_ns);
         self.facts.max_t = self.facts.max_t.max(log.record.time_ns);
         self.facts.items += 1;
@@ -150,30 +202,33 @@ impl LogPartWriter {
     fn cut_slice(&mut self) -> Result<(), EventsError> {
         let mut slice = std::mem::take(&mut self.slice);
         self.slice_bytes = 0;
-        slice.sort_by_key(|(stream, log)| (*stream, log.key()));
+        // They come in order of time and sequence, which a stable sort keeps.
+        slice.sort_by_key(|(stream, _)| *stream);
         let mut rest = slice.as_slice();
         while !rest.is_empty() {
             let (block, after) = rest.split_at(block_len(rest, self.block_bytes));
             rest = after;
-            let (info, columns, terms) = {
-                let (info, columns, mut terms) = log_block::encode(block.iter().map(|(stream, log)| (*stream, &**log)));
-                for run in &info.streams {
-                    for (name, value) in &self.file.table.streams[run.stream as usize] {
-                        terms.add_term(name, value);
-                    }
+            let (info, columns, mut terms) = log_block::encode(block);
+            for run in &info.streams {
+                for (name, value) in &self.streams[run.stream as usize] {
+                    terms.add_term(name, value);
                 }
-                (info, columns, terms)
-            };
-            self.file.add_block(info, &columns, terms)?;
+            }
+            let sealed = self.packer.seal(&columns);
+            self.file.add_block(info, &sealed, terms)?;
         }
         Ok(())
     }
 
     fn finish(mut self, output: &Output<'_>, level: u8) -> Result<PendingPart, EventsError> {
         self.cut_slice()?;
+        self.file.put_streams(&self.streams);
         self.file.finish(Logs::NAME)?;
         self.facts.level = level;
         self.facts.created_ms = output.now_ms;
+        if output.deletions.last > 0 {
+            self.facts.attributes.insert(DELETIONS_DONE.to_owned(), output.deletions.last.to_string());
+        }
         self.writer.finish(self.facts).map_err(|source| EventsError::Parts { kind: Logs::NAME, source })
     }
 }

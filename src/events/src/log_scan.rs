@@ -1,52 +1,34 @@
-//! Reading log records in order of time: a merge over runs of memtables and blocks, each opened when its time comes.
+//! Reading log records in order of time: a merge over runs of memtables and blocks, each opened when its time comes,
+//! some at once on the pool.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use memchr::memmem::Finder;
-use roaring::RoaringBitmap;
+use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 use trefoil_model::event_store::ScanStats;
-use trefoil_model::labels::underscored;
-use trefoil_model::{Direction, Labels, LogQuery, Matcher, QueryBudget, StoreError};
+use trefoil_model::{Direction, Labels, LogQuery, LogWants, QueryBudget, StoreError};
 
-use crate::log_block::{self, StoredLog};
+use crate::EventsError;
+use crate::log_block::StoredLog;
 use crate::log_memtable::Run;
-use crate::part_file::PartReader;
-use crate::tokens::{Condition, attribute_condition, needle_conditions};
+use crate::log_plan::{BlockRead, Chosen, Filter, LogSources, Plan, What, choose, within};
 
 /// Records between two looks at the budget.
 const CHECK_INTERVAL: u64 = 1024;
+/// Most blocks that are opened at once, before they are needed.
+const AHEAD_MAX: usize = 16;
 
 /// What a scan calls for each record: stream, its number within the query, the record.
 pub(crate) type Each<'e> = dyn FnMut(&Labels, u64, &Arc<StoredLog>) -> ControlFlow<()> + 'e;
 
-/// Whether stream labels satisfy every matcher; names are compared after underscoring.
-pub(crate) fn stream_matches(labels: &Labels, matchers: &[Matcher]) -> bool {
-    matchers.iter().all(|matcher| matcher.matches(label_value(labels, &underscored(&matcher.name))))
-}
-
-fn label_value<'a>(labels: &'a Labels, name: &str) -> &'a str {
-    labels.iter().find(|(n, _)| underscored(n) == name).map_or("", |(_, value)| value)
-}
-
-/// Something that can be opened when the merge comes to its time.
-struct Source {
-    /// First time in the order of delivery.
-    bound: i64,
-    what: What,
-}
-
-enum What {
-    Run { stream: u32, run: Run },
-    Block { part: usize, block: usize },
-}
-
 /// An open source: records in the order of delivery.
 struct Open {
     records: Records,
+    /// Index of the block: the last tie-break, should sequences be equal.
+    place: usize,
     bytes: u64,
 }
 
@@ -78,6 +60,7 @@ struct Head {
     labels: Labels,
     log: Arc<StoredLog>,
     source: usize,
+    place: usize,
     direction: Direction,
 }
 
@@ -85,7 +68,10 @@ impl Head {
     fn order(&self, other: &Self) -> Ordering {
         let by_time = self.log.record.time_ns.cmp(&other.log.record.time_ns);
         let by_stream = || if self.stream == other.stream { Ordering::Equal } else { self.labels.cmp(&other.labels) };
-        by_time.then_with(by_stream).then_with(|| self.log.sequence.cmp(&other.log.sequence))
+        by_time
+            .then_with(by_stream)
+            .then_with(|| self.log.sequence.cmp(&other.log.sequence))
+            .then_with(|| self.place.cmp(&other.place))
     }
 }
 
@@ -113,23 +99,12 @@ impl Ord for Head {
     }
 }
 
-/// Gives streams numbers within a query.
+/// The wanted records of a block, in order, and what they take and took.
 #[derive(Default)]
-struct Streams {
-    numbers: FxHashMap<Labels, u32>,
-    labels: Vec<Labels>,
-}
-
-impl Streams {
-    fn number(&mut self, labels: &Labels) -> u32 {
-        if let Some(number) = self.numbers.get(labels) {
-            return *number;
-        }
-        let number = u32::try_from(self.labels.len()).expect("streams fit in memory");
-        self.numbers.insert(labels.clone(), number);
-        self.labels.push(labels.clone());
-        number
-    }
+struct Decoded {
+    records: Vec<(u32, Arc<StoredLog>)>,
+    bytes: u64,
+    read: BlockRead,
 }
 
 /// A scan over parts and runs.
@@ -138,67 +113,90 @@ pub(crate) struct Scan<'q> {
     budget: &'q dyn QueryBudget,
     /// Whether a damaged block is an error; else it is left out.
     is_strict: bool,
-    finders: Vec<Finder<'q>>,
-    streams: Streams,
-    /// For each part the number of each wanted stream.
-    part_streams: Vec<Vec<Option<u32>>>,
+    filter: Filter<'q>,
     stats: ScanStats,
     open_bytes: u64,
     open_bytes_charged: u64,
+    /// How many blocks are opened at the next occasion.
+    ahead: usize,
+}
+
+/// What takes records that are written anew.
+type Rewritten<'e> = dyn FnMut(&Labels, Arc<StoredLog>) -> Result<(), EventsError> + 'e;
+
+/// Delivers all records of parts in order, for writing them anew. Damage is an error.
+pub(crate) fn rewrite(
+    query: &LogQuery,
+    budget: &dyn QueryBudget,
+    sources: LogSources<'_>,
+    each: &mut Rewritten<'_>,
+) -> Result<(), EventsError> {
+    let mut failed = None;
+    let scan = Scan { is_strict: true, ..Scan::new(query, &LogWants::default(), budget) };
+    scan.run(sources, &mut |labels, _, log| match each(labels, Arc::clone(log)) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => {
+            failed = Some(error);
+            ControlFlow::Break(())
+        }
+    })
+    .map_err(EventsError::Read)?;
+    failed.map_or(Ok(()), Err)
 }
 
 impl<'q> Scan<'q> {
-    pub(crate) fn new(query: &'q LogQuery, budget: &'q dyn QueryBudget, is_strict: bool) -> Self {
-        let finders = query.needles.iter().filter(|n| !n.is_empty()).map(|n| Finder::new(n.as_bytes())).collect();
+    pub(crate) fn new(query: &'q LogQuery, wants: &LogWants<'q>, budget: &'q dyn QueryBudget) -> Self {
         Self {
             query,
             budget,
-            is_strict,
-            finders,
-            streams: Streams::default(),
-            part_streams: Vec::new(),
+            is_strict: false,
+            filter: Filter::new(query, wants),
             stats: ScanStats::default(),
             open_bytes: 0,
             open_bytes_charged: 0,
+            ahead: 1,
         }
     }
 
-    /// Delivers the records of `parts` and `runs` in order.
-    pub(crate) fn run(
-        mut self,
-        parts: &[Arc<PartReader>],
-        runs: Vec<(Labels, Run)>,
-        each: &mut Each<'_>,
-    ) -> Result<ScanStats, StoreError> {
+    /// Delivers the records of the sources in order.
+    pub(crate) fn run(mut self, sources: LogSources<'_>, each: &mut Each<'_>) -> Result<ScanStats, StoreError> {
         let direction = self.query.direction;
-        let mut pending = self.sources(parts, runs)?;
+        let any_of = self.filter.wants.any_of;
+        let mut plan = Plan::new(self.query, any_of, sources, self.is_strict, self.budget)?;
+        let mut pending = std::mem::take(&mut plan.sources);
         // The next to open is at the end.
         pending.sort_by_key(|source| match direction {
-            Direction::Forward => std::cmp::Reverse(i128::from(source.bound)),
-            Direction::Backward => std::cmp::Reverse(-i128::from(source.bound)),
+            Direction::Forward => std::cmp::Reverse(i128::from(source.min_t)),
+            Direction::Backward => std::cmp::Reverse(-i128::from(source.max_t)),
         });
         let mut open: Vec<Option<Open>> = Vec::new();
         let mut free: Vec<usize> = Vec::new();
         let mut heap: BinaryHeap<Head> = BinaryHeap::new();
+        let mut early: FxHashMap<(usize, usize), Decoded> = FxHashMap::default();
         let mut delivered = 0u64;
         loop {
             while let Some(source) = pending.last() {
                 let is_due = heap.peek().is_none_or(|head| match direction {
-                    Direction::Forward => source.bound <= head.log.record.time_ns,
-                    Direction::Backward => source.bound >= head.log.record.time_ns,
+                    Direction::Forward => source.min_t <= head.log.record.time_ns,
+                    Direction::Backward => source.max_t >= head.log.record.time_ns,
                 });
                 if !is_due {
                     break;
                 }
-                let Some(source) = pending.pop() else { break };
                 self.budget.check()?;
-                let opened = self.open(parts, source.what)?;
+                if let What::Block { part, block } = source.what
+                    && !early.contains_key(&(part, block))
+                {
+                    self.decode_some(&plan, &pending, &mut early)?;
+                }
+                let Some(source) = pending.pop() else { break };
+                let opened = self.open(source.what, &mut early);
                 let slot = free.pop().unwrap_or_else(|| {
                     open.push(None);
                     open.len() - 1
                 });
                 open[slot] = Some(opened);
-                self.advance(&mut open, &mut free, slot, &mut heap);
+                self.advance(&plan, &mut open, &mut free, slot, &mut heap);
             }
             let Some(head) = heap.pop() else {
                 if pending.is_empty() {
@@ -207,27 +205,38 @@ impl<'q> Scan<'q> {
                 continue;
             };
             delivered += 1;
-            if matches!(open[head.source], Some(Open { records: Records::Run { .. }, .. })) {
-                self.stats.records += 1;
-                self.stats.bytes += head.log.record.text.len() as u64;
-            }
             if delivered.is_multiple_of(CHECK_INTERVAL) {
                 self.budget.check()?;
             }
-            if each(&head.labels, u64::from(head.stream), &head.log).is_break() {
+            let is_of_run = matches!(open[head.source], Some(Open { records: Records::Run { .. }, .. }));
+            if is_of_run {
+                self.stats.records += 1;
+                self.stats.bytes += head.log.record.text.len() as u64;
+            }
+            if (!is_of_run || self.filter.passes(&head.log))
+                && each(&head.labels, u64::from(head.stream), &head.log).is_break()
+            {
                 return Ok(self.stats);
             }
-            self.advance(&mut open, &mut free, head.source, &mut heap);
+            self.advance(&plan, &mut open, &mut free, head.source, &mut heap);
         }
     }
 
     /// Puts the next record of a source on the heap, or closes the source.
-    fn advance(&mut self, open: &mut [Option<Open>], free: &mut Vec<usize>, slot: usize, heap: &mut BinaryHeap<Head>) {
+    fn advance(
+        &mut self,
+        plan: &Plan<'_>,
+        open: &mut [Option<Open>],
+        free: &mut Vec<usize>,
+        slot: usize,
+        heap: &mut BinaryHeap<Head>,
+    ) {
+        let direction = self.query.direction;
         let Some(source) = open[slot].as_mut() else { return };
-        match source.records.next(self.query.direction) {
+        match source.records.next(direction) {
             Some((stream, log)) => {
-                let labels = self.streams.labels[stream as usize].clone();
-                heap.push(Head { stream, labels, log, source: slot, direction: self.query.direction });
+                let labels = plan.streams.labels[stream as usize].clone();
+                heap.push(Head { stream, labels, log, source: slot, place: source.place, direction });
             }
             None => {
                 self.open_bytes -= source.bytes;
@@ -237,126 +246,107 @@ impl<'q> Scan<'q> {
         }
     }
 
-    fn sources(&mut self, parts: &[Arc<PartReader>], runs: Vec<(Labels, Run)>) -> Result<Vec<Source>, StoreError> {
-        let (range, direction) = (self.query.range, self.query.direction);
-        let mut sources = Vec::new();
-        for (labels, run) in runs {
-            let edge = match direction {
-                Direction::Forward => run.first(),
-                Direction::Backward => run.last(),
-            };
-            let Some(bound) = edge.map(|log| log.record.time_ns) else { continue };
-            sources.push(Source { bound, what: What::Run { stream: self.streams.number(&labels), run } });
-        }
-        let mut conditions: Vec<Condition> = Vec::new();
-        let texts = self.query.needles.iter().chain(&self.query.words);
-        texts.for_each(|text| needle_conditions(text, &mut conditions));
-        conditions.extend(self.query.attribute_terms.iter().filter_map(|(n, v)| attribute_condition(n, v)));
-        for (index, part) in parts.iter().enumerate() {
-            self.budget.check()?;
-            let mut wanted = Vec::with_capacity(part.table.streams.len());
-            for labels in &part.table.streams {
-                let is_wanted = stream_matches(labels, &self.query.matchers);
-                wanted.push(is_wanted.then(|| self.streams.number(labels)));
+    fn open(&mut self, what: What, early: &mut FxHashMap<(usize, usize), Decoded>) -> Open {
+        match what {
+            What::Run { stream, run } => {
+                let left = within(&run, self.query.range);
+                Open { records: Records::Run { stream, run, left }, place: 0, bytes: 0 }
             }
-            let mut blocks = RoaringBitmap::new();
-            for (number, block) in part.table.blocks.iter().enumerate() {
-                let has_wanted = range.overlaps(block.min_t, block.max_t)
-                    && block
-                        .streams
-                        .iter()
-                        .any(|s| wanted[s.stream as usize].is_some() && range.overlaps(s.min_t, s.max_t));
-                if has_wanted {
-                    blocks.insert(u32::try_from(number).expect("tantivy documents are counted in u32"));
-                }
+            What::Block { part, block } => {
+                let Decoded { records, bytes, read } = early.remove(&(part, block)).unwrap_or_default();
+                self.stats.blocks += 1;
+                self.stats.records += read.records;
+                self.stats.bytes += read.bytes;
+                Open { records: Records::Block(records.into_iter()), place: block, bytes }
             }
-            part.narrow(&mut blocks, &conditions);
-            sources.extend(blocks.iter().map(|number| {
-                let block = &part.table.blocks[number as usize];
-                let bound = match direction {
-                    Direction::Forward => block.min_t,
-                    Direction::Backward => block.max_t,
-                };
-                Source { bound, what: What::Block { part: index, block: number as usize } }
-            }));
-            self.part_streams.push(wanted);
         }
-        Ok(sources)
     }
 
-    fn open(&mut self, parts: &[Arc<PartReader>], what: What) -> Result<Open, StoreError> {
-        let range = self.query.range;
-        let (records, bytes) = match what {
-            What::Run { stream, run } => {
-                let start = run.partition_point(|log| log.record.time_ns < range.start_ns);
-                let end = run.partition_point(|log| log.record.time_ns < range.end_ns).max(start);
-                (Records::Run { stream, run, left: start..end }, 0)
-            }
-            What::Block { part: index, block } => {
-                let part = &parts[index];
-                let (mut records, bytes) = match self.decode(part, index, block) {
-                    Ok(decoded) => decoded,
-                    Err(error) if self.is_strict => return Err(error.into()),
-                    Err(error) => {
-                        tracing::error!(part = part.meta.id.0, %error, "block was left out of a query");
-                        (Vec::new(), 0)
-                    }
-                };
-                if self.query.direction == Direction::Backward {
-                    records.reverse();
-                }
-                (Records::Block(records.into_iter()), bytes)
-            }
+    /// Decodes the next blocks on the pool: at first one, later more, so that a query that wants little reads little.
+    fn decode_some(
+        &mut self,
+        plan: &Plan<'_>,
+        pending: &[crate::log_plan::Source],
+        early: &mut FxHashMap<(usize, usize), Decoded>,
+    ) -> Result<(), StoreError> {
+        let blocks: Vec<(usize, usize)> = pending
+            .iter()
+            .rev()
+            .filter_map(|source| match source.what {
+                What::Block { part, block } => Some((part, block)),
+                What::Run { .. } => None,
+            })
+            .filter(|place| !early.contains_key(place))
+            .take(self.ahead)
+            .collect();
+        self.ahead = (self.ahead * 2).min(AHEAD_MAX);
+        let this = &*self;
+        let decoded: Vec<Result<Decoded, EventsError>> = match blocks.as_slice() {
+            [place] => vec![this.decode(plan, *place)],
+            many => many.par_iter().map(|place| this.decode(plan, *place)).collect(),
         };
-        self.open_bytes += bytes;
+        for ((part, block), decoded) in blocks.into_iter().zip(decoded) {
+            let decoded = match decoded {
+                Ok(decoded) => decoded,
+                Err(error) if self.is_strict => return Err(error.into()),
+                Err(error) => {
+                    tracing::error!(part = plan.parts[part].meta.id.0, %error, "block was left out of a query");
+                    Decoded::default()
+                }
+            };
+            self.open_bytes += decoded.bytes;
+            early.insert((part, block), decoded);
+        }
         if self.open_bytes > self.open_bytes_charged {
             self.budget.charge_bytes(self.open_bytes - self.open_bytes_charged)?;
             self.open_bytes_charged = self.open_bytes;
         }
-        Ok(Open { records, bytes })
+        Ok(())
     }
 
-    /// The wanted records of a block in forward order, and the bytes they take.
-    #[expect(clippy::type_complexity, reason = "records and their bytes")]
-    fn decode(
-        &mut self,
-        part: &PartReader,
-        index: usize,
-        block: usize,
-    ) -> Result<(Vec<(u32, Arc<StoredLog>)>, u64), crate::EventsError> {
-        let columns = part.columns(block)?;
-        let (range, numbers, finders) = (self.query.range, &self.part_streams[index], &self.finders);
-        let number = |stream: u32| numbers.get(stream as usize).copied().flatten();
-        let (mut records, mut bytes) = (Vec::new(), 0u64);
-        let (seen, text_bytes) = log_block::decode(
-            &columns,
-            &mut |stream, time, text| {
-                range.contains(time)
-                    && number(stream).is_some()
-                    && finders.iter().all(|finder| finder.find(text.as_bytes()).is_some())
-            },
-            &mut |stream, log| {
-                if let Some(stream) = number(stream) {
-                    bytes += log.record.heap_bytes() as u64 + 64;
-                    records.push((stream, Arc::new(log)));
-                }
-            },
-        )
-        .map_err(|malformed| part.corrupt(block, &malformed.to_string()))?;
-        self.stats.blocks += 1;
-        self.stats.records += seen;
-        self.stats.bytes += text_bytes;
-        let labels = &self.streams.labels;
-        records.sort_by(|(a_stream, a), (b_stream, b)| {
-            let by_stream = || {
-                if a_stream == b_stream {
-                    Ordering::Equal
-                } else {
-                    labels[*a_stream as usize].cmp(&labels[*b_stream as usize])
-                }
-            };
-            a.record.time_ns.cmp(&b.record.time_ns).then_with(by_stream).then_with(|| a.sequence.cmp(&b.sequence))
-        });
-        Ok((records, bytes))
+    /// The wanted records of a block in the order of delivery.
+    fn decode(&self, plan: &Plan<'_>, (part, block): (usize, usize)) -> Result<Decoded, EventsError> {
+        let runs = plan.parts[part].block_streams(block)?;
+        let (chosen, read) = choose(plan, &self.filter, (part, block), &runs)?;
+        let mut records: Vec<(u32, Arc<StoredLog>)> = match chosen {
+            Chosen::Records(records) => records.into_iter().map(|(stream, log)| (stream, Arc::new(log))).collect(),
+            Chosen::Columns(mut rows) if !rows.rows.is_empty() => {
+                let mut out = Vec::with_capacity(rows.rows.len());
+                let mut build = || {
+                    let sequences = rows.block.sequences()?;
+                    rows.load_texts()?;
+                    let (sets, set_of) = rows.sets()?;
+                    let (texts, mut at, mut run) = (rows.texts.as_ref(), 0, 0);
+                    rows.block.records(&rows.rows, &rows.times, texts, (&sets, &set_of), &mut |row, mut record| {
+                        while rows.runs[run].1 <= at {
+                            run += 1;
+                        }
+                        at += 1;
+                        record.text = texts.map_or_else(String::new, |texts| texts.get(row).to_owned());
+                        let shared = Arc::clone(&sets.sets[set_of[row] as usize].shared);
+                        let log = StoredLog { sequence: sequences[row], shared, record };
+                        out.push((rows.runs[run].0, Arc::new(log)));
+                    })
+                };
+                build().map_err(|m| plan.parts[part].corrupt(block, &m.to_string()))?;
+                out
+            }
+            Chosen::Columns(_) => Vec::new(),
+        };
+        let bytes = records.iter().map(|(_, log)| log.record.heap_bytes() as u64 + 64).sum();
+        let labels = &plan.streams.labels;
+        if records.windows(2).any(|pair| pair[0].0 != pair[1].0) {
+            records.sort_by(|(a_stream, a), (b_stream, b)| {
+                let by_stream = || match a_stream == b_stream {
+                    true => Ordering::Equal,
+                    false => labels[*a_stream as usize].cmp(&labels[*b_stream as usize]),
+                };
+                a.record.time_ns.cmp(&b.record.time_ns).then_with(by_stream).then_with(|| a.sequence.cmp(&b.sequence))
+            });
+        }
+        if self.query.direction == Direction::Backward {
+            records.reverse();
+        }
+        Ok(Decoded { records, bytes, read })
     }
 }

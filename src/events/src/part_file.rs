@@ -1,27 +1,41 @@
 //! The file of a part: blocks, filters, term index, table, footer. See `FORMAT.md`, "Part file".
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
+use trefoil_model::Labels;
 use trefoil_parts::{PartFile, PartMeta, PartSet, PartWriter, PartsError};
 
 use crate::EventsError;
-use crate::index::{BlockIndex, IndexWriter};
+use crate::columns::BlockColumns;
+use crate::index::{BlockIndex, IndexWriter, join};
 use crate::metrics;
-use crate::table::{BlockInfo, Table};
+use crate::table::{BlockInfo, BlockStream, CHUNK_STREAMS, Table, decode_streams, encode_streams};
 use crate::tokens::{BlockTerms, Condition};
 use crate::wire::{Cursor, Malformed, pack, put_len, unpack};
 use crate::{filter, wire};
 
 /// Name of the file within its part.
 pub(crate) const FILE: &str = "events";
-/// Version of the format that this build writes.
-pub(crate) const VERSION: u16 = 1;
+/// Version of parts of spans.
+pub(crate) const SPANS_VERSION: u16 = 1;
+/// Version of parts of log records. Those of version 1 are still read.
+pub(crate) const LOGS_VERSION: u16 = 2;
 const MAGIC: &[u8; 8] = b"TREFEVNT";
 const HEADER_BYTES: usize = 12;
-const FOOTER_BYTES: usize = 8 * 6 + 4 + 8;
+const SECTION_BYTES: usize = 16;
+
+/// Sections behind the blocks: filters, index, table, and from version 2 on streams.
+fn sections(version: u16) -> usize {
+    if version >= 2 { 4 } else { 3 }
+}
+
+fn footer_bytes(version: u16) -> usize {
+    sections(version) * SECTION_BYTES + 4 + MAGIC.len()
+}
 /// Longest column of a block before compression that is read back.
 const COLUMN_BYTES_MAX: usize = 1 << 30;
 
@@ -79,61 +93,119 @@ fn checked(bytes: &[u8]) -> Option<&[u8]> {
 /// Writes the file of a part, block by block.
 pub(crate) struct PartFileWriter {
     file: PartFile,
-    index: IndexWriter,
+    version: u16,
+    index: Option<IndexWriter>,
+    /// Indexes of the parts whose blocks were copied.
+    copied: Vec<tantivy::Index>,
     filters: Vec<u8>,
+    streams: Vec<u8>,
     /// The table so far; the caller fills what is not about blocks.
     pub(crate) table: Table,
 }
 
 impl PartFileWriter {
-    pub(crate) fn create(writer: &PartWriter, kind: &'static str) -> Result<Self, EventsError> {
+    pub(crate) fn create(writer: &PartWriter, kind: &'static str, version: u16) -> Result<Self, EventsError> {
         let parts = |source| EventsError::Parts { kind, source };
         let mut file = writer.create_file(FILE).map_err(parts)?;
         let mut header = MAGIC.to_vec();
-        header.extend_from_slice(&VERSION.to_le_bytes());
+        header.extend_from_slice(&version.to_le_bytes());
         header.extend_from_slice(&[0, 0]);
         file.write_all(&header).map_err(EventsError::Write)?;
-        Ok(Self { file, index: IndexWriter::new()?, filters: Vec::new(), table: Table::default() })
+        Ok(Self {
+            file,
+            version,
+            index: None,
+            copied: Vec::new(),
+            filters: Vec::new(),
+            streams: Vec::new(),
+            table: Table::default(),
+        })
     }
 
-    /// Writes a block; fills the places and filter facts of `info`.
+    /// Writes a block, already sealed; fills the places and filter facts of `info`.
     pub(crate) fn add_block(
         &mut self,
         mut info: BlockInfo,
-        columns: &[Vec<u8>],
+        block: &[u8],
         mut terms: BlockTerms,
     ) -> Result<(), EventsError> {
-        let block = seal_columns(columns);
-        info.offset = self.file.position();
-        info.len = block.len() as u64;
         info.digit_run_max = terms.digit_run_max as u64;
         let filter = filter::build(&mut terms.keys);
+        let index = match &mut self.index {
+            Some(index) => index,
+            None => self.index.insert(IndexWriter::new()?),
+        };
+        index.add(&terms)?;
+        self.push(info, block, &filter)
+    }
+
+    fn push(&mut self, mut info: BlockInfo, block: &[u8], filter: &[u8]) -> Result<(), EventsError> {
+        info.offset = self.file.position();
+        info.len = block.len() as u64;
         info.filter_offset = self.filters.len() as u64;
         if !filter.is_empty() {
-            self.filters.extend_from_slice(&filter);
-            self.filters.extend_from_slice(&crc32c::crc32c(&filter).to_le_bytes());
+            self.filters.extend_from_slice(filter);
+            self.filters.extend_from_slice(&crc32c::crc32c(filter).to_le_bytes());
         }
         info.filter_len = self.filters.len() as u64 - info.filter_offset;
-        self.index.add(&terms)?;
-        self.file.write_all(&block).map_err(EventsError::Write)?;
+        if self.version >= 2 {
+            let streams = encode_streams(&std::mem::take(&mut info.streams), info.min_t);
+            (info.streams_offset, info.streams_len) = put_checked(&mut self.streams, &streams);
+        }
+        self.file.write_all(block).map_err(EventsError::Write)?;
         self.table.blocks.push(info);
         Ok(())
     }
 
+    /// Copies the blocks of a part of the same version as they are; `number` gives its streams their numbers here.
+    /// All copies come before the first new block. Errors when anything in the part is damaged.
+    pub(crate) fn copy(&mut self, part: &PartReader, number: &mut dyn FnMut(u32) -> u32) -> Result<(), EventsError> {
+        debug_assert!(self.index.is_none() && self.version == part.version && self.version >= 2, "copies come first");
+        self.copied.push(part.block_index()?.index.clone());
+        for (at, info) in part.table.blocks.iter().enumerate() {
+            let block = part.block(at)?;
+            BlockColumns::open(block).and_then(|b| b.check()).map_err(|m| part.corrupt(at, &m.to_string()))?;
+            let filter = match part.filter(info) {
+                Some(filter) => filter,
+                None => return Err(part.corrupt(at, "filter checksum")),
+            };
+            let mut info = info.clone();
+            info.streams = part.block_streams(at)?.into_owned();
+            info.streams.iter_mut().for_each(|run| run.stream = number(run.stream));
+            self.push(info, block, filter)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the labels of the streams, in the order of their numbers.
+    pub(crate) fn put_streams(&mut self, streams: &[Labels]) {
+        self.table.stream_count = streams.len() as u64;
+        for chunk in streams.chunks(CHUNK_STREAMS) {
+            let mut raw = Vec::new();
+            put_texts(&mut raw, chunk.iter().map(Labels::as_packed));
+            let place = put_checked(&mut self.streams, &packed(&raw));
+            self.table.chunks.push(place);
+        }
+    }
+
     /// Writes what follows the blocks.
     pub(crate) fn finish(mut self, kind: &'static str) -> Result<(), EventsError> {
-        let mut footer = Vec::with_capacity(FOOTER_BYTES);
-        let mut index = self.index.finish()?;
+        let mut footer = Vec::with_capacity(footer_bytes(self.version));
+        let index = match (self.index, self.copied.is_empty()) {
+            (index, true) => index.map_or_else(IndexWriter::new, Ok)?.finish()?,
+            (None, false) => join(self.copied)?,
+            (Some(index), false) => {
+                self.copied.push(tantivy::Index::open(index.finish()?).map_err(EventsError::Index)?);
+                join(self.copied)?
+            }
+        };
+        let mut index = index.to_bytes();
         let crc = crc32c::crc32c(&index);
         index.extend_from_slice(&crc.to_le_bytes());
-        let raw = self.table.encode();
-        let (encoding, packed) = pack(&raw);
-        let mut table = vec![encoding];
-        put_len(&mut table, raw.len());
-        table.extend_from_slice(&packed);
+        let mut table = packed(&self.table.encode(self.version));
         let crc = crc32c::crc32c(&table);
         table.extend_from_slice(&crc.to_le_bytes());
-        for section in [&self.filters, &index, &table] {
+        for section in [&self.filters, &index, &table, &self.streams].into_iter().take(sections(self.version)) {
             footer.extend_from_slice(&self.file.position().to_le_bytes());
             footer.extend_from_slice(&(section.len() as u64).to_le_bytes());
             self.file.write_all(section).map_err(EventsError::Write)?;
@@ -147,13 +219,41 @@ impl PartFileWriter {
     }
 }
 
+/// Appends bytes and their checksum; returns their place.
+fn put_checked(out: &mut Vec<u8>, bytes: &[u8]) -> (u64, u64) {
+    let start = out.len() as u64;
+    out.extend_from_slice(bytes);
+    out.extend_from_slice(&crc32c::crc32c(bytes).to_le_bytes());
+    (start, out.len() as u64 - start)
+}
+
+/// The `packed` of the format.
+fn packed(raw: &[u8]) -> Vec<u8> {
+    let (encoding, packed) = pack(raw);
+    let mut out = vec![encoding];
+    put_len(&mut out, raw.len());
+    out.extend_from_slice(&packed);
+    out
+}
+
+/// Undoes [`packed`].
+fn unpacked(bytes: &[u8]) -> Result<std::borrow::Cow<'_, [u8]>, Malformed> {
+    let mut cursor = Cursor::new(bytes);
+    let encoding = cursor.u8()?;
+    let raw_len = usize::try_from(cursor.u64()?).map_err(|_| Malformed("length"))?;
+    unpack(encoding, cursor.take(cursor.remaining())?, raw_len, COLUMN_BYTES_MAX)
+}
+
 /// A part, open for reading. Holds its metadata, so that its files stay.
 pub(crate) struct PartReader {
     pub(crate) meta: Arc<PartMeta>,
     path: std::path::PathBuf,
     bytes: Bytes,
+    /// Version of its format.
+    pub(crate) version: u16,
     filters: (usize, usize),
     index: (usize, usize),
+    streams: (usize, usize),
     /// Blocks, streams, services.
     pub(crate) table: Table,
     open_index: Mutex<Option<Arc<BlockIndex>>>,
@@ -169,36 +269,39 @@ impl PartReader {
             section: section.to_owned(),
             reason: reason.to_owned(),
         };
-        if bytes.len() < HEADER_BYTES + FOOTER_BYTES || &bytes[..8] != MAGIC {
+        if bytes.len() < HEADER_BYTES || &bytes[..8] != MAGIC {
             return Err(corrupt("header", "too short or wrong magic"));
         }
         let version = u16::from_le_bytes([bytes[8], bytes[9]]);
-        if version != VERSION {
-            return Err(corrupt("header", &format!("version {version}, this build reads {VERSION}")));
+        if !(1..=LOGS_VERSION).contains(&version) {
+            return Err(corrupt("header", &format!("version {version}, this build reads up to {LOGS_VERSION}")));
         }
-        let footer = &bytes[bytes.len() - FOOTER_BYTES..];
-        let sections = checked(&footer[..FOOTER_BYTES - 8]).ok_or_else(|| corrupt("footer", "checksum mismatch"))?;
-        let mut ranges = Vec::with_capacity(3);
-        for pair in sections.chunks_exact(16) {
+        let footer_bytes = footer_bytes(version);
+        if bytes.len() < HEADER_BYTES + footer_bytes {
+            return Err(corrupt("footer", "too short"));
+        }
+        let footer = &bytes[bytes.len() - footer_bytes..];
+        let places = checked(&footer[..footer_bytes - 8]).ok_or_else(|| corrupt("footer", "checksum mismatch"))?;
+        let mut ranges = Vec::with_capacity(4);
+        for pair in places.chunks_exact(SECTION_BYTES) {
             let number = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| pair[at + i]));
             let start = usize::try_from(number(0)).ok();
             let range = start.and_then(|start| Some((start, start.checked_add(usize::try_from(number(8)).ok()?)?)));
             ranges.push(range.filter(|r| r.1 <= bytes.len()).ok_or_else(|| corrupt("footer", "range"))?);
         }
-        let [filters, index, table] = ranges.as_slice() else { return Err(corrupt("footer", "sections")) };
-        let body = checked(&bytes[table.0..table.1]).ok_or_else(|| corrupt("table", "checksum mismatch"))?;
-        let parse = || {
-            let mut cursor = Cursor::new(body);
-            let encoding = cursor.u8()?;
-            let raw_len = usize::try_from(cursor.u64()?).map_err(|_| Malformed("length"))?;
-            let raw = unpack(encoding, cursor.take(cursor.remaining())?, raw_len, COLUMN_BYTES_MAX)?;
-            Table::decode(&raw)
-        };
-        let table = parse().map_err(|m| corrupt("table", &m.to_string()))?;
+        // Before version 2 there is no section of streams.
+        ranges.resize(4, (0, 0));
+        let [filters, index, table, streams] = ranges.as_slice() else { return Err(corrupt("footer", "sections")) };
+        let table_name = format!("table at bytes {}..{}", table.0, table.1);
+        let body = checked(&bytes[table.0..table.1]).ok_or_else(|| corrupt(&table_name, "checksum mismatch"))?;
+        let parse = || Table::decode(&unpacked(body)?, version);
+        let table = parse().map_err(|m| corrupt(&table_name, &m.to_string()))?;
         Ok(Self {
             meta: Arc::clone(meta),
+            version,
             filters: *filters,
             index: *index,
+            streams: *streams,
             path,
             bytes,
             table,
@@ -206,19 +309,82 @@ impl PartReader {
         })
     }
 
-    /// The columns of a block. Errors when it is damaged, which is counted.
-    pub(crate) fn columns(&self, block: usize) -> Result<Columns<'_>, EventsError> {
+    /// The bytes of a block.
+    pub(crate) fn block(&self, block: usize) -> Result<&[u8], EventsError> {
         let info = self.table.blocks.get(block).ok_or_else(|| self.corrupt(block, "no such block"))?;
-        self.range(info.offset, info.len)
-            .ok_or(Malformed("place"))
-            .and_then(Columns::open)
-            .map_err(|m| self.corrupt(block, &m.to_string()))
+        self.range(info.offset, info.len).ok_or_else(|| self.corrupt(block, "place"))
+    }
+
+    /// The columns of a block of version 1. Errors when it is damaged, which is counted.
+    pub(crate) fn columns(&self, block: usize) -> Result<Columns<'_>, EventsError> {
+        Columns::open(self.block(block)?).map_err(|m| self.corrupt(block, &m.to_string()))
+    }
+
+    /// What a block has of each stream, in the order of its records. Errors when the list is damaged, which is counted.
+    pub(crate) fn block_streams(&self, block: usize) -> Result<Cow<'_, [BlockStream]>, EventsError> {
+        let info = self.table.blocks.get(block).ok_or_else(|| self.corrupt(block, "no such block"))?;
+        if self.version < 2 {
+            return Ok(Cow::Borrowed(&info.streams));
+        }
+        self.in_streams(info.streams_offset, info.streams_len)
+            .and_then(|bytes| decode_streams(bytes, info, self.table.stream_count))
+            .map(Cow::Owned)
+            .map_err(|m| {
+                let start = (self.streams.0 as u64).saturating_add(info.streams_offset);
+                let end = start.saturating_add(info.streams_len);
+                self.corrupt(block, &format!("its list of streams at bytes {start}..{end}: {m}"))
+            })
+    }
+
+    /// The labels of the streams from number `chunk * CHUNK_STREAMS` on. Errors when they are damaged, which is
+    /// counted.
+    pub(crate) fn stream_chunk(&self, chunk: usize) -> Result<Vec<Labels>, EventsError> {
+        if self.version < 2 {
+            return Ok(self.table.streams.iter().skip(chunk * CHUNK_STREAMS).take(CHUNK_STREAMS).cloned().collect());
+        }
+        let read = || {
+            let (offset, len) = *self.table.chunks.get(chunk).ok_or(Malformed("chunk"))?;
+            let raw = unpacked(self.in_streams(offset, len)?)?;
+            let mut cursor = Cursor::new(&raw);
+            let count = cursor.count()?;
+            let left = self.table.stream_count.saturating_sub((chunk * CHUNK_STREAMS) as u64);
+            if count as u64 != left.min(CHUNK_STREAMS as u64) {
+                return Err(Malformed("count of stream labels"));
+            }
+            (0..count).map(|_| Labels::from_packed(cursor.text()?).ok_or(Malformed("stream labels"))).collect()
+        };
+        read().map_err(|m: Malformed| {
+            metrics::BLOCKS_CORRUPT.inc();
+            let (offset, len) = self.table.chunks.get(chunk).copied().unwrap_or_default();
+            let start = (self.streams.0 as u64).saturating_add(offset);
+            let section = format!("stream labels {chunk} at bytes {start}..{}", start.saturating_add(len));
+            EventsError::Corrupt { path: self.path.clone(), section, reason: m.to_string() }
+        })
+    }
+
+    fn in_streams(&self, offset: u64, len: u64) -> Result<&[u8], Malformed> {
+        let (start, end) = self.streams;
+        let within = offset.checked_add(len).is_some_and(|reach| reach <= (end - start) as u64);
+        let bytes = if within { self.range(start as u64 + offset, len) } else { None };
+        bytes.and_then(checked).ok_or(Malformed("checksum of streams"))
+    }
+
+    /// The filter of a block, empty for none; `None` when it is damaged.
+    fn filter(&self, info: &BlockInfo) -> Option<&[u8]> {
+        match info.filter_len {
+            0 => Some(&[]),
+            len => self.range(self.filters.0 as u64 + info.filter_offset, len).and_then(checked),
+        }
     }
 
     /// The error for a damaged block; counts it.
     pub(crate) fn corrupt(&self, block: usize, reason: &str) -> EventsError {
         metrics::BLOCKS_CORRUPT.inc();
-        EventsError::Corrupt { path: self.path.clone(), section: format!("block {block}"), reason: reason.to_owned() }
+        let section = match self.table.blocks.get(block) {
+            Some(info) => format!("block {block} at bytes {}..{}", info.offset, info.offset.saturating_add(info.len)),
+            None => format!("block {block}"),
+        };
+        EventsError::Corrupt { path: self.path.clone(), section, reason: reason.to_owned() }
     }
 
     fn range(&self, offset: u64, len: u64) -> Option<&[u8]> {
@@ -228,13 +394,13 @@ impl PartReader {
 
     /// Whether the filter of a block may have a key; true when there is no telling.
     pub(crate) fn filter_contains(&self, info: &BlockInfo, key: u64) -> bool {
-        if info.filter_len == 0 {
-            return false;
-        }
-        match self.range(self.filters.0 as u64 + info.filter_offset, info.filter_len).and_then(checked) {
+        match self.filter(info) {
             Some(filter) => filter::contains(filter, key),
             None => {
                 metrics::BLOCKS_CORRUPT.inc();
+                let start = self.filters.0 as u64 + info.filter_offset;
+                let bytes = format!("{start}..{}", start + info.filter_len);
+                tracing::error!(path = %self.path.display(), bytes, "damaged filter of a block was not used");
                 true
             }
         }
@@ -267,6 +433,9 @@ impl PartReader {
         for condition in conditions {
             match condition {
                 Condition::Key(key) => self.retain(blocks, |info| self.filter_contains(info, *key)),
+                Condition::EitherKey(a, b) => {
+                    self.retain(blocks, |info| self.filter_contains(info, *a) || self.filter_contains(info, *b));
+                }
                 Condition::KeyOrLonger(key, len) => {
                     self.retain(blocks, |info| info.digit_run_max > *len as u64 || self.filter_contains(info, *key));
                 }
@@ -279,7 +448,7 @@ impl PartReader {
         *blocks = blocks.iter().filter(|b| self.table.blocks.get(*b as usize).is_some_and(&keep)).collect();
     }
 
-    fn block_index(&self) -> Result<Arc<BlockIndex>, EventsError> {
+    pub(crate) fn block_index(&self) -> Result<Arc<BlockIndex>, EventsError> {
         let mut open = self.open_index.lock();
         if let Some(index) = &*open {
             return Ok(Arc::clone(index));
@@ -289,11 +458,11 @@ impl PartReader {
             metrics::BLOCKS_CORRUPT.inc();
             EventsError::Corrupt {
                 path: self.path.clone(),
-                section: "index".to_owned(),
+                section: format!("index at bytes {}..{}", self.index.0, self.index.1),
                 reason: "checksum mismatch".to_owned(),
             }
         })?;
-        let index = Arc::new(BlockIndex::open(&self.bytes.slice_ref(body))?);
+        let index = Arc::new(BlockIndex::open(&self.bytes.slice_ref(body), self.table.blocks.len())?);
         *open = Some(Arc::clone(&index));
         Ok(index)
     }
@@ -318,7 +487,7 @@ fn narrow_by_index(index: &BlockIndex, blocks: &mut RoaringBitmap, condition: &C
                 *blocks &= found;
             }
         }
-        Condition::Key(_) | Condition::KeyOrLonger(..) => {}
+        Condition::Key(_) | Condition::EitherKey(..) | Condition::KeyOrLonger(..) => {}
     }
     Ok(())
 }

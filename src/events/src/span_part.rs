@@ -9,7 +9,7 @@ use trefoil_parts::{PartFacts, PartWriter, PendingPart};
 
 use crate::EventsError;
 use crate::engine::{Kind, Output};
-use crate::part_file::{PartFileWriter, PartReader, VERSION};
+use crate::part_file::{PartFileWriter, PartReader, SPANS_VERSION, seal_columns};
 use crate::record;
 use crate::span_block::{self, StoredSpan, sort_and_deduplicate};
 use crate::table::OperationInfo;
@@ -65,7 +65,7 @@ impl Kind for Traces {
         Ok(pending)
     }
 
-    fn merge(parts: &[Arc<PartReader>], output: &Output<'_>, level: u8) -> Result<PendingPart, EventsError> {
+    fn merge(parts: &[Arc<PartReader>], output: &Output<'_>, level: u8) -> Result<Option<PendingPart>, EventsError> {
         let first = &parts.first().expect("a plan has two parts or more").meta;
         let mut writer = SpanPartWriter::begin(output, first.tenant, first.partition)?;
         let mut blocks: Vec<(i64, usize, usize)> = Vec::new();
@@ -84,7 +84,7 @@ impl Kind for Traces {
             }
         }
         writer.write_slice(spans)?;
-        writer.finish(output, level)
+        writer.finish(output, level).map(Some)
     }
 }
 
@@ -137,8 +137,8 @@ impl SpanPartWriter {
             .set
             .begin(tenant, day, Traces::NAME)
             .map_err(|source| EventsError::Parts { kind: Traces::NAME, source })?;
-        let file = PartFileWriter::create(&writer, Traces::NAME)?;
-        let facts = PartFacts { min_t: i64::MAX, max_t: i64::MIN, format: VERSION, ..PartFacts::default() };
+        let file = PartFileWriter::create(&writer, Traces::NAME, SPANS_VERSION)?;
+        let facts = PartFacts { min_t: i64::MAX, max_t: i64::MIN, format: SPANS_VERSION, ..PartFacts::default() };
         Ok(Self { writer, file, operations: BTreeMap::new(), block_bytes: output.block_bytes, facts })
     }
 
@@ -174,7 +174,7 @@ impl SpanPartWriter {
         }
         let (info, columns, terms) = span_block::encode(block);
         block.clear();
-        self.file.add_block(info, &columns, terms)
+        self.file.add_block(info, &seal_columns(&columns), terms)
     }
 
     fn note(&mut self, stored: &StoredSpan) {

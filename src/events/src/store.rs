@@ -7,20 +7,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use trefoil_journal::JournalOptions;
-use trefoil_model::event_store::ScanStats;
+use trefoil_model::event_store::{ScanStats, VolumeQuery};
 use trefoil_model::{
-    EventWriter, Labels, LogBatch, LogEntry, LogQuery, LogReader, Matcher, NanoRange, QueryBudget, SpanKind, SpanQuery,
-    StoreError, StoredTrace, TenantId, TraceBatch, TraceId, TraceReader, WriteError, WriteReport,
+    Cancellation, EventWriter, Labels, LogAdmin, LogBatch, LogDeletion, LogDeletionState, LogEntry, LogFold, LogQuery,
+    LogReader, LogVolume, LogWants, Matcher, NanoRange, QueryBudget, SpanKind, SpanQuery, StoreError, StoredTrace,
+    TenantId, TraceBatch, TraceId, TraceReader, WriteError, WriteReport,
 };
 use trefoil_parts::{MergePolicy, PartMeta};
 use trefoil_runtime::{Accountant, Limits, SharedClock, SharedVfs, StartProgress};
 
 use crate::EventsError;
 use crate::check::{Window, check_logs, check_spans};
-use crate::engine::{Engine, EngineOptions, Kind};
+use crate::deletions::{DELETIONS_MAX, Deletions};
+use crate::engine::{Engine, EngineOptions, Kind, Snapshot};
+use crate::log_fold;
+use crate::log_memtable::Run;
 use crate::log_part::Logs;
-use crate::log_scan::{Scan, stream_matches};
+use crate::log_plan::{LogSources, stream_matches};
+use crate::log_scan::Scan;
+use crate::part_file::PartReader;
 use crate::span_part::Traces;
+use crate::table::CHUNK_STREAMS;
 use crate::trace_read;
 
 /// How the store works.
@@ -36,6 +43,8 @@ pub struct EventStoreOptions {
     pub accountant: Accountant,
     /// How long log records are kept, to the day; `None` for ever. Older ones are refused. Default 30 days.
     pub retention_logs: Option<Duration>,
+    /// Bytes of log records in parts above which the oldest days go; the newest day stays. Default: no bound.
+    pub retention_logs_bytes: Option<u64>,
     /// How long spans are kept, likewise. Default 14 days.
     pub retention_traces: Option<Duration>,
     /// Bytes of a memtable after which it is written. Default 64 MiB.
@@ -67,6 +76,7 @@ impl EventStoreOptions {
             clock,
             accountant,
             retention_logs: Some(DAY * 30),
+            retention_logs_bytes: None,
             retention_traces: Some(DAY * 14),
             memtable_bytes_max: 64 << 20,
             memtable_age_max: Duration::from_secs(60),
@@ -86,6 +96,7 @@ impl EventStoreOptions {
             clock: Arc::clone(&self.clock),
             accountant: self.accountant.clone(),
             retention,
+            retention_bytes: None,
             memtable_bytes_max: self.memtable_bytes_max,
             memtable_age_max: self.memtable_age_max,
             journal: JournalOptions { name: journal, ..self.journal.clone() },
@@ -109,7 +120,9 @@ pub struct EventStore {
 impl EventStore {
     /// Opens the store: removes what an interrupted write left and replays the journals. Blocks on the disk.
     pub fn open(options: EventStoreOptions) -> Result<Self, EventsError> {
-        let logs = Engine::open(options.engine("logs", "events_logs", options.retention_logs))?;
+        let mut of_logs = options.engine("logs", "events_logs", options.retention_logs);
+        of_logs.retention_bytes = options.retention_logs_bytes;
+        let logs = Engine::open(of_logs)?;
         let traces = Engine::open(options.engine("traces", "events_traces", options.retention_traces))?;
         Ok(Self { logs: Arc::new(logs), traces: Arc::new(traces), limits: options.limits })
     }
@@ -175,9 +188,55 @@ impl EventStore {
         self.traces.parts()
     }
 
+    /// Changes the list of deletions, to its end even when the caller goes away.
+    async fn change_deletions<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Deletions, &[Arc<PartMeta>], i64) -> (Option<Deletions>, T) + Send + 'static,
+    ) -> Result<T, EventsError> {
+        let logs = Arc::clone(&self.logs);
+        #[expect(clippy::disallowed_methods, reason = "awaited here; it ends with its one commit")]
+        let task = tokio::spawn(async move { logs.change_deletions(change).await });
+        task.await.map_err(|error| EventsError::Write(std::io::Error::other(error)))?
+    }
+
+    /// What a query of log records reads: parts, and runs of memtables.
+    fn log_sources(
+        &self,
+        tenant: TenantId,
+        range: NanoRange,
+        matchers: &[Matcher],
+    ) -> (Snapshot<Logs>, Vec<(Labels, Run)>) {
+        let snapshot = self.logs.snapshot(tenant, |meta| range.overlaps(meta.min_t, meta.max_t));
+        let mut runs = Vec::new();
+        for memtable in &snapshot.memtables {
+            let mut wanted = |labels: &Labels| stream_matches(labels, matchers);
+            runs.extend(memtable.table.runs(tenant, range, &mut wanted));
+        }
+        (snapshot, runs)
+    }
+
     fn window<K: Kind>(&self, engine: &Engine<K>) -> Window {
         Window { oldest_ms: engine.oldest_ms(), newest_ms: engine.now_ms().saturating_add(self.limits.future_ms_max) }
     }
+}
+
+/// Which streams of a part have a record in blocks that overlap a range, for those blocks that can be read.
+fn live_streams(part: &PartReader, range: NanoRange) -> Vec<bool> {
+    let mut live = vec![false; usize::try_from(part.table.stream_count).unwrap_or(0)];
+    for (number, block) in part.table.blocks.iter().enumerate() {
+        if !range.overlaps(block.min_t, block.max_t) {
+            continue;
+        }
+        match part.block_streams(number) {
+            Ok(runs) => {
+                for run in runs.iter().filter(|run| range.overlaps(run.min_t, run.max_t)) {
+                    live[run.stream as usize] = true;
+                }
+            }
+            Err(error) => tracing::error!(part = part.meta.id.0, %error, "block was left out of a query"),
+        }
+    }
+    live
 }
 
 #[async_trait::async_trait]
@@ -202,17 +261,47 @@ impl LogReader for EventStore {
         budget: &dyn QueryBudget,
         each: &mut dyn FnMut(LogEntry<'_>) -> ControlFlow<()>,
     ) -> Result<ScanStats, StoreError> {
+        self.scan_wanted(query, &LogWants::default(), budget, each)
+    }
+
+    fn scan_wanted(
+        &self,
+        query: &LogQuery,
+        wants: &LogWants<'_>,
+        budget: &dyn QueryBudget,
+        each: &mut dyn FnMut(LogEntry<'_>) -> ControlFlow<()>,
+    ) -> Result<ScanStats, StoreError> {
         budget.check()?;
-        let range = query.range;
-        let snapshot = self.logs.snapshot(query.tenant, |meta| range.overlaps(meta.min_t, meta.max_t));
-        let mut runs = Vec::new();
-        for memtable in &snapshot.memtables {
-            let mut wanted = |labels: &Labels| stream_matches(labels, &query.matchers);
-            runs.extend(memtable.table.runs(query.tenant, range, &mut wanted));
-        }
-        Scan::new(query, budget, false).run(&snapshot.parts, runs, &mut |stream, stream_ref, log| {
+        let (snapshot, runs) = self.log_sources(query.tenant, query.range, &query.matchers);
+        let sources = LogSources { parts: &snapshot.parts, runs, deletions: &snapshot.deletions };
+        Scan::new(query, wants, budget).run(sources, &mut |stream, stream_ref, log| {
             each(LogEntry { stream, stream_ref, sequence: log.sequence, shared: &log.shared, record: &log.record })
         })
+    }
+
+    fn fold(
+        &self,
+        query: &LogQuery,
+        wants: &LogWants<'_>,
+        budget: &dyn QueryBudget,
+        folds: &mut [Box<dyn LogFold + '_>],
+    ) -> Result<ScanStats, StoreError> {
+        budget.check()?;
+        let (snapshot, runs) = self.log_sources(query.tenant, query.range, &query.matchers);
+        let sources = LogSources { parts: &snapshot.parts, runs, deletions: &snapshot.deletions };
+        log_fold::fold(query, wants, budget, sources, folds)
+    }
+
+    fn volumes(
+        &self,
+        query: &VolumeQuery<'_>,
+        budget: &dyn QueryBudget,
+        each: &mut dyn FnMut(&Labels, u64, usize, LogVolume),
+    ) -> Result<ScanStats, StoreError> {
+        budget.check()?;
+        let (snapshot, runs) = self.log_sources(query.tenant, query.range, query.matchers);
+        let sources = LogSources { parts: &snapshot.parts, runs, deletions: &snapshot.deletions };
+        log_fold::volumes(query, budget, sources, each)
     }
 
     /// As documented in the contract, except that of a block that reaches beyond the range a stream counts when its
@@ -237,19 +326,68 @@ impl LogReader for EventStore {
         }
         for part in &snapshot.parts {
             budget.check()?;
-            let mut is_live = vec![false; part.table.streams.len()];
-            for stream in part.table.blocks.iter().flat_map(|block| &block.streams) {
-                if range.overlaps(stream.min_t, stream.max_t) {
-                    is_live[stream.stream as usize] = true;
-                }
-            }
-            for (labels, is_live) in part.table.streams.iter().zip(is_live) {
-                if is_live && stream_matches(labels, matchers) {
-                    found.insert(labels.clone());
+            let live = match range.contains(part.meta.min_t) && range.contains(part.meta.max_t) {
+                true => None,
+                false => Some(live_streams(part, range)),
+            };
+            let count = usize::try_from(part.table.stream_count).unwrap_or(usize::MAX);
+            for chunk in 0..count.div_ceil(CHUNK_STREAMS) {
+                let labels = match part.stream_chunk(chunk) {
+                    Ok(labels) => labels,
+                    Err(error) => {
+                        tracing::error!(part = part.meta.id.0, %error, "streams were left out of a query");
+                        continue;
+                    }
+                };
+                for (at, labels) in labels.into_iter().enumerate() {
+                    let is_live = live.as_ref().is_none_or(|live| live[chunk * CHUNK_STREAMS + at]);
+                    if is_live && stream_matches(&labels, matchers) {
+                        found.insert(labels);
+                    }
                 }
             }
         }
         Ok(found.into_iter().collect())
+    }
+
+    fn admin(&self) -> Option<&dyn LogAdmin> {
+        Some(self)
+    }
+}
+
+#[async_trait::async_trait]
+impl LogAdmin for EventStore {
+    async fn delete(&self, deletion: LogDeletion) -> Result<u64, StoreError> {
+        let change = move |before: &Deletions, parts: &[Arc<PartMeta>], now_ms: i64| {
+            if before.waiting() >= DELETIONS_MAX {
+                return (None, Err(EventsError::Deletions(before.waiting())));
+            }
+            let id = before.last + 1;
+            let mut after = Deletions { last: id, list: before.list.clone() };
+            after.list.push(Arc::new(LogDeletionState { id, deletion, created_ms: now_ms, is_done: false }));
+            (Some(after.settled(parts)), Ok(id))
+        };
+        Ok(self.change_deletions(change).await??)
+    }
+
+    fn deletions(&self, tenant: TenantId) -> Vec<LogDeletionState> {
+        let all = self.logs.deletions();
+        all.list.iter().filter(|state| state.deletion.tenant == tenant).map(|s| LogDeletionState::clone(s)).collect()
+    }
+
+    async fn cancel(&self, tenant: TenantId, id: u64) -> Result<Cancellation, StoreError> {
+        let change = move |before: &Deletions, _: &[Arc<PartMeta>], _: i64| {
+            let found = before.list.iter().find(|state| state.id == id && state.deletion.tenant == tenant);
+            match found {
+                None => (None, Cancellation::Unknown),
+                Some(state) if state.is_done => (None, Cancellation::TooLate),
+                Some(_) => {
+                    let list = before.list.iter().filter(|state| state.id != id).cloned().collect();
+                    (Some(Deletions { last: before.last, list }), Cancellation::Cancelled)
+                }
+            }
+        };
+        Ok(self.change_deletions(change).await?)
     }
 }
 

@@ -2,11 +2,57 @@
 
 use trefoil_model::{Labels, SpanKind, TraceId};
 
+use crate::packed_ints;
 use crate::part_file::put_texts;
 use crate::wire::{Cursor, Malformed, StringTable, Strings, put_bytes, put_i64, put_len, put_u64};
 
 /// Numbers of severities: unknown, trace, debug, info, warn, error, fatal.
 pub(crate) const LEVELS: usize = 7;
+
+/// Stream labels in a chunk.
+pub(crate) const CHUNK_STREAMS: usize = 512;
+
+/// Encodes what a block has of each stream.
+pub(crate) fn encode_streams(streams: &[BlockStream], block_min_t: i64) -> Vec<u8> {
+    let mut out = Vec::with_capacity(streams.len() * 8 + 16);
+    put_len(&mut out, streams.len());
+    let mut column = |of: &dyn Fn(&BlockStream) -> u64| {
+        let numbers: Vec<u64> = streams.iter().map(of).collect();
+        packed_ints::put(&mut out, &numbers);
+    };
+    column(&|s| u64::from(s.stream));
+    column(&|s| s.count);
+    column(&|s| s.text_bytes);
+    column(&|s| s.min_t.wrapping_sub(block_min_t) as u64);
+    column(&|s| s.max_t.wrapping_sub(s.min_t) as u64);
+    out
+}
+
+/// Decodes what [`encode_streams`] wrote.
+pub(crate) fn decode_streams(bytes: &[u8], info: &BlockInfo, stream_count: u64) -> Result<Vec<BlockStream>, Malformed> {
+    let mut cursor = Cursor::new(bytes);
+    let count = usize::try_from(cursor.u64()?).map_err(|_| Malformed("count of streams"))?;
+    if count as u64 > info.count {
+        return Err(Malformed("count of streams"));
+    }
+    let mut column = || packed_ints::read(&mut cursor, count);
+    let (streams, counts, bytes, starts, lengths) = (column()?, column()?, column()?, column()?, column()?);
+    let mut out = Vec::with_capacity(count);
+    for i in 0..count {
+        if streams[i] >= stream_count {
+            return Err(Malformed("stream reference"));
+        }
+        let min_t = info.min_t.wrapping_add(starts[i] as i64);
+        out.push(BlockStream {
+            stream: u32::try_from(streams[i]).map_err(|_| Malformed("stream reference"))?,
+            count: counts[i],
+            text_bytes: bytes[i],
+            min_t,
+            max_t: min_t.wrapping_add(lengths[i] as i64),
+        });
+    }
+    Ok(out)
+}
 
 /// The index into [`BlockInfo::levels`] of an OpenTelemetry severity number.
 pub(crate) fn level_index(severity_number: u8) -> usize {
@@ -54,8 +100,13 @@ pub(crate) struct BlockInfo {
     pub(crate) text_bytes: u64,
     /// Records by level.
     pub(crate) levels: [u64; LEVELS],
-    /// Streams, ascending; empty for spans.
+    /// What it has of each stream, in the order of its records; empty for spans. From version 2 on the list lies in
+    /// the section of streams, at the place below.
     pub(crate) streams: Vec<BlockStream>,
+    /// Place of the list in the section of streams.
+    pub(crate) streams_offset: u64,
+    /// Length there, checksum included.
+    pub(crate) streams_len: u64,
     /// First and last trace id, for spans.
     pub(crate) traces: Option<(TraceId, TraceId)>,
 }
@@ -76,14 +127,19 @@ pub(crate) struct OperationInfo {
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Table {
     pub(crate) blocks: Vec<BlockInfo>,
-    /// Stream labels; blocks refer to them by index.
+    /// Stream labels; blocks refer to them by index. From version 2 on they lie in chunks in the section of streams.
     pub(crate) streams: Vec<Labels>,
+    /// Number of streams.
+    pub(crate) stream_count: u64,
+    /// Places of chunks of [`CHUNK_STREAMS`] stream labels in the section of streams: offset and length, checksum
+    /// included.
+    pub(crate) chunks: Vec<(u64, u64)>,
     /// Operations of services, sorted by (service, name, kind).
     pub(crate) operations: Vec<OperationInfo>,
 }
 
 impl Table {
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self, version: u16) -> Vec<u8> {
         let mut out = Vec::new();
         put_len(&mut out, self.blocks.len());
         for block in &self.blocks {
@@ -101,6 +157,11 @@ impl Table {
             put_i64(&mut out, block.min_t);
             put_u64(&mut out, block.max_t.wrapping_sub(block.min_t) as u64);
             block.levels.iter().for_each(|count| put_u64(&mut out, *count));
+            if version >= 2 {
+                put_u64(&mut out, block.streams_offset);
+                put_u64(&mut out, block.streams_len);
+                continue;
+            }
             put_len(&mut out, block.streams.len());
             for stream in &block.streams {
                 put_u64(&mut out, u64::from(stream.stream));
@@ -118,6 +179,15 @@ impl Table {
                 }
             }
         }
+        if version >= 2 {
+            put_u64(&mut out, self.stream_count);
+            put_len(&mut out, self.chunks.len());
+            for (offset, len) in &self.chunks {
+                put_u64(&mut out, *offset);
+                put_u64(&mut out, *len);
+            }
+            return out;
+        }
         put_texts(&mut out, self.streams.iter().map(Labels::as_packed));
         let (mut strings, mut operations) = (Strings::default(), Vec::new());
         put_len(&mut operations, self.operations.len());
@@ -133,7 +203,7 @@ impl Table {
         out
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub(crate) fn decode(bytes: &[u8], version: u16) -> Result<Self, Malformed> {
         let mut cursor = Cursor::new(bytes);
         let mut table = Self::default();
         for _ in 0..cursor.count()? {
@@ -152,6 +222,11 @@ impl Table {
             for level in &mut block.levels {
                 *level = cursor.u64()?;
             }
+            if version >= 2 {
+                (block.streams_offset, block.streams_len) = (cursor.u64()?, cursor.u64()?);
+                table.blocks.push(block);
+                continue;
+            }
             for _ in 0..cursor.count()? {
                 let (stream, count, text_bytes) = (cursor.u32()?, cursor.u64()?, cursor.u64()?);
                 let min_t = block.min_t.wrapping_add(cursor.i64()?);
@@ -165,9 +240,22 @@ impl Table {
             };
             table.blocks.push(block);
         }
+        if version >= 2 {
+            table.stream_count = cursor.u64()?;
+            for _ in 0..cursor.count()? {
+                table.chunks.push((cursor.u64()?, cursor.u64()?));
+            }
+            if table.stream_count > u64::from(u32::MAX)
+                || table.stream_count.div_ceil(CHUNK_STREAMS as u64) != table.chunks.len() as u64
+            {
+                return Err(Malformed("chunks of streams"));
+            }
+            return Ok(table);
+        }
         for _ in 0..cursor.count()? {
             table.streams.push(Labels::from_packed(cursor.text()?).ok_or(Malformed("stream labels"))?);
         }
+        table.stream_count = table.streams.len() as u64;
         if table.blocks.iter().flat_map(|b| &b.streams).any(|s| s.stream as usize >= table.streams.len()) {
             return Err(Malformed("stream reference"));
         }

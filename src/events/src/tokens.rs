@@ -4,10 +4,12 @@
 //! ASCII letters lower-cased. Runs over [`TOKEN_BYTES_MAX`] are cut in pieces, none is dropped. Tokens that look like
 //! ids go to the filter instead of the dictionary; every such token has a digit.
 
-use rustc_hash::FxHashSet;
+use std::borrow::Cow;
+
+use hashbrown::HashTable;
 use trefoil_model::labels::underscored;
 use trefoil_model::{AttributeValue, Attributes};
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// Longest token in bytes.
 pub(crate) const TOKEN_BYTES_MAX: usize = 64;
@@ -20,25 +22,70 @@ const EDGE_BYTES_MIN: usize = 3;
 /// Longest edge token that is looked up: a cut piece may be a few bytes shorter than [`TOKEN_BYTES_MAX`].
 const EDGE_BYTES_MAX: usize = TOKEN_BYTES_MAX - 4;
 
-fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
+/// Classes of bytes; 0 is between tokens.
+const DIGIT: u8 = 1;
+const LOWER_HEX: u8 = 2;
+const LOWER: u8 = 4;
+const UPPER_HEX: u8 = 8;
+const UPPER: u8 = 16;
+const BEYOND_ASCII: u8 = 32;
+
+const CLASS: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut i = 0;
+    while i < 256 {
+        table[i] = match i as u8 {
+            b'0'..=b'9' => DIGIT,
+            b'a'..=b'f' => LOWER_HEX,
+            b'g'..=b'z' | b'_' => LOWER,
+            b'A'..=b'F' => UPPER_HEX,
+            b'G'..=b'Z' => UPPER,
+            0x80.. => BEYOND_ASCII,
+            _ => 0,
+        };
+        i += 1;
+    }
+    table
+};
+
+/// A longest run of token bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) start: u32,
+    pub(crate) end: u32,
+    /// The classes of its bytes.
+    classes: u8,
 }
 
-/// Calls `each` with the byte range of every run of token bytes.
-fn runs(text: &str, mut each: impl FnMut(usize, usize)) {
+/// Finds the runs of a text, which must be shorter than 4 GiB.
+pub(crate) fn find_runs(text: &str, out: &mut Vec<Run>) {
+    out.clear();
     let bytes = text.as_bytes();
     let mut at = 0;
     while at < bytes.len() {
-        if !is_token_byte(bytes[at]) {
-            at += 1;
+        let mut classes = CLASS[bytes[at] as usize];
+        at += 1;
+        if classes == 0 {
             continue;
         }
-        let start = at;
-        while at < bytes.len() && is_token_byte(bytes[at]) {
+        let start = at - 1;
+        while let Some(byte) = bytes.get(at) {
+            let class = CLASS[*byte as usize];
+            if class == 0 {
+                break;
+            }
+            classes |= class;
             at += 1;
         }
-        each(start, at);
+        out.push(Run { start: start as u32, end: at as u32, classes });
     }
+}
+
+#[cfg(test)]
+pub(crate) fn token_runs(text: &str) -> Vec<Run> {
+    let mut out = Vec::new();
+    find_runs(text, &mut out);
+    out
 }
 
 /// Cuts a run into tokens.
@@ -92,6 +139,9 @@ fn shape(token: &str) -> Shape {
 
 /// True for attribute values that are kept in the filter.
 fn is_id_value(value: &str) -> bool {
+    if !value.bytes().any(|b| b.is_ascii_digit()) {
+        return false;
+    }
     let plain: String = value.chars().filter(|c| *c != '-').map(|c| c.to_ascii_lowercase()).collect();
     shape(&plain) != Shape::Word
 }
@@ -104,18 +154,56 @@ fn term_key(term: &str) -> u64 {
     xxh3_64_with_seed(term.as_bytes(), 2)
 }
 
-/// The `name=value` term of an attribute, or `None` when it is too long.
+/// The `name=value` term of an attribute, or `None` when it is too long or has a zero byte, which ends terms.
 fn term(name: &str, value: &str) -> Option<String> {
-    (name.len() + value.len() < TERM_BYTES_MAX).then(|| format!("{}={value}", underscored(name)))
+    let fits = name.len() + value.len() < TERM_BYTES_MAX && !value.contains('\0');
+    fits.then(|| format!("{}={value}", underscored(name)))
+}
+
+/// Distinct texts in the order in which they came.
+#[derive(Debug, Default)]
+pub(crate) struct TextSet {
+    /// All texts, one behind the other.
+    joined: String,
+    /// Places of the texts in `joined`.
+    places: Vec<(u32, u32)>,
+    table: HashTable<u32>,
+}
+
+impl TextSet {
+    fn insert(&mut self, text: &str) {
+        let hash = xxh3_64(text.as_bytes());
+        let Self { joined, places, table } = self;
+        let at = |index: &u32| {
+            let (start, end) = places[*index as usize];
+            &joined[start as usize..end as usize]
+        };
+        if table.find(hash, |index| at(index) == text).is_some() {
+            return;
+        }
+        let index = u32::try_from(places.len()).expect("texts of a block fit in memory");
+        table.insert_unique(hash, index, |index| xxh3_64(at(index).as_bytes()));
+        let start = joined.len();
+        joined.push_str(text);
+        places.push((
+            u32::try_from(start).expect("texts of a block are below 4 GiB"),
+            u32::try_from(joined.len()).expect("texts of a block are below 4 GiB"),
+        ));
+    }
+
+    /// The texts.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
+        self.places.iter().map(|(start, end)| &self.joined[*start as usize..*end as usize])
+    }
 }
 
 /// Collects what is to be indexed of one block.
 #[derive(Debug, Default)]
 pub(crate) struct BlockTerms {
     /// Distinct tokens for the dictionary.
-    pub(crate) tokens: FxHashSet<Box<str>>,
+    pub(crate) tokens: TextSet,
     /// Distinct `name=value` terms for the dictionary.
-    pub(crate) terms: FxHashSet<Box<str>>,
+    pub(crate) terms: TextSet,
     /// Keys for the filter, not distinct.
     pub(crate) keys: Vec<u64>,
     /// Length of the longest run that has a digit.
@@ -124,30 +212,44 @@ pub(crate) struct BlockTerms {
 }
 
 impl BlockTerms {
-    /// Adds a text.
-    pub(crate) fn add_text(&mut self, text: &str) {
-        let mut lower = std::mem::take(&mut self.lower);
-        lower.clear();
-        lower.push_str(text);
-        lower.make_ascii_lowercase();
-        runs(&lower, |start, end| {
-            let run = &lower[start..end];
-            if run.len() > self.digit_run_max && run.bytes().any(|b| b.is_ascii_digit()) {
-                self.digit_run_max = run.len();
+    /// Adds a text; `runs` are its runs.
+    pub(crate) fn add_runs(&mut self, text: &str, runs: &[Run]) {
+        for run in runs {
+            let token = &text[run.start as usize..run.end as usize];
+            let has_digit = run.classes & DIGIT != 0;
+            if has_digit {
+                self.digit_run_max = self.digit_run_max.max(token.len());
             }
-            if run.len() > TOKEN_BYTES_MAX {
-                insert(&mut self.tokens, OPAQUE);
+            if token.len() > TOKEN_BYTES_MAX {
+                self.add_long(token);
+            } else if run.classes & (UPPER | UPPER_HEX) != 0 {
+                let mut lower = std::mem::take(&mut self.lower);
+                lower.clear();
+                lower.push_str(token);
+                lower.make_ascii_lowercase();
+                self.add_token(&lower, has_digit);
+                self.lower = lower;
+            } else {
+                self.add_token(token, has_digit);
             }
-            pieces(run, |token| match shape(token) {
-                Shape::Word => insert(&mut self.tokens, token),
-                Shape::HexId => self.keys.push(token_key(token)),
-                Shape::MixedId => {
-                    insert(&mut self.tokens, OPAQUE);
-                    self.keys.push(token_key(token));
-                }
-            });
-        });
-        self.lower = lower;
+        }
+    }
+
+    #[cold]
+    fn add_long(&mut self, run: &str) {
+        self.tokens.insert(OPAQUE);
+        pieces(&run.to_ascii_lowercase(), |token| self.add_token(token, true));
+    }
+
+    fn add_token(&mut self, token: &str, may_be_id: bool) {
+        match if may_be_id { shape(token) } else { Shape::Word } {
+            Shape::Word => self.tokens.insert(token),
+            Shape::HexId => self.keys.push(token_key(token)),
+            Shape::MixedId => {
+                self.tokens.insert(OPAQUE);
+                self.keys.push(token_key(token));
+            }
+        }
     }
 
     /// Adds a name with a value.
@@ -156,33 +258,40 @@ impl BlockTerms {
         if is_id_value(value) {
             self.keys.push(term_key(&term));
         } else {
-            insert(&mut self.terms, &term);
+            self.terms.insert(&term);
+        }
+    }
+
+    /// Adds an id in hexadecimal that has a field of its own. Where the line has it too there is one key for both.
+    pub(crate) fn add_id(&mut self, name: &str, hex: &str) {
+        match shape(hex) {
+            Shape::Word => self.add_term(name, hex),
+            Shape::HexId | Shape::MixedId => self.keys.push(token_key(hex)),
         }
     }
 
     /// Adds attributes; maps also with their paths, as `outer_inner=value`.
     pub(crate) fn add_attributes(&mut self, prefix: &str, attributes: &Attributes) {
         for (name, value) in attributes {
-            let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}_{name}") };
-            if let AttributeValue::Map(inner) = value {
-                self.add_attributes(&path, inner);
-            }
-            match value {
-                AttributeValue::String(text) => self.add_term(&path, text),
-                other => self.add_term(&path, &other.to_text()),
-            }
+            self.add_attribute(prefix, name, value);
+        }
+    }
+
+    /// Adds an attribute likewise.
+    pub(crate) fn add_attribute(&mut self, prefix: &str, name: &str, value: &AttributeValue) {
+        let path = if prefix.is_empty() { Cow::Borrowed(name) } else { Cow::Owned(format!("{prefix}_{name}")) };
+        if let AttributeValue::Map(inner) = value {
+            self.add_attributes(&path, inner);
+        }
+        match value {
+            AttributeValue::String(text) => self.add_term(&path, text),
+            other => self.add_term(&path, &other.to_text()),
         }
     }
 
     /// Adds a key of the caller's own to the filter.
     pub(crate) fn add_key(&mut self, key: u64) {
         self.keys.push(key);
-    }
-}
-
-fn insert(set: &mut FxHashSet<Box<str>>, text: &str) {
-    if !set.contains(text) {
-        set.insert(text.into());
     }
 }
 
@@ -208,6 +317,8 @@ pub(crate) enum Condition {
     Term(String),
     /// The filter has this key.
     Key(u64),
+    /// The filter has one of these keys.
+    EitherKey(u64, u64),
     /// The filter has this key, or a run with a digit is longer than this.
     KeyOrLonger(u64, usize),
 }
@@ -215,7 +326,10 @@ pub(crate) enum Condition {
 /// The conditions that a needle (a text that lines must contain) puts on blocks.
 pub(crate) fn needle_conditions(needle: &str, out: &mut Vec<Condition>) {
     let lower = needle.to_ascii_lowercase();
-    runs(&lower, |start, end| {
+    let mut runs = Vec::new();
+    find_runs(&lower, &mut runs);
+    for Run { start, end, .. } in runs {
+        let (start, end) = (start as usize, end as usize);
         let run = &lower[start..end];
         let edge = match (start == 0, end == lower.len()) {
             (false, false) => {
@@ -225,14 +339,14 @@ pub(crate) fn needle_conditions(needle: &str, out: &mut Vec<Condition>) {
                         Shape::HexId | Shape::MixedId => Condition::Key(token_key(token)),
                     });
                 });
-                return;
+                continue;
             }
             (true, false) => Edge::Suffix,
             (false, true) => Edge::Prefix,
             (true, true) => Edge::Infix,
         };
         if run.len() < EDGE_BYTES_MIN || run.len() > EDGE_BYTES_MAX {
-            return;
+            continue;
         }
         // A longer token around an id has its digits too, so the longest run with a digit tells whether there is one.
         if shape(run) != Shape::Word {
@@ -240,13 +354,17 @@ pub(crate) fn needle_conditions(needle: &str, out: &mut Vec<Condition>) {
         } else if run.bytes().any(|b| !b.is_ascii_hexdigit()) {
             out.push(Condition::Edge(edge, run.to_owned()));
         }
-    });
+    }
 }
 
 /// The condition that an attribute puts on blocks; none when it is too long to be indexed.
 pub(crate) fn attribute_condition(name: &str, value: &str) -> Option<Condition> {
     let term = term(name, value)?;
-    Some(if is_id_value(value) { Condition::Key(term_key(&term)) } else { Condition::Term(term) })
+    Some(match is_id_value(value) {
+        true if matches!(name, "trace_id" | "span_id") => Condition::EitherKey(term_key(&term), token_key(value)),
+        true => Condition::Key(term_key(&term)),
+        false => Condition::Term(term),
+    })
 }
 
 /// The filter key of a trace id, for spans.
@@ -260,8 +378,8 @@ mod tests {
 
     fn tokens(text: &str) -> Vec<String> {
         let mut terms = BlockTerms::default();
-        terms.add_text(text);
-        let mut tokens: Vec<String> = terms.tokens.iter().map(|t| t.to_string()).collect();
+        terms.add_runs(text, &token_runs(text));
+        let mut tokens: Vec<String> = terms.tokens.iter().map(str::to_owned).collect();
         tokens.sort();
         tokens
     }

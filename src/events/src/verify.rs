@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::columns::BlockColumns;
 use crate::table::Table;
 use crate::wire::{Cursor, Malformed, unpack};
 
@@ -23,36 +24,52 @@ pub fn damage(file: &[u8]) -> Vec<(Range<u64>, String)> {
         _ => return vec![(range(0, HEADER_BYTES), "header".to_owned())],
     };
     let sections = match version {
-        1 => ["filters", "term index", "table"],
+        // Filters, term index, table.
+        1 => 3,
+        // And streams.
+        2 => 4,
         _ => return Vec::new(),
     };
-    let footer_start = file.len().saturating_sub(sections.len() * PLACE_BYTES + 4 + MAGIC.len()).max(HEADER_BYTES);
+    let footer_start = file.len().saturating_sub(sections * PLACE_BYTES + 4 + MAGIC.len()).max(HEADER_BYTES);
     let places = file[footer_start..].strip_suffix(MAGIC).and_then(checked).and_then(|body| places(body, file.len()));
-    let Some(places) = places.filter(|places| places.len() == sections.len()) else {
+    let Some(places) = places.filter(|places| places.len() == sections) else {
         // Nothing says where anything is.
         return vec![(range(footer_start, file.len()), "footer, without which the part cannot be read".to_owned())];
     };
     let mut found = Vec::new();
     let [filters, index, table] = [places[0].clone(), places[1].clone(), places[2].clone()];
+    let streams = places.get(3).map_or(0, |streams| streams.start as u64);
     if checked(&file[index.clone()]).is_none() {
         found.push((range(index.start, index.end), "term index".to_owned()));
     }
-    let decoded = checked(&file[table.clone()]).ok_or(Malformed("checksum")).and_then(decode);
+    let decoded = checked(&file[table.clone()]).ok_or(Malformed("checksum")).and_then(|packed| decode(packed, version));
     match decoded {
         Ok(table) => {
+            let mut look = |what: String, start: u64, len: u64, is_whole: &dyn Fn(&[u8]) -> bool| {
+                let end = start.saturating_add(len);
+                let bytes = usize::try_from(start).ok().zip(usize::try_from(end).ok());
+                if !bytes.and_then(|(start, end)| file.get(start..end)).is_some_and(is_whole) {
+                    found.push((start..end, what));
+                }
+            };
+            let is_checked = |bytes: &[u8]| checked(bytes).is_some();
+            let is_block: &dyn Fn(&[u8]) -> bool = match version {
+                1 => &is_checked,
+                _ => &|bytes| BlockColumns::open(bytes).and_then(|block| block.check()).is_ok(),
+            };
             for (number, block) in table.blocks.iter().enumerate() {
-                let mut look = |what: &str, start: u64, len: u64| {
-                    let end = start.saturating_add(len);
-                    let bytes = usize::try_from(start).ok().zip(usize::try_from(end).ok());
-                    if bytes.and_then(|(start, end)| file.get(start..end)).and_then(checked).is_none() {
-                        found.push((start..end, format!("{what} {number}")));
-                    }
-                };
-                look("block", block.offset, block.len);
+                look(format!("block {number}"), block.offset, block.len, is_block);
                 if block.filter_len > 0 {
                     let start = (filters.start as u64).saturating_add(block.filter_offset);
-                    look("filter of block", start, block.filter_len);
+                    look(format!("filter of block {number}"), start, block.filter_len, &is_checked);
                 }
+                if block.streams_len > 0 {
+                    let start = streams.saturating_add(block.streams_offset);
+                    look(format!("streams of block {number}"), start, block.streams_len, &is_checked);
+                }
+            }
+            for (number, (offset, len)) in table.chunks.iter().enumerate() {
+                look(format!("stream labels {number}"), streams.saturating_add(*offset), *len, &is_checked);
             }
         }
         Err(_) => {
@@ -82,9 +99,9 @@ fn places(footer: &[u8], len: usize) -> Option<Vec<Range<usize>>> {
         .collect()
 }
 
-fn decode(packed: &[u8]) -> Result<Table, Malformed> {
+fn decode(packed: &[u8], version: u16) -> Result<Table, Malformed> {
     let mut cursor = Cursor::new(packed);
     let encoding = cursor.u8()?;
     let raw_len = usize::try_from(cursor.u64()?).map_err(|_| Malformed("length"))?;
-    Table::decode(&unpack(encoding, cursor.take(cursor.remaining())?, raw_len, TABLE_BYTES_MAX)?)
+    Table::decode(&unpack(encoding, cursor.take(cursor.remaining())?, raw_len, TABLE_BYTES_MAX)?, version)
 }

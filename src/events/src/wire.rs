@@ -1,5 +1,7 @@
 //! The primitives of our binary encodings: variable-length integers, texts, string tables, attributes.
 
+use std::cell::RefCell;
+
 use rustc_hash::FxHashMap;
 use trefoil_model::{AttributeValue, Attributes};
 
@@ -121,12 +123,18 @@ pub(crate) struct Strings {
     ids: FxHashMap<Box<str>, u64>,
     table: Vec<u8>,
     count: u64,
+    is_off: bool,
 }
 
 impl Strings {
+    /// A table that takes nothing: every text is written where it stands.
+    pub(crate) fn none() -> Self {
+        Self { is_off: true, ..Self::default() }
+    }
+
     /// Writes a reference to `text`, or `text` itself when it is long.
     pub(crate) fn put(&mut self, out: &mut Vec<u8>, text: &str) {
-        if text.len() > INTERN_BYTES_MAX {
+        if self.is_off || text.len() > INTERN_BYTES_MAX {
             put_u64(out, 0);
             put_bytes(out, text.as_bytes());
             return;
@@ -157,9 +165,18 @@ pub(crate) struct StringTable<'a>(Vec<&'a str>);
 
 impl<'a> StringTable<'a> {
     pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, Malformed> {
-        let mut cursor = Cursor::new(bytes);
+        Self::read_from(&mut Cursor::new(bytes))
+    }
+
+    /// Reads a table that other things follow.
+    pub(crate) fn read_from(cursor: &mut Cursor<'a>) -> Result<Self, Malformed> {
         let count = cursor.count()?;
         (0..count).map(|_| cursor.text()).collect::<Result<Vec<_>, _>>().map(Self)
+    }
+
+    /// The table of [`Strings::none`].
+    pub(crate) fn none() -> Self {
+        Self(Vec::new())
     }
 
     pub(crate) fn get(&self, cursor: &mut Cursor<'a>) -> Result<&'a str, Malformed> {
@@ -178,7 +195,7 @@ pub(crate) fn put_attributes(out: &mut Vec<u8>, strings: &mut Strings, attribute
     }
 }
 
-fn put_value(out: &mut Vec<u8>, strings: &mut Strings, value: &AttributeValue) {
+pub(crate) fn put_value(out: &mut Vec<u8>, strings: &mut Strings, value: &AttributeValue) {
     match value {
         AttributeValue::Null => out.push(0),
         AttributeValue::String(text) => {
@@ -225,12 +242,32 @@ fn read_map<'a>(cursor: &mut Cursor<'a>, strings: &StringTable<'a>, depth: usize
     let mut attributes = Attributes::with_capacity(count.min(256));
     for _ in 0..count {
         let name = strings.get(cursor)?.to_owned();
-        attributes.push((name, read_value(cursor, strings, depth)?));
+        attributes.push((name, read_nested(cursor, strings, depth)?));
     }
     Ok(attributes)
 }
 
-fn read_value<'a>(
+/// Reads a value that [`put_value`] wrote.
+pub(crate) fn read_value<'a>(cursor: &mut Cursor<'a>, strings: &StringTable<'a>) -> Result<AttributeValue, Malformed> {
+    read_nested(cursor, strings, 0)
+}
+
+/// Steps over a value that [`put_value`] wrote.
+pub(crate) fn skip_value<'a>(cursor: &mut Cursor<'a>, strings: &StringTable<'a>) -> Result<(), Malformed> {
+    let mut ahead = cursor.clone();
+    match ahead.u8()? {
+        0 | 2 | 3 => {}
+        1 => drop(strings.get(&mut ahead)?),
+        4 => drop(ahead.u64()?),
+        5 => drop(ahead.take(8)?),
+        6 => drop(ahead.bytes()?),
+        _ => return read_value(cursor, strings).map(drop),
+    }
+    *cursor = ahead;
+    Ok(())
+}
+
+fn read_nested<'a>(
     cursor: &mut Cursor<'a>,
     strings: &StringTable<'a>,
     depth: usize,
@@ -250,7 +287,7 @@ fn read_value<'a>(
             let count = cursor.count()?;
             let mut values = Vec::with_capacity(count.min(256));
             for _ in 0..count {
-                values.push(read_value(cursor, strings, depth + 1)?);
+                values.push(read_nested(cursor, strings, depth + 1)?);
             }
             AttributeValue::Array(values)
         }
@@ -262,12 +299,27 @@ fn read_value<'a>(
 /// Compresses when that saves at least an eighth: returns the encoding (0 raw, 1 zstd) and the bytes.
 pub(crate) fn pack(raw: &[u8]) -> (u8, std::borrow::Cow<'_, [u8]>) {
     if raw.len() >= 128
-        && let Ok(packed) = zstd::bulk::compress(raw, 1)
+        && let Some(packed) = compress(raw)
         && packed.len() < raw.len() - raw.len() / 8
     {
         return (1, packed.into());
     }
     (0, raw.into())
+}
+
+thread_local! {
+    // A context takes long to make and much memory.
+    static COMPRESSOR: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
+}
+
+fn compress(raw: &[u8]) -> Option<Vec<u8>> {
+    COMPRESSOR.with_borrow_mut(|compressor| {
+        let compressor = match compressor {
+            Some(compressor) => compressor,
+            None => compressor.insert(zstd::bulk::Compressor::new(1).ok()?),
+        };
+        compressor.compress(raw).ok()
+    })
 }
 
 /// Undoes [`pack`]; `raw_len` must not be trusted beyond `raw_len_max`.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashSet;
 use trefoil_model::labels::underscored;
 use trefoil_model::log::level_of_severity;
-use trefoil_model::{Labels, LogEntry};
+use trefoil_model::{Attributes, Labels, LogEntry, LogRecord};
 
 /// Set when a stage could not do its work.
 pub const ERROR_LABEL: &str = "__error__";
@@ -36,6 +36,11 @@ impl StreamLabels {
         pairs.sort_by(|a, b| a.0.cmp(&b.0));
         pairs.dedup_by(|b, a| a.0 == b.0);
         Self { pairs }
+    }
+
+    /// Whether there is a label of the name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.position(name).is_some()
     }
 
     fn position(&self, name: &str) -> Option<usize> {
@@ -89,11 +94,15 @@ impl LineLabels {
 
     /// Adds the structured metadata of a record; returns the bytes of what was kept.
     pub(crate) fn add_metadata(&mut self, entry: &LogEntry<'_>) -> u64 {
-        let record = entry.record;
+        self.add_attributes(entry.shared, entry.record)
+    }
+
+    /// Adds the attributes of a group and of a record of it, likewise.
+    pub(crate) fn add_attributes(&mut self, shared: &Attributes, record: &LogRecord) -> u64 {
         for (name, value) in &record.attributes {
             self.add_one_metadata(name, || value.to_text());
         }
-        for (name, value) in entry.shared {
+        for (name, value) in shared {
             self.add_one_metadata(name, || value.to_text());
         }
         if let Some(id) = &record.trace_id {

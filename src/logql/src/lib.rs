@@ -13,6 +13,7 @@
 //! configuration. Stream label names are compared and shown underscored.
 
 pub mod ast;
+mod counts;
 pub mod detect;
 pub mod engine;
 pub mod entry_selector;

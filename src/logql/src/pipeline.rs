@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
-use trefoil_model::{Direction, LogEntry, LogQuery, LogReader, NanoRange, QueryBudget, TenantId};
+use trefoil_model::{Direction, LogEntry, LogQuery, LogReader, LogWants, NanoRange, QueryBudget, TenantId};
 
 use crate::Error;
 use crate::ast::{LineNeedle, LineOp, LogExpr, StageKind};
@@ -26,13 +26,21 @@ pub(crate) struct Pipeline {
     leading: Vec<LineTest>,
     stages: Vec<CompiledStage>,
     needles: Vec<String>,
+    /// For each item: every line that passes holds one of its texts.
+    any_of: Vec<Vec<String>>,
     terms: Vec<(String, String)>,
 }
 
 impl Pipeline {
     /// Compiles all stages; errors have the place of the stage.
     pub(crate) fn new(log: &LogExpr) -> Result<Self, Error> {
-        let mut pipeline = Self { leading: Vec::new(), stages: Vec::new(), needles: Vec::new(), terms: Vec::new() };
+        let mut pipeline = Self {
+            leading: Vec::new(),
+            stages: Vec::new(),
+            needles: Vec::new(),
+            any_of: Vec::new(),
+            terms: Vec::new(),
+        };
         let (mut original_line, mut original_labels) = (true, true);
         for stage in &log.stages {
             match &stage.kind {
@@ -43,6 +51,8 @@ impl Pipeline {
                         && !text.is_empty()
                     {
                         pipeline.needles.push(text.clone());
+                    } else if original_line {
+                        crate::counts::required_texts(filter, &mut pipeline.any_of);
                     }
                 }
                 StageKind::LabelFilter(filter) => {
@@ -86,6 +96,24 @@ impl Pipeline {
     /// True when there are no stages.
     pub(crate) fn is_empty(&self) -> bool {
         self.leading.is_empty() && self.stages.is_empty()
+    }
+
+    /// Whether it begins with line filters.
+    pub(crate) fn has_leading(&self) -> bool {
+        !self.leading.is_empty()
+    }
+
+    /// Whether it looks at lines.
+    pub(crate) fn looks_at_text(&self) -> bool {
+        self.has_leading() || self.stages_look_at_text()
+    }
+
+    /// Whether stages behind the leading line filters look at lines or times: else lines with equal labels fare alike.
+    pub(crate) fn stages_look_at_text(&self) -> bool {
+        let no_text = |stage: &CompiledStage| {
+            matches!(stage, CompiledStage::Filter(_) | CompiledStage::Drop(_) | CompiledStage::Keep(_))
+        };
+        !self.stages.iter().all(no_text)
     }
 
     pub(crate) fn passes_leading(&self, line: &str) -> bool {
@@ -138,29 +166,31 @@ impl Scan<'_> {
         wanted: &dyn Fn(i64) -> bool,
         each: &mut Each<'_>,
     ) -> Result<(), Error> {
-        let Source { reader, tenant, budget, scan_bytes_max } = self.source;
+        let Source { reader, budget, scan_bytes_max, .. } = self.source;
         if self.range.start_ns >= self.range.end_ns {
             return Ok(());
         }
-        let query = LogQuery {
-            tenant,
-            matchers: self.log.matchers.clone(),
-            needles: self.pipeline.needles.clone(),
-            words: Vec::new(),
-            attribute_terms: self.attribute_terms()?,
-            range: self.range,
-            direction: self.direction,
+        let query = self.query()?;
+        let attributes = self.attributes();
+        let line = |text: &str| self.pipeline.passes_leading(text);
+        let wants = LogWants {
+            text: true,
+            attributes: attributes.as_wants(),
+            line: if self.pipeline.leading.is_empty() { None } else { Some(&line) },
+            any_of: &self.pipeline.any_of,
         };
         let mut streams: FxHashMap<u64, Arc<StreamLabels>> = FxHashMap::default();
         let mut labels = LineLabels::wanting(self.wanted.clone());
         let mut failure = None;
-        let scanned = reader.scan(&query, budget, &mut |entry: LogEntry<'_>| {
+        let mut delivered = (0u64, 0u64);
+        let scanned = reader.scan_wanted(&query, &wants, budget, &mut |entry: LogEntry<'_>| {
             let record = entry.record;
             if !wanted(record.time_ns) {
                 return ControlFlow::Continue(());
             }
             stats.lines_processed += 1;
             stats.bytes_processed += record.text.len() as u64;
+            delivered = (delivered.0 + 1, delivered.1 + record.text.len() as u64);
             if stats.bytes_processed > scan_bytes_max {
                 failure = Some(Error::Scan(scan_bytes_max));
                 return ControlFlow::Break(());
@@ -195,7 +225,37 @@ impl Scan<'_> {
         let scanned = scanned?;
         stats.blocks += scanned.blocks;
         stats.records += scanned.records;
+        // Lines that the store left out were looked at too.
+        stats.lines_processed += scanned.records.saturating_sub(delivered.0);
+        stats.bytes_processed += scanned.bytes.saturating_sub(delivered.1);
+        if stats.bytes_processed > scan_bytes_max {
+            return Err(Error::Scan(scan_bytes_max));
+        }
         Ok(())
+    }
+
+    /// What the store is asked for.
+    pub(crate) fn query(&self) -> Result<LogQuery, Error> {
+        Ok(LogQuery {
+            needles: self.pipeline.needles.clone(),
+            attribute_terms: self.attribute_terms()?,
+            direction: self.direction,
+            ..LogQuery::new(self.source.tenant, self.range, self.log.matchers.clone())
+        })
+    }
+
+    /// Which attributes are looked at.
+    pub(crate) fn attributes(&self) -> crate::counts::Attributes {
+        match &self.wanted {
+            _ if !self.needs_labels => crate::counts::Attributes::none(),
+            Some(wanted) => crate::counts::Attributes::named(wanted),
+            None => crate::counts::Attributes::all(),
+        }
+    }
+
+    /// For each item: every line that passes holds one of its texts.
+    pub(crate) fn any_of(&self) -> &[Vec<String>] {
+        &self.pipeline.any_of
     }
 
     /// Terms whose label no stream has: only these can be told to be attributes.

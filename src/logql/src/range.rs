@@ -1,6 +1,7 @@
 //! Range aggregations: lines to numbers, numbers in windows to series.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use trefoil_model::{Direction, Labels, MatchOp, Matcher, NanoRange, QueryBudget};
@@ -67,26 +68,28 @@ impl Windows {
 }
 
 /// What is kept of a series while lines come in.
-enum Kept {
+pub(crate) enum Kept {
     /// Per step the change of count and sum against the step before; exact, because both are whole numbers.
     Totals { counts: Vec<f64>, sums: Vec<f64> },
     /// Time and value.
     Samples(Vec<(i64, f64)>),
 }
 
-struct Group {
+pub(crate) struct Group {
     labels: Labels,
     kept: Kept,
 }
 
 /// How the series of a line is found.
-enum Key {
+#[derive(Clone)]
+pub(crate) enum Key {
     All,
     By(Vec<String>),
     Without(Vec<String>),
 }
 
-struct Collector<'a> {
+/// Gathers the lines of a range aggregation.
+pub(crate) struct Collector<'a> {
     windows: Windows,
     totals: bool,
     key: Key,
@@ -96,6 +99,8 @@ struct Collector<'a> {
     known: FxHashMap<String, usize>,
     buffer: String,
     budget: &'a dyn QueryBudget,
+    /// Series that are paid for, where several collectors work side by side.
+    charged: Option<Arc<crate::counts::Charged>>,
 }
 
 /// Evaluates a range aggregation. `outer` is the grouping of a sum around it, which may be applied at once.
@@ -127,6 +132,7 @@ pub(crate) fn evaluate(
         known: FxHashMap::default(),
         buffer: String::new(),
         budget: source.budget,
+        charged: None,
     };
     let scan = Scan {
         source,
@@ -137,10 +143,12 @@ pub(crate) fn evaluate(
         needs_labels: !bare,
         wanted: wanted_labels(&collector, &pipeline),
     };
-    scan.run(stats, &|time| windows.of(time).is_some(), &mut |time_ns, text, labels| {
-        collector.add(time_ns, text.len(), labels)?;
-        Ok(ControlFlow::Continue(()))
-    })?;
+    if !crate::counts::fold(&scan, &mut collector, stats)? {
+        scan.run(stats, &|time| windows.of(time).is_some(), &mut |time_ns, text, labels| {
+            collector.add(time_ns, text.len(), labels)?;
+            Ok(ControlFlow::Continue(()))
+        })?;
+    }
     if aggregation.op == RangeOp::Absent {
         return Ok(absent(&collector.groups, &aggregation.log.matchers, grid.steps));
     }
@@ -180,8 +188,79 @@ fn sorted(labels: &[String]) -> Vec<String> {
     labels
 }
 
-impl Collector<'_> {
-    fn add(&mut self, time_ns: i64, bytes: usize, labels: &mut LineLabels) -> Result<(), Error> {
+impl<'a> Collector<'a> {
+    /// Whether the result depends on no order, and on a line only through its labels and length.
+    pub(crate) fn is_total(&self) -> bool {
+        self.totals && self.unwrap.is_none() && self.filters.is_empty()
+    }
+
+    /// The names that the series are told apart by, when they are named.
+    pub(crate) fn names(&self) -> Option<&[String]> {
+        match &self.key {
+            Key::By(names) => Some(names),
+            Key::All | Key::Without(_) => None,
+        }
+    }
+
+    /// Steps of time, from the start of what is scanned, that lie whole inside or outside of every window; 0 for one
+    /// step. `None` when the series are not told apart by names.
+    pub(crate) fn statistics_step(&self) -> Option<i64> {
+        self.names()?;
+        let Windows { grid, range_ns, .. } = self.windows;
+        if grid.steps <= 1 {
+            return Some(0);
+        }
+        let (mut a, mut b) = (range_ns, grid.step_ns);
+        while b > 0 {
+            (a, b) = (b, a % b);
+        }
+        Some(a)
+    }
+
+    /// An empty one for the same result; see [`Self::merge`].
+    pub(crate) fn sibling(&self, charged: &Arc<crate::counts::Charged>) -> Self {
+        Self {
+            windows: self.windows,
+            totals: self.totals,
+            key: self.key.clone(),
+            unwrap: self.unwrap,
+            filters: Vec::new(),
+            groups: Vec::new(),
+            known: FxHashMap::default(),
+            buffer: String::new(),
+            budget: self.budget,
+            charged: Some(Arc::clone(charged)),
+        }
+    }
+
+    /// Takes what a sibling gathered.
+    pub(crate) fn merge(&mut self, other: Self) {
+        let steps = self.windows.grid.steps as u64;
+        let mut groups: Vec<Option<Group>> = other.groups.into_iter().map(Some).collect();
+        #[expect(clippy::iter_over_hash_type, reason = "sums do not depend on the order")]
+        for (key, at) in other.known {
+            let Some(group) = groups[at].take() else { continue };
+            let Some(own) = self.known.get(&key).copied() else {
+                self.known.insert(key, self.groups.len());
+                self.groups.push(group);
+                continue;
+            };
+            self.budget.release_samples(steps);
+            if let (Kept::Totals { counts, sums }, Kept::Totals { counts: more_counts, sums: more_sums }) =
+                (&mut self.groups[own].kept, group.kept)
+            {
+                counts.iter_mut().zip(more_counts).for_each(|(a, b)| *a += b);
+                sums.iter_mut().zip(more_sums).for_each(|(a, b)| *a += b);
+            }
+        }
+    }
+
+    /// First and last step whose window holds the time, if any does.
+    pub(crate) fn steps_of(&self, time_ns: i64) -> Option<(usize, usize)> {
+        self.windows.of(time_ns)
+    }
+
+    pub(crate) fn add(&mut self, time_ns: i64, bytes: usize, labels: &mut LineLabels) -> Result<(), Error> {
         let Some((first, last)) = self.windows.of(time_ns) else {
             return Ok(());
         };
@@ -201,14 +280,7 @@ impl Collector<'_> {
         }
         let at = self.group(labels)?;
         match &mut self.groups[at].kept {
-            Kept::Totals { counts, sums } => {
-                counts[first] += 1.0;
-                sums[first] += value;
-                if last + 1 < counts.len() {
-                    counts[last + 1] -= 1.0;
-                    sums[last + 1] -= value;
-                }
-            }
+            Kept::Totals { .. } => self.count(at, (first, last), 1.0, value),
             Kept::Samples(samples) => {
                 self.budget.charge_samples(1)?;
                 samples.push((time_ns, value));
@@ -217,7 +289,19 @@ impl Collector<'_> {
         Ok(())
     }
 
-    fn group(&mut self, labels: &LineLabels) -> Result<usize, Error> {
+    /// Adds lines and their sum to a group of totals at the steps from first to last.
+    pub(crate) fn count(&mut self, at: usize, (first, last): (usize, usize), lines: f64, sum: f64) {
+        if let Kept::Totals { counts, sums } = &mut self.groups[at].kept {
+            counts[first] += lines;
+            sums[first] += sum;
+            if last + 1 < counts.len() {
+                counts[last + 1] -= lines;
+                sums[last + 1] -= sum;
+            }
+        }
+    }
+
+    pub(crate) fn group(&mut self, labels: &LineLabels) -> Result<usize, Error> {
         let mut pairs: Vec<(&str, &str)> = match &self.key {
             Key::By(names) => names
                 .iter()
@@ -243,9 +327,12 @@ impl Collector<'_> {
         if let Some(at) = self.known.get(self.buffer.as_str()) {
             return Ok(*at);
         }
-        self.budget.charge_series(1)?;
         let labels = Labels::from_sorted(pairs);
         let steps = self.windows.grid.steps;
+        // Of those that fold side by side each keeps its own totals of a series, which counts once.
+        if self.charged.as_ref().is_none_or(|charged| charged.insert(&labels)) {
+            self.budget.charge_series(1)?;
+        }
         let kept = if self.totals {
             self.budget.charge_samples(steps as u64)?;
             Kept::Totals { counts: vec![0.0; steps], sums: vec![0.0; steps] }

@@ -3,8 +3,9 @@
 use std::ops::ControlFlow;
 
 use crate::{
-    Attributes, Labels, LogBatch, LogRecord, Matcher, NanoRange, QueryBudget, SpanGroup, SpanKind, StoreError,
-    TenantId, TraceBatch, TraceId, WriteError, WriteReport,
+    AttributeWants, Attributes, Labels, LogAdmin, LogBatch, LogFold, LogRecord, LogRows, LogSet, LogVolume, LogWants,
+    Matcher, NanoRange, QueryBudget, SpanGroup, SpanKind, StoreError, TenantId, TraceBatch, TraceId, WriteError,
+    WriteReport,
 };
 
 /// Takes batches of log records and spans.
@@ -47,6 +48,38 @@ pub struct LogQuery {
     pub direction: Direction,
 }
 
+impl LogQuery {
+    /// All records of a range, oldest first.
+    pub fn new(tenant: TenantId, range: NanoRange, matchers: Vec<Matcher>) -> Self {
+        let (needles, words, attribute_terms) = (Vec::new(), Vec::new(), Vec::new());
+        Self { tenant, matchers, needles, words, attribute_terms, range, direction: Direction::Forward }
+    }
+}
+
+/// Which records to count.
+#[derive(Debug, Clone, Copy)]
+pub struct VolumeQuery<'a> {
+    /// Tenant.
+    pub tenant: TenantId,
+    /// Time of the records.
+    pub range: NanoRange,
+    /// All must hold on the stream labels, as in [`LogQuery`].
+    pub matchers: &'a [Matcher],
+    /// Length of a step in nanoseconds; the first begins with the range. 0 for a single one.
+    pub step_ns: i64,
+}
+
+impl VolumeQuery<'_> {
+    /// The step of a time of the range.
+    pub fn step(&self, time_ns: i64) -> usize {
+        if self.step_ns <= 0 {
+            return 0;
+        }
+        let since = i128::from(time_ns) - i128::from(self.range.start_ns);
+        usize::try_from(since / i128::from(self.step_ns)).unwrap_or(0)
+    }
+}
+
 /// A log record as it is delivered to a query.
 #[derive(Debug, Clone, Copy)]
 pub struct LogEntry<'a> {
@@ -73,6 +106,59 @@ pub trait LogReader: Send + Sync {
         each: &mut dyn FnMut(LogEntry<'_>) -> ControlFlow<()>,
     ) -> Result<ScanStats, StoreError>;
 
+    /// As [`Self::scan`], for a caller that looks only at what `wants` says.
+    fn scan_wanted(
+        &self,
+        query: &LogQuery,
+        _wants: &LogWants<'_>,
+        budget: &dyn QueryBudget,
+        each: &mut dyn FnMut(LogEntry<'_>) -> ControlFlow<()>,
+    ) -> Result<ScanStats, StoreError> {
+        self.scan(query, budget, each)
+    }
+
+    /// Delivers matching records in any order, each to one of `folds`, which may run at the same time. Breaks end the
+    /// scan soon. The direction of the query has no meaning here.
+    fn fold(
+        &self,
+        query: &LogQuery,
+        wants: &LogWants<'_>,
+        budget: &dyn QueryBudget,
+        folds: &mut [Box<dyn LogFold + '_>],
+    ) -> Result<ScanStats, StoreError> {
+        let Some(fold) = folds.first_mut() else { return Ok(ScanStats::default()) };
+        self.scan_wanted(query, wants, budget, &mut |entry| {
+            let texts = [entry.record.text.as_str()];
+            fold.rows(&LogRows {
+                stream: entry.stream,
+                stream_ref: entry.stream_ref,
+                times: &[entry.record.time_ns],
+                texts: if wants.text { &texts } else { &[] },
+                text_bytes: &[u32::try_from(texts[0].len()).unwrap_or(u32::MAX)],
+                set_of: &[0],
+                sets: &[LogSet { shared: entry.shared, record: entry.record }],
+            })
+        })
+    }
+
+    /// Counts the records of the streams that satisfy `matchers`: calls `each(stream, its number within this call,
+    /// step, volume)` for every stream and step of `step_ns` since the start of the range that has any, in any order,
+    /// perhaps several times for the same (add them up). Reads blocks only where a step begins or ends in them.
+    fn volumes(
+        &self,
+        query: &VolumeQuery<'_>,
+        budget: &dyn QueryBudget,
+        each: &mut dyn FnMut(&Labels, u64, usize, LogVolume),
+    ) -> Result<ScanStats, StoreError> {
+        let all = LogQuery::new(query.tenant, query.range, query.matchers.to_vec());
+        let wants = LogWants { attributes: AttributeWants::None, ..LogWants::default() };
+        self.scan_wanted(&all, &wants, budget, &mut |entry| {
+            let volume = LogVolume { records: 1, bytes: entry.record.text.len() as u64 };
+            each(entry.stream, entry.stream_ref, query.step(entry.record.time_ns), volume);
+            ControlFlow::Continue(())
+        })
+    }
+
     /// Stream labels of streams with a record in the range, sorted, names as stored.
     fn streams(
         &self,
@@ -81,6 +167,11 @@ pub trait LogReader: Send + Sync {
         matchers: &[Matcher],
         budget: &dyn QueryBudget,
     ) -> Result<Vec<Labels>, StoreError>;
+
+    /// Where records can be deleted, if they can.
+    fn admin(&self) -> Option<&dyn LogAdmin> {
+        None
+    }
 }
 
 /// What a scan read.

@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`time`], [`labels`], [`matcher`] with [`re2`], [`histogram`], [`metric`] (samples and write batches),
 //! [`value`] (attribute values), [`log`], [`trace`], then the contracts: [`query`] (deadline and budgets),
-//! [`metric_store`], [`metric_admin`], [`event_store`].
+//! [`metric_store`], [`metric_admin`], [`event_store`] with [`log_columns`], [`log_admin`].
 //!
 //! Invariants: this crate uses nothing of ours; it knows no files, sockets, wire formats or configuration,
 //! and its types derive no `Serialize`. Wire types are converted by hand in the edge crates.
@@ -12,6 +12,8 @@ pub mod event_store;
 pub mod histogram;
 pub mod labels;
 pub mod log;
+pub mod log_admin;
+pub mod log_columns;
 pub mod matcher;
 pub mod metric;
 pub mod metric_admin;
@@ -24,10 +26,14 @@ pub mod trace;
 pub mod value;
 
 pub use alert::{Alert, AlertReceiver};
-pub use event_store::{Direction, EventWriter, LogEntry, LogQuery, LogReader, SpanQuery, StoredTrace, TraceReader};
+pub use event_store::{
+    Direction, EventWriter, LogEntry, LogQuery, LogReader, SpanQuery, StoredTrace, TraceReader, VolumeQuery,
+};
 pub use histogram::{CounterResetHint, FloatHistogram, Span as HistogramSpan};
 pub use labels::{Labels, LabelsBuilder};
 pub use log::{LogBatch, LogGroup, LogRecord};
+pub use log_admin::{Cancellation, LogAdmin, LogDeletion, LogDeletionState};
+pub use log_columns::{AttributeWants, LogFold, LogRows, LogSet, LogVolume, LogWants};
 pub use matcher::{MatchOp, Matcher, MatcherError, anchored};
 pub use metric::{
     Exemplar, FloatPoint, HistogramPoint, MetricBatch, MetricKind, MetricMetadata, STALE_NAN, is_stale_nan,

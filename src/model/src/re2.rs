@@ -15,6 +15,7 @@
 //! underscore (`\p{Old_Italic}`), which some versions of Go refuse, are known.
 
 mod class;
+mod literals;
 mod parse;
 mod template;
 
@@ -27,6 +28,7 @@ use regex_automata::nfa::thompson::WhichCaptures;
 use regex_automata::util::captures;
 use regex_syntax::hir::{Hir, Look};
 
+pub use literals::required_texts;
 pub use parse::{Parsed, parse};
 
 /// Longest accepted pattern in bytes.

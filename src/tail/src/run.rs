@@ -7,9 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use trefoil_model::query::Unlimited;
-use trefoil_model::{
-    Direction, EventWriter, LogBatch, LogGroup, LogQuery, LogReader, Matcher, NanoRange, TenantId, WriteError,
-};
+use trefoil_model::{EventWriter, LogBatch, LogGroup, LogQuery, LogReader, Matcher, NanoRange, TenantId, WriteError};
 use trefoil_pipeline::Moment;
 use trefoil_runtime::limits::Limits;
 use trefoil_runtime::tasks::{TaskResult, chain};
@@ -253,15 +251,8 @@ impl TailSetup {
             let matchers = mark.stream.iter().map(|(name, value)| {
                 Matcher::equal(trefoil_model::labels::underscored(name).into_owned(), value.clone())
             });
-            let query = LogQuery {
-                tenant: self.tenant,
-                matchers: matchers.collect(),
-                needles: Vec::new(),
-                words: Vec::new(),
-                attribute_terms: Vec::new(),
-                range: NanoRange { start_ns: mark.time_ns, end_ns: mark.time_ns.saturating_add(1) },
-                direction: Direction::Forward,
-            };
+            let range = NanoRange { start_ns: mark.time_ns, end_ns: mark.time_ns.saturating_add(1) };
+            let query = LogQuery::new(self.tenant, range, matchers.collect());
             let mut found = false;
             let scanned = self.reader.scan(&query, &Unlimited, &mut |entry| {
                 found |= Mark::hash(&entry.record.text) == mark.line_hash;

@@ -106,6 +106,7 @@ fn needs_restart(started_with: &TrefoilConfig, now: &TrefoilConfig) -> Vec<&'sta
         ("limits", started_with.limits != now.limits),
         ("query_lookback", started_with.query_lookback != now.query_lookback),
         ("retention.logs", started_with.retention.logs != now.retention.logs),
+        ("retention.logs_bytes", started_with.retention.logs_bytes != now.retention.logs_bytes),
         ("retention.traces", started_with.retention.traces != now.retention.traces),
         ("journal", started_with.journal != now.journal),
         ("memtable", started_with.memtable != now.memtable),
@@ -490,6 +491,7 @@ async fn open_stores(
         let metrics = Tsdb::open(options).context("open the metrics store")?;
         let mut options = EventStoreOptions::new(data.join("events"), vfs, Arc::clone(&clock), accountant);
         options.retention_logs = retention.logs.get().map(|d| d.as_std());
+        options.retention_logs_bytes = retention.logs_bytes.get().map(|b| b.as_u64());
         options.retention_traces = retention.traces.get().map(|d| d.as_std());
         options.memtable_bytes_max = memtable.flush_bytes.as_u64();
         options.memtable_age_max = memtable.flush_interval.as_std();

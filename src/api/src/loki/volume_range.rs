@@ -1,21 +1,17 @@
-//! `index/volume_range`: bytes by series or by label in steps of time, counted by reading.
+//! `index/volume_range`: bytes by series or by label in steps of time, from the statistics of the store's blocks.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::ControlFlow;
-use std::time::Duration;
 
 use axum::extract::Request;
 use serde_json::{Map, Value, json};
+use trefoil_model::Labels;
 use trefoil_model::labels::underscored;
-use trefoil_model::{BudgetError, Labels, LogQuery, StoreError};
 
 use super::{logql_error, params, query_text, unwritable, within};
 use crate::error::ApiError;
 use crate::params::Params;
 use crate::state::AppState;
 
-/// How long counting may take. What was counted until then is answered: the figures are hints for people.
-const COUNT_TIME: Duration = Duration::from_secs(5);
 /// Most series when no limit is given.
 const VOLUME_LIMIT: usize = 100;
 /// Most steps.
@@ -65,40 +61,17 @@ pub(super) async fn volume_range(state: &AppState, request: Request) -> Result<V
         targets.extend(matchers.iter().map(|m| underscored(&m.name).into_owned()));
     }
     let wanted = Wanted { by_label, targets };
-    let (logs, tenant) = (state.logs.clone(), state.tenant);
-    let work = move |context: &trefoil_runtime::QueryContext| {
-        let query = LogQuery {
-            tenant,
-            matchers,
-            needles: Vec::new(),
-            words: Vec::new(),
-            attribute_terms: Vec::new(),
-            range: trefoil_model::NanoRange::new(start_ns, asked.end_ns),
-            direction: asked.direction,
-        };
-        let mut streams: BTreeMap<u64, (Labels, BTreeMap<i64, u64>)> = BTreeMap::new();
-        let scanned = logs.scan(&query, context, &mut |entry| {
-            let (_, steps) = streams.entry(entry.stream_ref).or_insert_with(|| (entry.stream.clone(), BTreeMap::new()));
-            let step = entry.record.time_ns.saturating_sub(start_ns) / step_ns;
-            *steps.entry(step).or_default() += entry.record.text.len() as u64;
-            ControlFlow::Continue(())
-        });
-        match scanned {
-            Ok(_) | Err(StoreError::Budget(BudgetError::Timeout(_))) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let mut volumes: BTreeMap<Vec<(String, String)>, BTreeMap<i64, u64>> = BTreeMap::new();
-        for (labels, steps) in streams.into_values() {
-            for key in wanted.keys(&labels) {
-                let sums = volumes.entry(key).or_default();
-                for (step, bytes) in &steps {
-                    *sums.entry(*step).or_default() += bytes;
-                }
+    let range = trefoil_model::NanoRange::new(start_ns, asked.end_ns);
+    let (streams, _) = super::index::count(state, range, matchers, step_ns).await?;
+    let mut volumes: BTreeMap<Vec<(String, String)>, BTreeMap<usize, u64>> = BTreeMap::new();
+    for (labels, steps) in &streams {
+        for key in wanted.keys(labels) {
+            let sums = volumes.entry(key).or_default();
+            for (step, volume) in steps {
+                *sums.entry(*step).or_default() += volume.bytes;
             }
         }
-        Ok(volumes)
-    };
-    let volumes = state.gate.run(state, Some(COUNT_TIME), work).await?;
+    }
     let mut volumes: Vec<_> = volumes.into_iter().map(|(l, s)| (s.values().sum::<u64>(), l, s)).collect();
     volumes.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
     volumes.truncate(limit);
@@ -109,7 +82,7 @@ pub(super) async fn volume_range(state: &AppState, request: Request) -> Result<V
             let values: Vec<Value> = steps
                 .into_iter()
                 .map(|(step, bytes)| {
-                    let at_ms = start_ns.saturating_add(step.saturating_mul(step_ns)).div_euclid(1_000_000);
+                    let at_ms = start_ns.saturating_add(step_ns.saturating_mul(step as i64)).div_euclid(1_000_000);
                     json!([at_ms as f64 / 1000.0, bytes.to_string()])
                 })
                 .collect();

@@ -28,6 +28,16 @@ fn batch(number: usize) -> LogBatch {
     LogBatch { tenant: TenantId(0), groups: vec![group] }
 }
 
+fn deletion() -> LogDeletion {
+    LogDeletion {
+        tenant: TenantId(0),
+        query: "{}".to_owned(),
+        matchers: Vec::new(),
+        contains: vec!["nowhere".to_owned()],
+        range: NanoRange::ALL,
+    }
+}
+
 /// Runs the script until a step fails when `stop`; returns which batches were tried and acknowledged.
 fn run(disk: &SimDisk, stop: bool) -> (BTreeSet<usize>, BTreeSet<usize>) {
     let runtime = runtime();
@@ -45,6 +55,8 @@ fn run(disk: &SimDisk, stop: bool) -> (BTreeSet<usize>, BTreeSet<usize>) {
         let result = match number {
             1 | 3 | 6 => runtime.block_on(store.flush()),
             4 | 7 => store.merge_once().map(drop),
+            // Of nothing: it flushes, commits and makes merges rewrite.
+            5 => runtime.block_on(store.delete(deletion())).map(drop).map_err(trefoil_events::EventsError::Read),
             _ => Ok(()),
         };
         if result.is_err() && stop {

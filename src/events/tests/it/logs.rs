@@ -1,5 +1,8 @@
 //! Log records: the store against a list.
 
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use trefoil_events::EventStore;
@@ -25,13 +28,17 @@ impl Model {
         }
     }
 
+    fn delete(&mut self, deletion: &LogDeletion) {
+        self.records.retain(|(tenant, (labels, _, record))| {
+            !(*tenant == deletion.tenant
+                && deletion.range.contains(record.time_ns)
+                && selects(labels, &deletion.matchers)
+                && deletion.contains.iter().all(|text| record.text.contains(text)))
+        });
+    }
+
     fn scan(&self, query: &LogQuery) -> Vec<Logged> {
-        let matches = |labels: &Labels| {
-            query.matchers.iter().all(|m| {
-                let value = labels.iter().find(|(n, _)| underscored(n) == underscored(&m.name));
-                m.matches(value.map_or("", |(_, v)| v))
-            })
-        };
+        let matches = |labels: &Labels| selects(labels, &query.matchers);
         let mut found: Vec<Logged> = self
             .records
             .iter()
@@ -46,6 +53,22 @@ impl Model {
         }
         found
     }
+}
+
+fn selects(labels: &Labels, matchers: &[Matcher]) -> bool {
+    matchers.iter().all(|m| {
+        let value = labels.iter().find(|(n, _)| underscored(n) == underscored(&m.name));
+        m.matches(value.map_or("", |(_, v)| v))
+    })
+}
+
+fn random_deletion(rng: &mut StdRng, model: &Model) -> LogDeletion {
+    let LogQuery { tenant, matchers, range, .. } = random_query(rng);
+    let all = model.scan(&everything(tenant, Direction::Forward));
+    let contains = if rng.random() { vec![random_needle(rng, &all)] } else { Vec::new() };
+    // Not too much: a part of the time.
+    let range = if range == NanoRange::ALL { NanoRange::new(time(rng), time(rng)) } else { range };
+    LogDeletion { tenant, query: "{}".to_owned(), matchers, contains, range }
 }
 
 fn random_query(rng: &mut StdRng) -> LogQuery {
@@ -113,6 +136,26 @@ fn check_queries(store: &EventStore, model: &Model, rng: &mut StdRng, context: &
         let wanted: Vec<_> = expected.iter().filter(|l| has(l)).cloned().collect();
         assert_eq!(found, wanted, "{context}: needle {needle:?} of {query:?}");
 
+        let mut by_word = query.clone();
+        let is_upper = rng.random();
+        by_word.words.push(if is_upper { needle.to_ascii_uppercase() } else { needle.to_ascii_lowercase() });
+        let has_word = |l: &Logged| l.2.text.to_ascii_lowercase().contains(&needle.to_ascii_lowercase());
+        let found: Vec<_> = scan(store, &by_word, 0).into_iter().filter(|l| has_word(l)).collect();
+        let with_word: Vec<_> = expected.iter().filter(|l| has_word(l)).cloned().collect();
+        assert_eq!(found, with_word, "{context}: word {needle:?} of {query:?}");
+
+        let line = |text: &str| text.contains(&needle);
+        let any_of = [vec![needle.clone(), "refused".to_owned()]];
+        let any = |text: &str| text.contains(&needle) || text.contains("refused");
+        for (passes, any_of) in [(&line as &(dyn Fn(&str) -> bool + Sync), &[][..]), (&any, &any_of[..])] {
+            let wants = LogWants { line: Some(passes), any_of, ..LogWants::default() };
+            let wanted: Vec<_> = expected.iter().filter(|l| passes(&l.2.text)).cloned().collect();
+            assert_eq!(scan_wanted(store, &query, &wants), wanted, "{context}: lines with {needle:?} of {query:?}");
+            check_fold(store, &query, &wants, &wanted, context);
+        }
+        check_fold(store, &narrowed, &LogWants::default(), &wanted, context);
+        check_volumes(store, &query, rng, &expected, context);
+
         if let Some(some) = expected.get(rng.random_range(0..expected.len().max(1))) {
             let mut narrowed = query.clone();
             let terms = text_of_attributes(some);
@@ -132,18 +175,133 @@ fn check_queries(store: &EventStore, model: &Model, rng: &mut StdRng, context: &
         model.records.iter().filter(|(t, _)| *t == tenant).map(|(_, (labels, ..))| labels.clone()).collect();
     streams.sort();
     streams.dedup();
-    assert_eq!(store.streams(tenant, NanoRange::ALL, &[], &Unlimited).unwrap(), streams, "{context}: streams");
+    let found = store.streams(tenant, NanoRange::ALL, &[], &Unlimited).unwrap();
+    if store.deletions(tenant).iter().all(|deletion| deletion.is_done) {
+        assert_eq!(found, streams, "{context}: streams");
+    } else {
+        // Streams whose records are all hidden may still be listed.
+        assert!(streams.iter().all(|stream| found.contains(stream)), "{context}: streams");
+    }
+}
+
+fn scan_wanted(store: &EventStore, query: &LogQuery, wants: &LogWants<'_>) -> Vec<Logged> {
+    let mut out = Vec::new();
+    let mut each = |entry: LogEntry<'_>| {
+        out.push((entry.stream.clone(), entry.shared.clone(), entry.record.clone()));
+        ControlFlow::Continue(())
+    };
+    store.scan_wanted(query, wants, &Unlimited, &mut each).unwrap();
+    out
+}
+
+/// Gathers what it is given.
+#[derive(Default)]
+struct Gather(Vec<(Logged, u32)>);
+
+impl LogFold for Gather {
+    fn rows(&mut self, rows: &LogRows<'_>) -> ControlFlow<()> {
+        for i in 0..rows.len() {
+            let set = rows.sets[rows.set_of[i] as usize];
+            let text = rows.texts.get(i).map_or_else(String::new, |text| (*text).to_owned());
+            let record = LogRecord { time_ns: rows.times[i], text, ..set.record.clone() };
+            self.0.push(((rows.stream.clone(), set.shared.clone(), record), rows.text_bytes[i]));
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn gather(store: &EventStore, query: &LogQuery, wants: &LogWants<'_>) -> Vec<(Logged, u32)> {
+    let mut gathers = [Gather::default(), Gather::default()];
+    let mut folds: Vec<Box<dyn LogFold + '_>> = Vec::new();
+    for gather in &mut gathers {
+        folds.push(Box::new(Forward(gather)));
+    }
+    store.fold(query, wants, &Unlimited, &mut folds).unwrap();
+    drop(folds);
+    gathers.into_iter().flat_map(|gather| gather.0).collect()
+}
+
+struct Forward<'a>(&'a mut Gather);
+
+impl LogFold for Forward<'_> {
+    fn rows(&mut self, rows: &LogRows<'_>) -> ControlFlow<()> {
+        self.0.rows(rows)
+    }
+}
+
+fn check_fold(store: &EventStore, query: &LogQuery, wants: &LogWants<'_>, expected: &[Logged], context: &str) {
+    let shown = |logged: &Logged| format!("{logged:?}");
+    let has = |l: &Logged| query.needles.iter().all(|needle| l.2.text.contains(needle));
+    let mut wanted: Vec<String> = expected.iter().map(shown).collect();
+    let found = gather(store, query, wants);
+    let mut found: Vec<String> = found
+        .iter()
+        .filter(|(logged, _)| has(logged))
+        .map(|(logged, bytes)| {
+            assert_eq!(logged.2.text.len() as u32, *bytes);
+            shown(logged)
+        })
+        .collect();
+    wanted.sort();
+    found.sort();
+    assert_eq!(found, wanted, "{context}: fold of {query:?}");
+
+    // What is not asked for may be missing, what is asked for is there.
+    let names = ["k".to_owned(), "trace_id".to_owned()];
+    for attributes in [AttributeWants::None, AttributeWants::Names(&names)] {
+        let light = LogWants { text: false, attributes, ..*wants };
+        let part = |logged: &Logged, bytes: u32| {
+            let (stream, shared, record) = logged;
+            let wanted = |name: &str| attributes.wants(&underscored(name));
+            let of = |list: &Attributes| list.iter().filter(|(n, _)| wanted(n)).cloned().collect::<Attributes>();
+            let id = record.trace_id.filter(|_| wanted("trace_id"));
+            format!("{stream} {} {bytes} {:?} {:?} {id:?}", record.time_ns, of(shared), of(&record.attributes))
+        };
+        let mut wanted: Vec<String> = expected.iter().map(|l| part(l, l.2.text.len() as u32)).collect();
+        if !query.needles.is_empty() && wants.line.is_none() {
+            // Hints that the caller must verify on the text.
+            continue;
+        }
+        let mut found: Vec<String> = gather(store, query, &light).iter().map(|(l, bytes)| part(l, *bytes)).collect();
+        wanted.sort();
+        found.sort();
+        assert_eq!(found, wanted, "{context}: fold of {attributes:?} of {query:?}");
+    }
+}
+
+fn check_volumes(store: &EventStore, query: &LogQuery, rng: &mut StdRng, expected: &[Logged], context: &str) {
+    let step_ns = [0, SECOND, 7 * SECOND, 86_400 * SECOND][rng.random_range(0..4)];
+    if step_ns > 0 && query.range == NanoRange::ALL {
+        return;
+    }
+    let asked = VolumeQuery { tenant: query.tenant, range: query.range, matchers: &query.matchers, step_ns };
+    let mut wanted: BTreeMap<(Labels, usize), LogVolume> = BTreeMap::new();
+    for (stream, _, record) in expected {
+        let one = LogVolume { records: 1, bytes: record.text.len() as u64 };
+        wanted.entry((stream.clone(), asked.step(record.time_ns))).or_default().add(one);
+    }
+    let mut found: BTreeMap<(Labels, usize), LogVolume> = BTreeMap::new();
+    let mut each = |stream: &Labels, _: u64, step: usize, volume: LogVolume| {
+        found.entry((stream.clone(), step)).or_default().add(volume);
+    };
+    store.volumes(&asked, &Unlimited, &mut each).unwrap();
+    assert_eq!(found, wanted, "{context}: volumes of {query:?} by {step_ns}");
 }
 
 #[test]
 fn the_store_answers_as_a_list_does() {
-    for seed in 0..25 {
+    for seed in 0..10 {
         let mut rng = rng(seed);
         let (disk, runtime, mut model) = (SimDisk::new(), runtime(), Model::default());
         let mut store = open(&disk).unwrap();
         for step in 0..40 {
             let context = format!("seed {seed}, step {step}");
-            match rng.random_range(0..10) {
+            match rng.random_range(0..11) {
+                10 => {
+                    let deletion = random_deletion(&mut rng, &model);
+                    runtime.block_on(store.delete(deletion.clone())).unwrap();
+                    model.delete(&deletion);
+                }
                 0..6 => {
                     let batch = log_batch(&mut rng);
                     let report = runtime.block_on(store.write_logs(batch.clone())).unwrap();
@@ -217,6 +375,51 @@ fn a_limited_query_reads_few_blocks() {
     needle.needles.push(" 377 of".to_owned());
     let stats = store.scan(&needle, &Unlimited, &mut |_| std::ops::ControlFlow::Continue(())).unwrap();
     assert!((1..3).contains(&stats.blocks), "{stats:?}");
+    let mut word = query.clone();
+    word.words.push(" 377 OF".to_owned());
+    let stats = store.scan(&word, &Unlimited, &mut |_| std::ops::ControlFlow::Continue(())).unwrap();
+    assert!((1..3).contains(&stats.blocks), "{stats:?}");
+}
+
+#[test]
+fn sequences_are_unique_and_stay() {
+    let (disk, runtime, mut rng) = (SimDisk::new(), runtime(), rng(91));
+    let mut store = open(&disk).unwrap();
+    let sequences = |store: &EventStore, direction| {
+        let mut found = Vec::new();
+        let query = everything(TenantId(0), direction);
+        let mut each = |entry: LogEntry<'_>| {
+            found.push((entry.sequence, entry.record.time_ns, entry.record.text.clone()));
+            ControlFlow::Continue(())
+        };
+        store.scan(&query, &Unlimited, &mut each).unwrap();
+        found
+    };
+    for round in 0..8 {
+        for _ in 0..4 {
+            let mut batch = log_batch(&mut rng);
+            batch.tenant = TenantId(0);
+            runtime.block_on(store.write_logs(batch)).unwrap();
+        }
+        // The same time and line many times.
+        let mut same = one(NOW, "same");
+        let record = same.groups[0].records[0].clone();
+        same.groups[0].records.extend(vec![record; 20]);
+        runtime.block_on(store.write_logs(same)).unwrap();
+        let before = sequences(&store, Direction::Forward);
+        let unique: std::collections::BTreeSet<u64> = before.iter().map(|(sequence, ..)| *sequence).collect();
+        assert_eq!(unique.len(), before.len(), "round {round}");
+        runtime.block_on(store.flush()).unwrap();
+        assert_eq!(sequences(&store, Direction::Forward), before, "flushed in round {round}");
+        while store.merge_once().unwrap() {}
+        if round % 3 == 2 {
+            drop(store);
+            store = open(&disk).unwrap();
+        }
+        let mut after = sequences(&store, Direction::Backward);
+        after.reverse();
+        assert_eq!(after, before, "merged in round {round}");
+    }
 }
 
 #[test]
@@ -258,6 +461,58 @@ fn memory_over_the_budget_is_refused_and_comes_back() {
     runtime.block_on(store.flush()).unwrap();
     runtime.block_on(store.write_logs(one(NOW, "z"))).unwrap();
     assert_eq!(scan(&store, &everything(TenantId(0), Direction::Forward), 0).len(), written + 1);
+}
+
+#[test]
+fn deleted_records_are_hidden_then_gone() {
+    let (disk, runtime) = (SimDisk::new(), runtime());
+    let store = open(&disk).unwrap();
+    for text in ["a secret", "b", "c secret"] {
+        runtime.block_on(store.write_logs(one(NOW, text))).unwrap();
+    }
+    let deletion = LogDeletion {
+        tenant: TenantId(0),
+        query: "{} |= \"secret\"".to_owned(),
+        matchers: Vec::new(),
+        contains: vec!["secret".to_owned()],
+        range: NanoRange::new(NOW, NOW + 1),
+    };
+    let texts = |store: &EventStore| -> Vec<String> {
+        scan(store, &everything(TenantId(0), Direction::Forward), 0).into_iter().map(|l| l.2.text).collect()
+    };
+    let id = runtime.block_on(store.delete(deletion.clone())).unwrap();
+    assert_eq!(texts(&store), ["b"]);
+    assert_eq!(runtime.block_on(store.cancel(TenantId(1), id)).unwrap(), Cancellation::Unknown);
+    assert_eq!(runtime.block_on(store.cancel(TenantId(0), id)).unwrap(), Cancellation::Cancelled);
+    assert_eq!(texts(&store), ["a secret", "b", "c secret"]);
+    let id = runtime.block_on(store.delete(deletion)).unwrap();
+    runtime.block_on(store.write_logs(one(NOW, "new secret"))).unwrap();
+    assert_eq!(texts(&store), ["b", "new secret"]);
+    drop(store);
+    disk.crash(0);
+    let store = open(&disk).unwrap();
+    assert_eq!(texts(&store), ["b", "new secret"]);
+    assert!(!store.deletions(TenantId(0))[0].is_done);
+    runtime.block_on(store.flush()).unwrap();
+    while store.merge_once().unwrap() {}
+    assert_eq!(texts(&store), ["b", "new secret"]);
+    assert_eq!(store.log_parts().iter().map(|meta| meta.items).sum::<u64>(), 2);
+    assert!(store.deletions(TenantId(0))[0].is_done);
+    assert_eq!(runtime.block_on(store.cancel(TenantId(0), id)).unwrap(), Cancellation::TooLate);
+}
+
+#[test]
+fn bytes_over_the_bound_go_with_their_days() {
+    let (disk, runtime) = (SimDisk::new(), runtime());
+    let mut options = options(&disk);
+    options.retention_logs_bytes = Some(1);
+    let store = EventStore::open(options).unwrap();
+    for day in 0..3 {
+        runtime.block_on(store.write_logs(one(NOW - day * 86_400 * SECOND, "x"))).unwrap();
+    }
+    runtime.block_on(store.flush()).unwrap();
+    assert_eq!(store.apply_retention(NOW_MS).unwrap(), 2);
+    assert_eq!(scan(&store, &everything(TenantId(0), Direction::Forward), 0).len(), 1);
 }
 
 #[test]

@@ -52,16 +52,23 @@ fn hex(rng: &mut StdRng, len: usize) -> String {
 
 /// A token; few of each sort, so that they come again.
 fn token(rng: &mut StdRng) -> String {
-    match rng.random_range(0..14) {
+    match rng.random_range(0..18) {
         0..5 => pick(rng, &["error", "Connection", "refused", "GET", "a_b", "deadbeef", "add", "user7"]).to_owned(),
         5..7 => pick(rng, &["größe", "ошибка", "日本語", "é", "naïve\u{301}x"]).to_owned(),
         7 => rng.random_range(0..200_000_000u64).to_string(),
         8 => hex(rng, 32),
         9 => hex(rng, 8).to_uppercase(),
+        14 => {
+            let (a, b, c) = (hex(rng, 8), hex(rng, 4), hex(rng, 12));
+            format!("{a}-{b}-4{}-{b}-{c}", &b[..3])
+        }
+        15 => "07070707070707070707070707070702".to_owned(),
+        16 => format!("2026-01-10T00:00:{:02}.000Z", rng.random_range(0..40)),
+        17 => hex(rng, 16),
         10 => format!("req{}x{}y{}zq{}", hex(rng, 5), hex(rng, 4), rng.random_range(0..99), hex(rng, 6)),
         11 => "long_".repeat(rng.random_range(12..40)) + &hex(rng, 4),
         12 => "ü".repeat(rng.random_range(30..80)),
-        _ => format!("x{}", hex(rng, 16)),
+        _ => format!("x{}", hex(rng, 15)),
     }
 }
 
@@ -196,15 +203,7 @@ pub(crate) fn trace_batch(rng: &mut StdRng) -> TraceBatch {
 pub(crate) type Logged = (Labels, Attributes, LogRecord);
 
 pub(crate) fn everything(tenant: TenantId, direction: Direction) -> LogQuery {
-    LogQuery {
-        tenant,
-        matchers: Vec::new(),
-        needles: Vec::new(),
-        words: Vec::new(),
-        attribute_terms: Vec::new(),
-        range: NanoRange::ALL,
-        direction,
-    }
+    LogQuery { direction, ..LogQuery::new(tenant, NanoRange::ALL, Vec::new()) }
 }
 
 pub(crate) fn scan(store: &EventStore, query: &LogQuery, limit: usize) -> Vec<Logged> {

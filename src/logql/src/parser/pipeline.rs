@@ -126,7 +126,10 @@ impl Parser {
         }
         let comparison =
             matches!(self.peek_at(1), Token::Symbol("=" | "==" | "!=" | "=~" | "!~" | ">" | ">=" | "<" | "<="));
-        let word = if comparison { None } else { self.word() };
+        // `json != "x"` is the parser with a line filter behind it.
+        let filter_behind = matches!(self.peek_at(1), Token::Symbol("!=" | "!~"))
+            && matches!(self.word().as_deref(), Some("json" | "logfmt" | "unpack" | "decolorize"));
+        let word = if comparison && !filter_behind { None } else { self.word() };
         let kind = match word.as_deref() {
             Some("json") => {
                 self.at += 1;

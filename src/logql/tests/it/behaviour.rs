@@ -123,6 +123,24 @@ fn metric_queries() {
     assert_eq!(error.unwrap(), 101);
 }
 
+#[test]
+fn the_bytes_read_have_a_limit() {
+    let request = RangeQuery {
+        query: r#"{service_name="api"} |= "three""#,
+        start_ns: 0,
+        end_ns: 100,
+        step_ns: 1,
+        direction: Direction::Forward,
+        limit: 1,
+        tenant: TenantId(0),
+    };
+    assert!(Engine::range_within(&request, &reader(), &Unlimited, 11).is_ok());
+    let reader = GroupsReader { groups: reader().groups };
+    let all = RangeQuery { query: r#"{service_name="api"}"#, limit: 0, ..request };
+    let error = Engine::range_within(&all, &reader, &Unlimited, 10).unwrap_err();
+    assert!(matches!(error, Error::Scan(10)) && error.status() == 400, "{error}");
+}
+
 struct Spent;
 
 impl QueryBudget for Spent {

@@ -2,5 +2,6 @@
 
 mod behaviour;
 mod cases;
+mod differential;
 mod mutation;
 mod positions;

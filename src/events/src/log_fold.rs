@@ -1,0 +1,375 @@
+//! Reading log records in any order, in columns, on all threads of the pool; and counting them.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use trefoil_model::event_store::{ScanStats, VolumeQuery};
+use trefoil_model::{
+    AttributeWants, Labels, LogFold, LogQuery, LogRecord, LogRows, LogSet, LogVolume, LogWants, QueryBudget, StoreError,
+};
+
+use crate::EventsError;
+use crate::log_block::StoredLog;
+use crate::log_memtable::Run;
+use crate::log_plan::{BlockRead, Chosen, ChosenRows, Filter, LogSources, Plan, What, choose, within};
+use crate::wire::Malformed;
+
+/// Records that are delivered at once where they are not in columns.
+const ROWS_AT_ONCE: usize = 512;
+/// Sets among which the next record's is sought, where records are not in columns.
+const SETS_SOUGHT: usize = 8;
+
+/// Delivers the wanted records of parts and runs, each to one of `folds`.
+pub(crate) fn fold(
+    query: &LogQuery,
+    wants: &LogWants<'_>,
+    budget: &dyn QueryBudget,
+    sources: LogSources<'_>,
+    folds: &mut [Box<dyn LogFold + '_>],
+) -> Result<ScanStats, StoreError> {
+    let plan = Plan::new(query, wants.any_of, sources, false, budget)?;
+    let filter = Filter::new(query, wants);
+    let work = Work {
+        query,
+        plan: &plan,
+        filter: &filter,
+        budget,
+        next: AtomicUsize::new(0),
+        is_over: AtomicBool::new(false),
+        stats: Mutex::new(ScanStats::default()),
+        failed: Mutex::new(None),
+    };
+    match folds {
+        [] => {}
+        [only] => work.run(only.as_mut()),
+        many => {
+            let work = &work;
+            rayon::scope(|scope| {
+                for fold in many {
+                    scope.spawn(move |_| work.run(fold.as_mut()));
+                }
+            });
+        }
+    }
+    match work.failed.into_inner() {
+        Some(error) => Err(error),
+        None => Ok(work.stats.into_inner()),
+    }
+}
+
+/// What the threads share.
+struct Work<'w> {
+    query: &'w LogQuery,
+    plan: &'w Plan<'w>,
+    filter: &'w Filter<'w>,
+    budget: &'w dyn QueryBudget,
+    next: AtomicUsize,
+    is_over: AtomicBool,
+    stats: Mutex<ScanStats>,
+    failed: Mutex<Option<StoreError>>,
+}
+
+impl Work<'_> {
+    fn run(&self, fold: &mut (dyn LogFold + '_)) {
+        let mut stats = ScanStats::default();
+        while !self.is_over.load(Ordering::Relaxed) {
+            let Some(source) = self.plan.sources.get(self.next.fetch_add(1, Ordering::Relaxed)) else { break };
+            let flow = self.budget.check().map_err(StoreError::from).and_then(|()| match &source.what {
+                What::Run { stream, run } => Ok(self.fold_run(*stream, run, fold, &mut stats)),
+                What::Block { part, block } => self.fold_block((*part, *block), fold, &mut stats),
+            });
+            match flow {
+                Ok(ControlFlow::Continue(())) => {}
+                Ok(ControlFlow::Break(())) => self.is_over.store(true, Ordering::Relaxed),
+                Err(error) => {
+                    self.is_over.store(true, Ordering::Relaxed);
+                    self.failed.lock().get_or_insert(error);
+                }
+            }
+        }
+        let mut all = self.stats.lock();
+        all.blocks += stats.blocks;
+        all.records += stats.records;
+        all.bytes += stats.bytes;
+    }
+
+    fn fold_run(&self, stream: u32, run: &Run, fold: &mut dyn LogFold, stats: &mut ScanStats) -> ControlFlow<()> {
+        let range = within(run, self.query.range);
+        for logs in run[range].chunks(ROWS_AT_ONCE) {
+            stats.records += logs.len() as u64;
+            stats.bytes += logs.iter().map(|log| log.record.text.len() as u64).sum::<u64>();
+            let logs: Vec<&StoredLog> = logs.iter().map(|log| &**log).filter(|log| self.filter.passes(log)).collect();
+            self.deliver(stream, &logs, fold)?;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn fold_block(
+        &self,
+        (part, block): (usize, usize),
+        fold: &mut dyn LogFold,
+        stats: &mut ScanStats,
+    ) -> Result<ControlFlow<()>, StoreError> {
+        let mut read = || {
+            let runs = self.plan.parts[part].block_streams(block)?;
+            let (chosen, read) = choose(self.plan, self.filter, (part, block), &runs)?;
+            stats.blocks += 1;
+            stats.records += read.records;
+            stats.bytes += read.bytes;
+            match chosen {
+                Chosen::Columns(rows) if rows.rows.is_empty() => Ok(ControlFlow::Continue(())),
+                Chosen::Columns(rows) => {
+                    self.fold_rows(rows, fold).map_err(|m| self.plan.parts[part].corrupt(block, &m.to_string()))
+                }
+                Chosen::Records(records) => {
+                    for records in records.chunk_by(|a, b| a.0 == b.0) {
+                        let logs: Vec<&StoredLog> = records.iter().map(|(_, log)| log).collect();
+                        for logs in logs.chunks(ROWS_AT_ONCE) {
+                            if self.deliver(records[0].0, logs, fold).is_break() {
+                                return Ok(ControlFlow::Break(()));
+                            }
+                        }
+                    }
+                    Ok(ControlFlow::Continue(()))
+                }
+            }
+        };
+        match read() {
+            Ok(flow) => Ok(flow),
+            Err(error) => {
+                let error: EventsError = error;
+                tracing::error!(part = self.plan.parts[part].meta.id.0, %error, "block was left out of a query");
+                Ok(ControlFlow::Continue(()))
+            }
+        }
+    }
+
+    /// Delivers records that are not in columns.
+    fn deliver(&self, stream: u32, logs: &[&StoredLog], fold: &mut dyn LogFold) -> ControlFlow<()> {
+        if logs.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        let wants = &self.filter.wants;
+        let mut sets: Vec<LogSet<'_>> = Vec::new();
+        let mut set_of = Vec::with_capacity(logs.len());
+        for log in logs {
+            let is_same = |set: &LogSet<'_>| {
+                (std::ptr::eq(set.shared, &*log.shared) || *set.shared == *log.shared)
+                    && same_as_wanted(set.record, &log.record, &wants.attributes)
+            };
+            let found = sets.iter().rev().take(SETS_SOUGHT).position(is_same);
+            let index = match found {
+                Some(back) => sets.len() - 1 - back,
+                None => {
+                    sets.push(LogSet { shared: &log.shared, record: &log.record });
+                    sets.len() - 1
+                }
+            };
+            set_of.push(u32::try_from(index).unwrap_or(u32::MAX));
+        }
+        let times: Vec<i64> = logs.iter().map(|log| log.record.time_ns).collect();
+        let texts: Vec<&str> = match wants.text {
+            true => logs.iter().map(|log| log.record.text.as_str()).collect(),
+            false => Vec::new(),
+        };
+        let length = |log: &&StoredLog| u32::try_from(log.record.text.len()).unwrap_or(u32::MAX);
+        let text_bytes: Vec<u32> = logs.iter().map(length).collect();
+        fold.rows(&LogRows {
+            stream: &self.plan.streams.labels[stream as usize],
+            stream_ref: u64::from(stream),
+            times: &times,
+            texts: &texts,
+            text_bytes: &text_bytes,
+            set_of: &set_of,
+            sets: &sets,
+        })
+    }
+
+    /// Delivers rows of a block, stream by stream.
+    fn fold_rows(&self, mut rows: ChosenRows<'_>, fold: &mut dyn LogFold) -> Result<ControlFlow<()>, Malformed> {
+        let wants = &self.filter.wants;
+        let no_attributes = matches!(wants.attributes, AttributeWants::None);
+        let none = (trefoil_model::Attributes::new(), empty_record());
+        let sets = if no_attributes { None } else { Some(rows.sets()?) };
+        let split = sets.as_ref().is_some_and(|(sets, _)| sets.is_split_by(&wants.attributes));
+        if wants.text || (split && sets.as_ref().is_some_and(|(sets, _)| sets.needs_texts())) {
+            rows.load_texts()?;
+        } else {
+            rows.load_lengths()?;
+        }
+        let rows = rows;
+        let lengths = rows.lengths.as_deref().unwrap_or_default();
+        let texts = rows.texts.as_ref();
+        // Where records of a set differ, each is a set of its own.
+        let mut whole: Vec<(u32, LogRecord)> = Vec::new();
+        if let Some((sets, set_of)) = sets.as_ref().filter(|_| split) {
+            rows.block.records(&rows.rows, &rows.times, texts, (sets, set_of), &mut |row, record| {
+                whole.push((set_of[row], record));
+            })?;
+        }
+        let delivered: Vec<LogSet<'_>> = match &sets {
+            None => vec![LogSet { shared: &none.0, record: &none.1 }],
+            Some((sets, _)) if split => {
+                whole.iter().map(|(set, record)| LogSet { shared: &sets.sets[*set as usize].shared, record }).collect()
+            }
+            Some((sets, _)) => {
+                sets.sets.iter().map(|set| LogSet { shared: &set.shared, record: set.common() }).collect()
+            }
+        };
+        let mut start = 0;
+        for (stream, end) in &rows.runs {
+            let chosen = &rows.rows[start..*end];
+            let first = start;
+            start = *end;
+            if chosen.is_empty() {
+                continue;
+            }
+            let row = |row: &u32| *row as usize;
+            let times: Vec<i64> = chosen.iter().map(|r| rows.times[row(r)]).collect();
+            let text_bytes: Vec<u32> =
+                chosen.iter().map(|r| u32::try_from(lengths[row(r)]).unwrap_or(u32::MAX)).collect();
+            let text: Vec<&str> = match texts.filter(|_| wants.text) {
+                Some(texts) => chosen.iter().map(|r| texts.get(row(r))).collect(),
+                None => Vec::new(),
+            };
+            let set_of: Vec<u32> = match &sets {
+                None => vec![0; chosen.len()],
+                Some(_) if split => (first as u32..*end as u32).collect(),
+                Some((_, set_of)) => chosen.iter().map(|r| set_of[row(r)]).collect(),
+            };
+            let flow = fold.rows(&LogRows {
+                stream: &self.plan.streams.labels[*stream as usize],
+                stream_ref: u64::from(*stream),
+                times: &times,
+                texts: &text,
+                text_bytes: &text_bytes,
+                set_of: &set_of,
+                sets: &delivered,
+            });
+            if flow.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+fn empty_record() -> LogRecord {
+    LogRecord {
+        time_ns: 0,
+        observed_ns: 0,
+        severity_number: 0,
+        severity_text: String::new(),
+        text: String::new(),
+        attributes: Vec::new(),
+        trace_id: None,
+        span_id: None,
+    }
+}
+
+/// Whether two records are the same in all that is wanted of their attributes.
+fn same_as_wanted(a: &LogRecord, b: &LogRecord, wants: &AttributeWants<'_>) -> bool {
+    if matches!(wants, AttributeWants::None) {
+        return true;
+    }
+    let wants_all = matches!(wants, AttributeWants::All);
+    a.severity_number == b.severity_number
+        && a.severity_text == b.severity_text
+        && a.attributes == b.attributes
+        && (a.trace_id == b.trace_id || !wants.wants("trace_id"))
+        && (a.span_id == b.span_id || !wants.wants("span_id"))
+        && (a.observed_ns == b.observed_ns || !wants_all)
+}
+
+/// Counts records by stream and step; see the contract.
+pub(crate) fn volumes(
+    query: &VolumeQuery<'_>,
+    budget: &dyn QueryBudget,
+    sources: LogSources<'_>,
+    each: &mut dyn FnMut(&Labels, u64, usize, LogVolume),
+) -> Result<ScanStats, StoreError> {
+    let all = LogQuery::new(query.tenant, query.range, query.matchers.to_vec());
+    let plan = Plan::new(&all, &[], sources, false, budget)?;
+    let mut stats = ScanStats::default();
+    for source in &plan.sources {
+        match &source.what {
+            What::Run { stream, run } => {
+                for log in &run[within(run, query.range)] {
+                    let volume = LogVolume { records: 1, bytes: log.record.text.len() as u64 };
+                    each(
+                        &plan.streams.labels[*stream as usize],
+                        u64::from(*stream),
+                        query.step(log.record.time_ns),
+                        volume,
+                    );
+                }
+            }
+            What::Block { part, block } => {
+                budget.check()?;
+                match block_volumes(query, &plan, (*part, *block), each) {
+                    Ok(read) => {
+                        stats.blocks += u64::from(read.records > 0);
+                        stats.records += read.records;
+                    }
+                    Err(error) => {
+                        tracing::error!(part = plan.parts[*part].meta.id.0, %error, "block was left out of a query");
+                    }
+                }
+            }
+        }
+    }
+    Ok(stats)
+}
+
+/// Counts the records of a block, from its statistics where it can.
+fn block_volumes(
+    query: &VolumeQuery<'_>,
+    plan: &Plan<'_>,
+    (part, block): (usize, usize),
+    each: &mut dyn FnMut(&Labels, u64, usize, LogVolume),
+) -> Result<BlockRead, EventsError> {
+    let reader = &plan.parts[part];
+    let runs = reader.block_streams(block)?;
+    let is_whole = |min_t: i64, max_t: i64| {
+        query.range.contains(min_t) && query.range.contains(max_t) && query.step(min_t) == query.step(max_t)
+    };
+    let wanted = |stream: u32| plan.number(part, stream);
+    let is_cut = runs.iter().any(|run| {
+        let Some(number) = wanted(run.stream) else { return false };
+        let is_in_range = query.range.overlaps(run.min_t, run.max_t);
+        is_in_range && (!is_whole(run.min_t, run.max_t) || !plan.hidden(part, number).is_empty())
+    });
+    if !is_cut {
+        for run in runs.iter().filter(|run| query.range.overlaps(run.min_t, run.max_t)) {
+            let Some(number) = wanted(run.stream) else { continue };
+            let volume = LogVolume { records: run.count, bytes: run.text_bytes };
+            each(&plan.streams.labels[number as usize], u64::from(number), query.step(run.min_t), volume);
+        }
+        return Ok(BlockRead::default());
+    }
+    let all = LogQuery::new(query.tenant, query.range, Vec::new());
+    let filter = Filter::new(&all, &LogWants { text: false, ..LogWants::default() });
+    let (chosen, read) = choose(plan, &filter, (part, block), &runs)?;
+    let mut count = |number: u32, time_ns: i64, bytes: u64| {
+        let labels = &plan.streams.labels[number as usize];
+        each(labels, u64::from(number), query.step(time_ns), LogVolume { records: 1, bytes });
+    };
+    match chosen {
+        Chosen::Records(records) => {
+            records.iter().for_each(|(number, log)| count(*number, log.record.time_ns, log.record.text.len() as u64));
+        }
+        Chosen::Columns(mut rows) => {
+            rows.load_lengths().map_err(|m| reader.corrupt(block, &m.to_string()))?;
+            let lengths = rows.lengths.as_deref().unwrap_or_default();
+            let mut start = 0;
+            for (number, end) in &rows.runs {
+                for row in &rows.rows[start..*end] {
+                    count(*number, rows.times[*row as usize], lengths[*row as usize]);
+                }
+                start = *end;
+            }
+        }
+    }
+    Ok(read)
+}
