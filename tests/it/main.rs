@@ -17,6 +17,7 @@ mod layers;
 mod log_doors;
 mod log_files;
 mod log_sockets;
+mod logcli;
 mod loki;
 mod lost_commits;
 mod object_store;

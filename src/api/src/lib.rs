@@ -37,6 +37,7 @@ pub mod tempo;
 pub mod tls;
 
 pub use error::{ApiError, ErrorKind};
+pub use loki::evaluate::LogqlEvaluate;
 pub use prometheus::evaluate::PromqlEvaluate;
 pub use routes::{Access, Route};
 pub use server::{BindError, Listener, Servers};

@@ -3,6 +3,7 @@
 //! Errors are plain text with Loki's status: 400 for what the client can mend, limits included, 499, 500, 503, 504.
 
 mod detected;
+pub mod evaluate;
 mod index;
 mod labels;
 mod legacy;
@@ -66,7 +67,11 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::get("/loki/api/v1/status/buildinfo", Access::Read, settings::build_info),
         Route::get("/loki/api/v1/drilldown-limits", Access::Read, settings::drilldown_limits),
         Route::get("/loki/api/v1/rules", Access::Read, rules::groups),
+        Route::get("/loki/api/v1/rules/{namespace}", Access::Read, rules::groups_within),
+        Route::get("/loki/api/v1/rules/{namespace}/{group}", Access::Read, rules::group),
         Route::get("/api/prom/rules", Access::Read, rules::groups),
+        Route::get("/api/prom/rules/{namespace}", Access::Read, rules::groups_within),
+        Route::get("/api/prom/rules/{namespace}/{group}", Access::Read, rules::group),
         Route::get("/prometheus/api/v1/rules", Access::Read, rules::rules),
         Route::get("/prometheus/api/v1/alerts", Access::Read, rules::alerts),
         Route::get_post("/api/prom/query", Access::Read, legacy::query),
