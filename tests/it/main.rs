@@ -16,6 +16,7 @@ mod jaeger_tempo;
 mod layers;
 mod log_doors;
 mod log_files;
+mod log_rules;
 mod log_sockets;
 mod logcli;
 mod loki;

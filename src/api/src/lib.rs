@@ -20,6 +20,7 @@ pub mod gate;
 pub mod ingest_routes;
 pub mod jaeger;
 mod log_doors;
+mod logs;
 pub mod loki;
 pub mod notifications;
 pub mod origin;

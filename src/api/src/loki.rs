@@ -7,8 +7,8 @@ pub mod evaluate;
 mod index;
 mod labels;
 mod legacy;
-mod params;
-mod patterns;
+pub(crate) mod params;
+pub(crate) mod patterns;
 mod render;
 mod rules;
 mod settings;
@@ -113,7 +113,7 @@ fn json_value(value: &serde_json::Value) -> Response {
 }
 
 /// Turns an engine's error into ours, with the status that the engine names.
-fn logql_error(error: trefoil_logql::Error) -> ApiError {
+pub(crate) fn logql_error(error: trefoil_logql::Error) -> ApiError {
     let kind = match error.status() {
         499 => ErrorKind::Canceled,
         504 => ErrorKind::Timeout,
