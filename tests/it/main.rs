@@ -17,6 +17,7 @@ mod layers;
 mod log_doors;
 mod log_files;
 mod log_rules;
+mod log_search;
 mod log_sockets;
 mod logcli;
 mod loki;

@@ -13,7 +13,7 @@ use crate::hec::{self, Fault, Metadata};
 use crate::ingest::{Context, Ingest, finish, merge, refused};
 use crate::journald::{self, Entry};
 use crate::json_lines::{self, Decoded};
-use crate::received::Received;
+use crate::received::{self, Received};
 use crate::{IngestError, counters, datadog, gelf};
 
 /// Memory that decoding takes, as a multiple of the inflated body.
@@ -168,6 +168,7 @@ impl Ingest {
     pub async fn gelf_http(&self, headers: &HeaderMap, body: Bytes) -> Answer {
         const PROTOCOL: &str = counters::GELF;
         counters::bytes(PROTOCOL, body.len() as u64);
+        let fingerprint = fingerprint(PROTOCOL, &body, &());
         let work = async {
             // As over UDP, the first bytes say how a body is compressed when its headers do not.
             let encoding = match Encoding::from_headers(headers)? {
@@ -186,8 +187,15 @@ impl Ingest {
                 }
             }
             counters::rejected(PROTOCOL, "invalid", report.rejected);
-            if !records.is_empty() {
-                merge(&mut report, self.write_received(PROTOCOL, records).await?);
+            // A message without a time of its own may be meant twice.
+            let have_own_times = records.iter().all(|r| r.record.time_ns != 0);
+            let batched = received::batch(records, &self.context);
+            counters::rejected(PROTOCOL, "invalid", batched.report.rejected);
+            merge(&mut report, batched.report);
+            let fingerprint = Some(fingerprint).filter(|_| have_own_times);
+            merge(&mut report, self.store(PROTOCOL, fingerprint, batched.batch).await?);
+            if report.rejected > 0 {
+                self.log_refusal(PROTOCOL, &report);
             }
             Ok(report)
         };

@@ -225,10 +225,10 @@ mod tests {
         assert_eq!(
             shown,
             [
-                r#""app" "stream" "string" 3 1 [{"count":3,"value":"shop"}]"#,
-                r#""detected_level" "metadata" "string" 3 2 [{"count":2,"value":"info"}]"#,
-                r#""code" "json" "string" 3 2 [{"count":2,"value":"500"}]"#,
-                r#""took" "logfmt" "string" 2 2 [{"count":1,"value":"5ms"}]"#,
+                r#""app" "stream" "string" 3 1 [{"value":"shop","count":3}]"#,
+                r#""detected_level" "metadata" "string" 3 2 [{"value":"info","count":2}]"#,
+                r#""code" "json" "string" 3 2 [{"value":"500","count":2}]"#,
+                r#""took" "logfmt" "string" 2 2 [{"value":"5ms","count":1}]"#,
             ]
         );
     }
