@@ -51,9 +51,9 @@ test: ui/dist/index.html tools ## Installs what tests need and runs them all.
 	$(CARGO) build $(PROFILE) --locked --workspace --bins --tests
 	$(CARGO) test $(PROFILE) --locked --workspace --no-fail-fast
 
-test-peers: build tools ## Builds Prometheus 3.14 where Go is there, then compares queries with it (TREFOIL_FUZZ=count).
+test-peers: build tools ## Builds Prometheus 3.14 and logcli where Go is there, then compares queries with it (TREFOIL_FUZZ=count).
 	tests/install-peers
-	$(CARGO) test $(PROFILE) --locked --workspace --test it -- promql_fuzz prometheus::api
+	$(CARGO) test $(PROFILE) --locked --workspace --test it -- promql_fuzz prometheus::api logcli
 
 check: ui/dist/index.html ## Formats, lints and audits; warnings fail.
 	$(CARGO) fmt --all --check

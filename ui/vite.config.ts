@@ -15,7 +15,7 @@ export default defineConfig({
   },
   server: {
     proxy: Object.fromEntries(
-      ["/api", "/loki/api", "/jaeger/api"].map((path) => [path, "http://127.0.0.1:9090"]),
+      ["/api", "/loki/api", "/prometheus/api", "/jaeger/api"].map((path) => [path, "http://127.0.0.1:9090"]),
     ),
   },
   test: { environment: "happy-dom", include: ["src/**/*.test.{ts,tsx}"] },

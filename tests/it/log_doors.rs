@@ -1,4 +1,4 @@
-//! Logs over HTTP as other products take them: Elasticsearch's `_bulk`, JSON lines, Splunk's HEC, Datadog, journald; with
+//! Logs over HTTP as other products take them: Elasticsearch's `_bulk`, JSON lines, Splunk's HEC, Datadog, GELF, journald; with
 //! the senders themselves where they are installed.
 
 use std::path::{Path, PathBuf};
@@ -114,6 +114,19 @@ fn doors() -> Vec<Door> {
             labels: json!({ "service_name": "dog", "team": "a", "detected_level": "info" }),
         },
         Door {
+            path: "/gelf",
+            body: |t| {
+                let (seconds, micros) = (t / 1_000_000_000, t / 1000 % 1_000_000);
+                format!(
+                    "{{\"version\":\"1.1\",\"host\":\"g\",\"short_message\":\"by GELF\",\"timestamp\":{seconds}.{micros:06},\"level\":3,\"_app\":\"gel\"}}"
+                )
+            },
+            status: 202,
+            query: "{host=\"g\"}",
+            line: "by GELF",
+            labels: json!({ "service_name": "gel", "detected_level": "error", "app": "gel" }),
+        },
+        Door {
             path: "/upload",
             body: |t| {
                 format!(
@@ -157,7 +170,7 @@ fn each_line_is_there_once_with_time_and_labels_over_a_restart() {
             }
         }
         if round == 0 {
-            for protocol in ["elasticsearch", "json_lines", "splunk_hec", "datadog", "journald"] {
+            for protocol in ["elasticsearch", "json_lines", "splunk_hec", "datadog", "gelf", "journald"] {
                 let page = server.http.get("/metrics", &[]).unwrap().text();
                 let want = format!("trefoil_ingest_log_records_total{{protocol=\"{protocol}\"}} 2");
                 assert!(page.contains(&want), "{want}");
@@ -187,7 +200,8 @@ fn bad_bodies_are_refused_in_each_products_words() {
         encoder.write_all(&vec![b'\n'; 80 << 20]).unwrap();
         encoder.finish().unwrap()
     };
-    for path in ["/elasticsearch/_bulk", "/insert/jsonline", "/services/collector", "/api/v2/logs", "/upload"] {
+    for path in ["/elasticsearch/_bulk", "/insert/jsonline", "/services/collector", "/api/v2/logs", "/gelf", "/upload"]
+    {
         let is_elastic = path.starts_with("/elasticsearch");
         for (what, headers, body, statuses) in [
             ("half a gzip", &gzip[..], half.clone(), &[400][..]),

@@ -41,6 +41,10 @@ function api(path, query) {
       return ok({ alerts: empty ? [] : alertsData() });
     case "/api/v1/rules":
       return ok({ groups: empty ? [] : rules() });
+    case "/prometheus/api/v1/alerts":
+      return ok({ alerts: [] });
+    case "/prometheus/api/v1/rules":
+      return ok({ groups: [] });
     case "/api/v1/targets":
       return ok({ activeTargets: empty ? [] : targets(), droppedTargets: [] });
     case "/api/v1/status/buildinfo":
@@ -87,7 +91,7 @@ async function answer(request, response) {
     return;
   }
   const path = url.pathname.slice(prefix.length);
-  if (/^\/(api|loki|jaeger)\//.test(path)) {
+  if (/^\/(api|loki|jaeger|prometheus)\//.test(path)) {
     let body = "";
     for await (const chunk of request) body += chunk;
     const query = request.method === "POST" ? new URLSearchParams(body) : url.searchParams;

@@ -20,6 +20,7 @@ pub mod gate;
 pub mod ingest_routes;
 pub mod jaeger;
 mod log_doors;
+mod logs;
 pub mod loki;
 pub mod notifications;
 pub mod origin;
@@ -37,6 +38,7 @@ pub mod tempo;
 pub mod tls;
 
 pub use error::{ApiError, ErrorKind};
+pub use loki::evaluate::LogqlEvaluate;
 pub use prometheus::evaluate::PromqlEvaluate;
 pub use routes::{Access, Route};
 pub use server::{BindError, Listener, Servers};

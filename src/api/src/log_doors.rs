@@ -1,4 +1,4 @@
-//! More doors for logs over HTTP: JSON lines, Splunk's HEC, Datadog and journald's upload. Elasticsearch's is a dialect of
+//! More doors for logs over HTTP: JSON lines, Splunk's HEC, Datadog, GELF and journald's upload. Elasticsearch's is a dialect of
 //! its own ([`crate::elasticsearch`]).
 //!
 //! Each is served on its product's own path and below a prefix (`/splunk`, `/datadog`, `/journald`), and on the path that
@@ -23,6 +23,7 @@ use crate::state::AppState;
 pub(crate) fn routes() -> Vec<Route> {
     let mut routes = vec![
         Route::post_put("/insert/jsonline", Access::Write, json_lines),
+        Route::post("/gelf", Access::Write, gelf),
         Route::post("/api/v2/logs", Access::Write, datadog),
         Route::post("/v1/input", Access::Write, datadog),
         Route::post("/datadog/api/v2/logs", Access::Write, datadog),
@@ -105,6 +106,15 @@ async fn datadog(State(state): State<AppState>, request: Request) -> Response {
         let Pushed { headers, options, body, .. } = Pushed::read(&state, request).await?;
         let ingest = state.ingest.clone();
         detached(&state, async move { ingest.datadog_logs(&headers, body, options).await }).await
+    };
+    respond(work.await)
+}
+
+async fn gelf(State(state): State<AppState>, request: Request) -> Response {
+    let work = async {
+        let Pushed { headers, body, .. } = Pushed::read(&state, request).await?;
+        let ingest = state.ingest.clone();
+        detached(&state, async move { ingest.gelf_http(&headers, body).await }).await
     };
     respond(work.await)
 }

@@ -4,11 +4,12 @@
 
 mod delete;
 mod detected;
+pub mod evaluate;
 mod index;
 mod labels;
 mod legacy;
-mod params;
-mod patterns;
+pub(crate) mod params;
+pub(crate) mod patterns;
 mod render;
 mod rules;
 mod settings;
@@ -73,7 +74,11 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::get("/loki/api/v1/status/buildinfo", Access::Read, settings::build_info),
         Route::get("/loki/api/v1/drilldown-limits", Access::Read, settings::drilldown_limits),
         Route::get("/loki/api/v1/rules", Access::Read, rules::groups),
+        Route::get("/loki/api/v1/rules/{namespace}", Access::Read, rules::groups_within),
+        Route::get("/loki/api/v1/rules/{namespace}/{group}", Access::Read, rules::group),
         Route::get("/api/prom/rules", Access::Read, rules::groups),
+        Route::get("/api/prom/rules/{namespace}", Access::Read, rules::groups_within),
+        Route::get("/api/prom/rules/{namespace}/{group}", Access::Read, rules::group),
         Route::get("/prometheus/api/v1/rules", Access::Read, rules::rules),
         Route::get("/prometheus/api/v1/alerts", Access::Read, rules::alerts),
         Route::get_post("/api/prom/query", Access::Read, legacy::query),
@@ -115,7 +120,7 @@ fn json_value(value: &serde_json::Value) -> Response {
 }
 
 /// Turns an engine's error into ours, with the status that the engine names.
-fn logql_error(error: trefoil_logql::Error) -> ApiError {
+pub(crate) fn logql_error(error: trefoil_logql::Error) -> ApiError {
     let kind = match error.status() {
         499 => ErrorKind::Canceled,
         504 => ErrorKind::Timeout,

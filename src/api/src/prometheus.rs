@@ -18,7 +18,7 @@ mod live;
 mod openapi;
 mod query;
 mod remote_read;
-mod rules;
+pub(crate) mod rules;
 mod search;
 mod status;
 mod syntax;

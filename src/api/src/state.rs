@@ -63,8 +63,10 @@ pub struct Setup {
     pub insight: Arc<Insight>,
     /// The scrape loops, if any.
     pub scrape: Option<Arc<ScrapeManager>>,
-    /// The rules, if any.
+    /// The rules over metrics, if any.
     pub rules: Option<Arc<RuleManager>>,
+    /// The rules over logs, if any.
+    pub log_rules: Option<Arc<RuleManager>>,
     /// Evaluates PromQL.
     pub engine: Engine,
     /// Whether `stats=all` tells the samples of each step.
@@ -111,8 +113,10 @@ pub struct App {
     pub insight: Arc<Insight>,
     /// The scrape loops, if any.
     pub scrape: Option<Arc<ScrapeManager>>,
-    /// The rules, if any.
+    /// The rules over metrics, if any.
     pub rules: Option<Arc<RuleManager>>,
+    /// The rules over logs, if any.
+    pub log_rules: Option<Arc<RuleManager>>,
     /// Evaluates PromQL.
     pub engine: Engine,
     /// Whether `stats=all` tells the samples of each step.
@@ -184,6 +188,7 @@ impl App {
             insight: setup.insight,
             scrape: setup.scrape,
             rules: setup.rules,
+            log_rules: setup.log_rules,
             engine: setup.engine,
             per_step_stats: setup.per_step_stats,
             accountant: setup.accountant,

@@ -68,6 +68,20 @@ section! {
     }
 }
 
+/// The files that are there now of patterns, in their order, each once.
+fn expanded(patterns: &[PathBuf]) -> Result<Vec<PathBuf>, ConfigError> {
+    let mut out: Vec<PathBuf> = Vec::new();
+    for pattern in patterns {
+        let paths = globs::expand(pattern).map_err(|source| ConfigError::Read { path: pattern.clone(), source })?;
+        for path in paths {
+            if !out.contains(&path) {
+                out.push(path);
+            }
+        }
+    }
+    Ok(out)
+}
+
 impl Config {
     /// The configuration as YAML: what is in effect, secrets as `<secret>`. It loads again, unless it
     /// holds a bearer token in clear.
@@ -98,21 +112,22 @@ impl Config {
 
     /// The rule files that are there now, in the order of `rule_files`, each once.
     pub fn rule_file_paths(&self) -> Result<Vec<PathBuf>, ConfigError> {
-        let mut out: Vec<PathBuf> = Vec::new();
-        for pattern in &self.rule_files {
-            let paths = globs::expand(pattern).map_err(|source| ConfigError::Read { path: pattern.clone(), source })?;
-            for path in paths {
-                if !out.contains(&path) {
-                    out.push(path);
-                }
-            }
-        }
-        Ok(out)
+        expanded(&self.rule_files)
+    }
+
+    /// The rule files over logs that are there now, in the order of `trefoil.logs.rule_files`, each once.
+    pub fn log_rule_file_paths(&self) -> Result<Vec<PathBuf>, ConfigError> {
+        expanded(&self.trefoil.logs.rule_files)
     }
 
     fn check(&mut self, node: &Node, sink: &mut Sink) {
-        for (key, what) in [("rule_files", "rule"), ("scrape_config_files", "scrape config")] {
-            let Some(Kind::Seq(items)) = node.get(key).map(|n| &n.kind) else { continue };
+        let logs = node.get("trefoil").and_then(|n| n.get("logs"));
+        for (list, what) in [
+            (node.get("rule_files"), "rule"),
+            (node.get("scrape_config_files"), "scrape config"),
+            (logs.and_then(|n| n.get("rule_files")), "rule"),
+        ] {
+            let Some(Kind::Seq(items)) = list.map(|n| &n.kind) else { continue };
             for item in items {
                 if let Kind::Scalar(scalar) = &item.kind {
                     let message = format!("invalid {what} file path {:?}", scalar.text);

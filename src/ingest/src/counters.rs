@@ -16,7 +16,7 @@ pub const LOKI: &str = "loki";
 pub const SYSLOG: &str = "syslog";
 /// Label value of Fluentd's forward protocol.
 pub const FORWARD: &str = "fluent_forward";
-/// Label value of GELF over sockets of its own.
+/// Label value of GELF, over sockets of its own and over HTTP.
 pub const GELF: &str = "gelf";
 /// Label value of Elasticsearch's `_bulk` and its kin.
 pub const ELASTICSEARCH: &str = "elasticsearch";

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use trefoil_model::{LogBatch, WriteReport};
+use trefoil_model::{Labels, LogBatch, WriteReport};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::answer::Answer;
@@ -13,7 +13,8 @@ use crate::hec::{self, Fault, Metadata};
 use crate::ingest::{Context, Ingest, finish, merge, refused};
 use crate::journald::{self, Entry};
 use crate::json_lines::{self, Decoded};
-use crate::{IngestError, counters, datadog};
+use crate::received::{self, Received};
+use crate::{IngestError, counters, datadog, gelf};
 
 /// Memory that decoding takes, as a multiple of the inflated body.
 const DOCUMENTS_FACTOR: u64 = 6;
@@ -163,6 +164,53 @@ impl Ingest {
         finish(protocol, answer)
     }
 
+    /// Takes GELF over HTTP (`POST /gelf`): a message, or several, each on a line of its own.
+    pub async fn gelf_http(&self, headers: &HeaderMap, body: Bytes) -> Answer {
+        const PROTOCOL: &str = counters::GELF;
+        counters::bytes(PROTOCOL, body.len() as u64);
+        let fingerprint = fingerprint(PROTOCOL, &body, &());
+        let work = async {
+            // As over UDP, the first bytes say how a body is compressed when its headers do not.
+            let encoding = match Encoding::from_headers(headers)? {
+                Encoding::Identity => gelf::compression(&body),
+                said => said,
+            };
+            let (messages, _memory) = self
+                .decode(encoding, body, DOCUMENTS_FACTOR, |context, bytes| Ok(gelf_messages(&bytes, context)))
+                .await?;
+            let mut report = WriteReport::default();
+            let mut records = Vec::new();
+            for message in messages {
+                match message {
+                    Ok(record) => records.push(record),
+                    Err(error) => report.reject(|| error.to_string()),
+                }
+            }
+            counters::rejected(PROTOCOL, "invalid", report.rejected);
+            // A message without a time of its own may be meant twice.
+            let have_own_times = records.iter().all(|r| r.record.time_ns != 0);
+            let batched = received::batch(records, &self.context);
+            counters::rejected(PROTOCOL, "invalid", batched.report.rejected);
+            merge(&mut report, batched.report);
+            let fingerprint = Some(fingerprint).filter(|_| have_own_times);
+            merge(&mut report, self.store(PROTOCOL, fingerprint, batched.batch).await?);
+            if report.rejected > 0 {
+                self.log_refusal(PROTOCOL, &report);
+            }
+            Ok(report)
+        };
+        let answer = match work.await {
+            Ok(report) if report.rejected == 0 => Answer::empty(StatusCode::ACCEPTED),
+            Ok(report) => {
+                let reasons = report.reasons.join("; ");
+                let text = format!("{} messages were rejected, all others are stored: {reasons}", report.rejected);
+                Answer::text(StatusCode::BAD_REQUEST, &text)
+            }
+            Err(error) => refused(PROTOCOL, &error),
+        };
+        finish(PROTOCOL, answer)
+    }
+
     /// Takes events of Splunk's HEC.
     ///
     /// Errors: the request as a whole was refused.
@@ -310,6 +358,19 @@ impl Ingest {
         }
         result
     }
+}
+
+/// The messages of a body: one, which may be spread over lines, or one on each line.
+fn gelf_messages(bytes: &[u8], context: &Context) -> Vec<Result<Received, IngestError>> {
+    let labels = Labels::empty();
+    let now_ns = context.clock.now_ns();
+    let decode = |json: &[u8]| gelf::decode(json, &labels, context.limits.json_depth_max, now_ns);
+    let mut lines = bytes.split(|b| *b == b'\n').filter(|l| !l.trim_ascii().is_empty());
+    let is_list = lines.next().is_some_and(|first| first.trim_ascii().ends_with(b"}")) && lines.next().is_some();
+    if !is_list {
+        return vec![decode(bytes)];
+    }
+    bytes.split(|b| *b == b'\n').filter(|l| !l.trim_ascii().is_empty()).map(decode).collect()
 }
 
 /// A number for a request: what it is sent to, how it is to be read, and its body.

@@ -16,6 +16,7 @@ use crate::documents::time::{TimeUnit, parse_text};
 use crate::documents::{Builder, Defaults, Envelope, Field, Mapping};
 use crate::ingest::Context;
 use crate::metric_limits::shorten;
+use crate::syslog_level::SEVERITIES;
 
 /// What the fields of an entry are by default: all stands beside them.
 pub(crate) const DEFAULTS: Defaults<'_> =
@@ -24,18 +25,6 @@ pub(crate) const DEFAULTS: Defaults<'_> =
 const NAME_BYTES_MAX: usize = 64;
 /// Most fields of an entry, as in journald.
 const FIELDS_MAX: usize = 1024;
-/// By severity: its keyword, OpenTelemetry's number, and Loki's word.
-const SEVERITIES: [(&str, u8, &str); 8] = [
-    ("emerg", 21, "fatal"),
-    ("alert", 19, "critical"),
-    ("crit", 18, "critical"),
-    ("err", 17, "error"),
-    ("warning", 13, "warn"),
-    ("notice", 10, "info"),
-    ("info", 9, "info"),
-    ("debug", 5, "debug"),
-];
-
 /// An entry of a journal.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Entry {

@@ -5,7 +5,7 @@ use trefoil_model::{AttributeValue, LogRecord};
 use crate::level::DETECTED_LEVEL;
 
 /// By severity: its keyword, OpenTelemetry's severity number (logs data model, appendix B), and the level word of Loki.
-const SEVERITIES: [(&str, u8, &str); 8] = [
+pub(crate) const SEVERITIES: [(&str, u8, &str); 8] = [
     ("emerg", 21, "fatal"),
     ("alert", 19, "critical"),
     ("crit", 18, "critical"),

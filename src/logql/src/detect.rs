@@ -66,7 +66,7 @@ impl FieldType {
     }
 
     /// The type of a field that has values of both.
-    fn joined(self, other: Self) -> Self {
+    pub fn joined(self, other: Self) -> Self {
         match (self, other) {
             (a, b) if a == b => a,
             (Self::Int | Self::Float, Self::Int | Self::Float) => Self::Float,

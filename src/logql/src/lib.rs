@@ -7,7 +7,7 @@
 //! Reading order: [`ast`] and [`parser`] (with the lexer), [`engine`] (the entry), then what a line goes through:
 //! `pipeline`, `labels` (the labels of one line, by where they came from), `stages` with their helpers (`json`,
 //! `logfmt`, `pattern`, `ip`, `template_functions`), and what becomes of numbers: `range` (windows over lines) and
-//! `metric` (operators, through the series algebra of `trefoil_promql`). [`entry_selector`] serves pipelines at ingest. [`mod@format_query`] writes queries back to text.
+//! `metric` (operators, through the series algebra of `trefoil_promql`). [`mod@lines`] streams lines. [`entry_selector`] serves pipelines at ingest. [`mod@format_query`] writes queries back to text.
 //!
 //! Invariants: this crate knows the contract [`trefoil_model::LogReader`], never files, sockets, HTTP or
 //! configuration. Stream label names are compared and shown underscored.
@@ -24,6 +24,7 @@ mod ip;
 mod json;
 mod labels;
 mod lexer;
+pub mod lines;
 mod logfmt;
 mod metric;
 pub mod output;
@@ -43,5 +44,6 @@ pub use error::Error;
 pub use format_query::format_query;
 pub use groups_reader::GroupsReader;
 pub use labels::{ERROR_DETAILS_LABEL, ERROR_LABEL};
+pub use lines::each_line;
 pub use output::{Answer, Entry, MatrixSeries, MergedStream, Output, Stats, StreamResult, VectorSample, merge_labels};
 pub use parser::{parse, parse_selector};

@@ -23,4 +23,10 @@ pub trait Evaluate: Send + Sync {
     fn for_group(&self, _file: &Path, _name: &str) -> Option<Arc<dyn Evaluate>> {
         None
     }
+
+    /// PromQL over the store that results are written to, by which the state of alerts is read back after a restart.
+    /// Default `None`: it is this one.
+    fn over_results(&self) -> Option<&dyn Evaluate> {
+        None
+    }
 }

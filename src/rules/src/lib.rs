@@ -7,7 +7,8 @@
 //! Invariants: a rule sees the results of the rules before it in its group; results are written through
 //! [`trefoil_model::MetricWriter`] and alerts go to [`trefoil_model::AlertReceiver`]; this crate knows no store, no
 //! HTTP and no receiver of notifications. Semantics are those of the Prometheus documentation ("Alerting rules",
-//! "Recording rules").
+//! "Recording rules"). A manager evaluates one query language; results are series and the state of alerts is read back from
+//! them whichever it is.
 
 pub mod alerting;
 pub mod check;
@@ -18,7 +19,7 @@ mod metrics;
 pub mod rule;
 
 pub use alerting::{ActiveAlert, AlertState};
-pub use check::{check_rule_file, load_rule_files};
+pub use check::{CheckExpression, check_rule_file, check_rule_file_by, load_rule_files, load_rule_files_by};
 pub use evaluate::{Evaluate, VectorSample};
 pub use group::{Group, GroupSnapshot};
 pub use manager::{RuleManager, RuleOptions};

@@ -26,6 +26,8 @@ pub struct RuleOptions {
     pub external_labels: Vec<(String, String)>,
     /// URL of this server, without a slash at the end.
     pub external_url: String,
+    /// The page below it that shows an expression given as `q`, for example `/explore/metrics`.
+    pub explore_path: String,
     /// Least time between two hand-overs of an alert that did not change, in milliseconds. The reference's default
     /// is one minute.
     pub resend_ms: i64,
@@ -70,6 +72,7 @@ impl RuleManager {
         let context = Arc::new(RuleContext {
             external_labels: options.external_labels.clone(),
             external_url: options.external_url.clone(),
+            explore_path: options.explore_path.clone(),
             resend_ms: options.resend_ms,
         });
         let mut current = self.context.lock();
@@ -77,6 +80,7 @@ impl RuleManager {
         *current = Some(Arc::clone(&context));
         drop(current);
         let mut groups = self.groups.lock();
+        let rules_before: usize = groups.values().map(|g| g.len()).sum();
         let mut old = std::mem::take(&mut *groups);
         let mut order = Vec::new();
         for (file, rules) in files {
@@ -102,7 +106,8 @@ impl RuleManager {
             gone.removed.notify_one();
         }
         let rules: usize = groups.values().map(|g| g.len()).sum();
-        metrics::RULES.set(rules as i64);
+        // Other managers count there too.
+        metrics::RULES.add(rules as i64 - rules_before as i64);
         info!(groups = groups.len(), rules, "rules in force");
         *self.order.lock() = order;
     }

@@ -61,6 +61,8 @@ pub struct RuleContext {
     pub external_labels: Vec<(String, String)>,
     /// URL of this server, without a slash at the end.
     pub external_url: String,
+    /// The page below it that shows an expression given as `q`, for example `/explore/metrics`.
+    pub explore_path: String,
     /// Least time between two hand-overs of an alert that did not change.
     pub resend_ms: i64,
 }
@@ -250,7 +252,8 @@ impl Rule {
             series.insert(labels.build(), alert.active_ms.div_euclid(1000) as f64);
         }
         self.write(series, t_ms, outcome);
-        let url = format!("{}/explore/metrics?q={}", context.external_url, percent_encoded(&self.config.expr));
+        let expr = percent_encoded(&self.config.expr);
+        let url = format!("{}{}?q={expr}", context.external_url, context.explore_path);
         outcome.alerts = self.alerts.due(t_ms, context.resend_ms, interval_ms, &url);
         Ok(())
     }
@@ -296,6 +299,7 @@ impl Rule {
         if for_ms < RESTORE_FOR_MIN_MS {
             return;
         }
+        let query = query.over_results().unwrap_or(query.as_ref());
         let seconds = OUTAGE_MAX_MS / 1000;
         let selector = format!("ALERTS_FOR_STATE{{alertname={:?}}}", self.config.alert);
         let starts = query.instant(&format!("last_over_time({selector}[{seconds}s])"), t_ms);

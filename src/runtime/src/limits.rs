@@ -189,6 +189,8 @@ limits! {
     regex_program_bytes_max: usize = 1 << 20;
     /// Log entries of an answer. Default 5000; excess: 400.
     log_entries_max: usize = 5000;
+    /// Lines of an export of logs. Default 100,000,000; excess: the transfer breaks off.
+    log_export_lines_max: usize = 100_000_000;
     /// Label names or values of an answer. Default 100,000; excess: cut, with a warning.
     label_values_max: usize = 100_000;
     /// Series of a series answer. Default 30,000; excess: cut, with a warning.

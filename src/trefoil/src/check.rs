@@ -8,6 +8,7 @@ use trefoil_promql::ParserOptions;
 use trefoil_rules::load_rule_files;
 
 use crate::cli::{CheckCommand, ServeArgs};
+use crate::rule_files::load_logs;
 
 /// The environment, for the places where it is expanded.
 pub(crate) fn env(name: &str) -> Option<String> {
@@ -19,7 +20,7 @@ pub(crate) fn env(name: &str) -> Option<String> {
 pub(crate) fn run(command: CheckCommand) -> ExitCode {
     let result = match command {
         CheckCommand::Config { file, syntax_only } => check_config(&file, syntax_only),
-        CheckCommand::Rules { files } => check_rules(&files),
+        CheckCommand::Rules { logs, files } => check_rules(&files, logs),
         CheckCommand::WebConfig { file } => WebConfig::load(&file)
             .map(|_| format!("SUCCESS: {} is a valid web configuration", file.display()))
             .map_err(|e| vec![chain(&e)]),
@@ -62,17 +63,22 @@ fn check_config(file: &Path, syntax_only: bool) -> Result<String, Vec<String>> {
             return Err(missing);
         }
         let paths = loaded.config.rule_file_paths().map_err(|e| vec![chain(&e)])?;
-        lines.push(check_rules(&paths)?);
+        lines.push(check_rules(&paths, false)?);
+        let paths = loaded.config.log_rule_file_paths().map_err(|e| vec![chain(&e)])?;
+        if !paths.is_empty() {
+            lines.push(check_rules(&paths, true)?);
+        }
     }
     lines.push(format!("SUCCESS: {} is a valid configuration", file.display()));
     Ok(lines.join("\n"))
 }
 
-fn check_rules(paths: &[PathBuf]) -> Result<String, Vec<String>> {
-    let files = load_rule_files(paths, ParserOptions::default())
-        .map_err(|errors| errors.iter().map(chain).collect::<Vec<_>>())?;
+fn check_rules(paths: &[PathBuf], over_logs: bool) -> Result<String, Vec<String>> {
+    let files = if over_logs { load_logs(paths) } else { load_rule_files(paths, ParserOptions::default()) };
+    let files = files.map_err(|errors| errors.iter().map(chain).collect::<Vec<_>>())?;
     let rules: usize = files.iter().flat_map(|(_, f)| &f.groups).map(|g| g.rules.len()).sum();
-    Ok(format!("SUCCESS: {} rule files, {rules} rules", files.len()))
+    let what = if over_logs { "rule files over logs" } else { "rule files" };
+    Ok(format!("SUCCESS: {} {what}, {rules} rules", files.len()))
 }
 
 /// An error with its causes in one line.

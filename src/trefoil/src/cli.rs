@@ -194,6 +194,9 @@ pub(crate) enum CheckCommand {
     },
     /// Checks rule files.
     Rules {
+        /// Their expressions are LogQL, as in the files of Loki's ruler.
+        #[arg(long)]
+        logs: bool,
         /// The files.
         #[arg(required = true)]
         files: Vec<PathBuf>,

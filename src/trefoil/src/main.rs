@@ -17,6 +17,7 @@ mod logging;
 mod memory;
 mod query;
 mod query_log;
+mod rule_files;
 mod script_test;
 mod self_telemetry;
 mod serve;

@@ -14,8 +14,8 @@ use trefoil_alertmanager::{AlertmanagerOptions, Dispatcher, FanOut, RemoteAlertm
 use trefoil_api::queries::QueryBooks;
 use trefoil_api::server::Kind;
 use trefoil_api::sockets::LogSockets;
-use trefoil_api::{App, AppState, BuildInfo, PromqlEvaluate, Servers, Setup};
-use trefoil_config::{Config, FlagOverrides, LoadedConfig, RuleFile, TrefoilConfig};
+use trefoil_api::{App, AppState, BuildInfo, LogqlEvaluate, PromqlEvaluate, Servers, Setup};
+use trefoil_config::{Config, FlagOverrides, LoadedConfig, TrefoilConfig};
 use trefoil_events::{EventStore, EventStoreOptions};
 use trefoil_ingest::{Ingest, IngestOptions, counters};
 use trefoil_insight::{Insight, InsightWriter};
@@ -24,7 +24,7 @@ use trefoil_model::{
 };
 use trefoil_parts::RemoteOptions;
 use trefoil_promql::{Engine, EngineOptions, ParserOptions};
-use trefoil_rules::{RuleManager, RuleOptions, load_rule_files};
+use trefoil_rules::{Evaluate, RuleManager};
 use trefoil_runtime::{
     Accountant, DataDirLock, OnError, Phase, RealClock, RealVfs, SharedClock, StartProgress, Tasks, data_dir,
 };
@@ -38,14 +38,13 @@ use crate::counted::{Counted, Credited};
 use crate::features::{Features, features};
 use crate::flag_values::{Given, flag_values};
 use crate::log_files::{self, CheckedLogs, Logs};
+use crate::rule_files::{CheckedRules, Rules};
 use crate::self_telemetry::{self, Collector, Identity};
 use crate::snapshots::Snapshots;
 use crate::{logging, memory, query_log};
 
 /// All of the shutdown must be done by then.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(30);
-/// Least time between two hand-overs of an alert that did not change.
-const RESEND_MS: i64 = 60_000;
 
 static CONFIG_WARNINGS: LazyLock<IntGauge> = LazyLock::new(|| {
     register_int_gauge!("trefoil_config_warnings", "Settings that are accepted and not run.")
@@ -81,7 +80,7 @@ struct Reloader {
     flags: FlagOverrides,
     parser: ParserOptions,
     scrape: Arc<ScrapeManager>,
-    rules: Arc<RuleManager>,
+    rules: Rules,
     metrics: Tsdb,
     dispatcher: Arc<Dispatcher>,
     remote: Arc<RemoteAlertmanagers>,
@@ -121,17 +120,13 @@ fn needs_restart(started_with: &TrefoilConfig, now: &TrefoilConfig) -> Vec<&'sta
 /// A configuration with the rule files that it names, all checked.
 struct Checked {
     config: Arc<LoadedConfig>,
-    rules: Vec<(PathBuf, RuleFile)>,
+    rules: CheckedRules,
     logs: CheckedLogs,
 }
 
 fn load(path: Option<&Path>, flags: &FlagOverrides, parser: ParserOptions) -> anyhow::Result<Checked> {
     let config = Config::load_with(path, flags, &env).map_err(|e| anyhow!(chain(&e)))?;
-    let paths = config.config.rule_file_paths().map_err(|e| anyhow!(chain(&e)))?;
-    let rules = load_rule_files(&paths, parser).map_err(|errors| {
-        let texts: Vec<String> = errors.iter().map(chain).collect();
-        anyhow!("rule files: {}", texts.join("\n"))
-    })?;
+    let rules = CheckedRules::load(&config.config, parser)?;
     let logs = log_files::check(&config.config.trefoil.logs, path).map_err(|e| anyhow!(chain(&e)))?;
     Ok(Checked { config: Arc::new(config), rules, logs })
 }
@@ -151,14 +146,7 @@ impl Reloader {
         self.scrape.apply(&loaded.scrape_configs)?;
         self.metrics.set_policy(metrics_policy(config));
         self.logs.apply(&checked.logs);
-        let rules = RuleOptions {
-            interval_ms: config.global.evaluation_interval.as_ms(),
-            query_offset_ms: config.global.rule_query_offset.as_ms(),
-            external_labels: config.global.external_labels.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect(),
-            external_url: self.external_url.clone(),
-            resend_ms: RESEND_MS,
-        };
-        self.rules.apply(&checked.rules, &rules);
+        self.rules.apply(&checked.rules, config, &self.external_url);
         CONFIG_WARNINGS.set(loaded.warnings.len() as i64);
         for warning in &loaded.warnings {
             warn!(key = %warning.key, line = warning.line, reason = %warning.message, "setting is accepted and not run");
@@ -320,8 +308,19 @@ impl Server {
             Arc::clone(&clock),
         );
         let evaluate = Arc::new(evaluate.noted_in(books.clone()));
-        let rules =
-            Arc::new(RuleManager::new(evaluate, Arc::clone(&writer), receiver, Arc::clone(&clock), tasks.clone()));
+        let over_logs = LogqlEvaluate::new(
+            events.clone(),
+            evaluate.clone(),
+            limits,
+            accountant.clone(),
+            Arc::clone(&clock),
+            books.clone(),
+        );
+        let manager = |evaluate: Arc<dyn Evaluate>| {
+            let (writer, receiver) = (Arc::clone(&writer), Arc::clone(&receiver));
+            Arc::new(RuleManager::new(evaluate, writer, receiver, Arc::clone(&clock), tasks.clone()))
+        };
+        let (rules, log_rules) = (manager(evaluate), manager(Arc::new(over_logs)));
         let external_url = match config.trefoil.external_url.trim_end_matches('/') {
             "" => format!("http://{}", addresses.http),
             url => url.to_owned(),
@@ -341,7 +340,7 @@ impl Server {
             flags: flags.clone(),
             parser: features.parser,
             scrape: Arc::clone(&scrape),
-            rules: Arc::clone(&rules),
+            rules: Rules { metrics: Arc::clone(&rules), logs: Arc::clone(&log_rules) },
             metrics: stores.metrics.clone(),
             dispatcher: Arc::clone(&dispatcher),
             remote,
@@ -361,6 +360,7 @@ impl Server {
             insight,
             scrape,
             rules,
+            log_rules,
             engine,
             per_step_stats: features.per_step_stats,
             books,
@@ -550,6 +550,7 @@ struct AppParts {
     insight: Arc<Insight>,
     scrape: Arc<ScrapeManager>,
     rules: Arc<RuleManager>,
+    log_rules: Arc<RuleManager>,
     engine: Engine,
     per_step_stats: bool,
     books: QueryBooks,
@@ -579,6 +580,7 @@ fn make_app(parts: AppParts) -> anyhow::Result<AppState> {
         insight: parts.insight,
         scrape: Some(parts.scrape),
         rules: Some(parts.rules),
+        log_rules: Some(parts.log_rules),
         engine: parts.engine,
         per_step_stats: parts.per_step_stats,
         books: parts.books,

@@ -115,8 +115,11 @@ const alert = obj({
   value: or(scalarText, ""),
 });
 
-export const alerts = async (signal?: AbortSignal): Promise<Alert[]> =>
-  obj({ alerts: or(list(alert), []) })(await data("api/v1/alerts", {}, signal), "data").alerts;
+/** Those of rules over metrics, then those of rules over logs, which Loki's API tells. */
+export const alerts = async (signal?: AbortSignal): Promise<Alert[]> => {
+  const both = await Promise.all(["api/v1/alerts", "prometheus/api/v1/alerts"].map((path) => data(path, {}, signal)));
+  return both.flatMap((answer) => obj({ alerts: or(list(alert), []) })(answer, "data").alerts);
+};
 
 const rule = obj({
   name: str,
@@ -133,7 +136,6 @@ const rule = obj({
   lastEvaluation: or(str, ""),
   evaluationTime: or(num, 0),
 });
-export type Rule = ReturnType<typeof rule>;
 
 const ruleGroup = obj({
   name: str,
@@ -143,10 +145,19 @@ const ruleGroup = obj({
   evaluationTime: or(num, 0),
   lastEvaluation: or(str, ""),
 });
-export type RuleGroup = ReturnType<typeof ruleGroup>;
+type ToldRule = ReturnType<typeof rule>;
+/** With the page that shows what its query gives. */
+export type Rule = ToldRule & { readonly page: "/explore/metrics" | "/logs" };
+export type RuleGroup = Omit<ReturnType<typeof ruleGroup>, "rules"> & { readonly rules: readonly Rule[] };
 
-export const rules = async (signal?: AbortSignal): Promise<RuleGroup[]> =>
-  obj({ groups: or(list(ruleGroup), []) })(await data("api/v1/rules", {}, signal), "data").groups;
+/** Groups of rules over metrics, then those of rules over logs, which Loki's API tells. */
+export const rules = async (signal?: AbortSignal): Promise<RuleGroup[]> => {
+  const told = async (path: string, page: Rule["page"]): Promise<RuleGroup[]> => {
+    const { groups } = obj({ groups: or(list(ruleGroup), []) })(await data(path, {}, signal), "data");
+    return groups.map((group) => ({ ...group, rules: group.rules.map((one) => ({ ...one, page })) }));
+  };
+  return (await Promise.all([told("api/v1/rules", "/explore/metrics"), told("prometheus/api/v1/rules", "/logs")])).flat();
+};
 
 const target = obj({
   labels: or(record(str), {}),

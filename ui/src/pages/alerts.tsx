@@ -132,7 +132,7 @@ function AlertLine({ alert, rule }: ActiveAlert) {
       </span>
       <div class={css["body"]}>
         <div>
-          <Link class="link" href={href("/explore/metrics", { q: rule.query })}>
+          <Link class="link" href={href(rule.page, { q: rule.query })}>
             <b>{alert.labels["alertname"] ?? rule.name}</b>
           </Link>{" "}
           <span class="muted">{summary}</span>
@@ -187,7 +187,7 @@ function RuleLine({ rule }: { rule: Rule }) {
         <div>
           <b>{rule.name}</b> {rule.duration > 0 && <span class="muted">for {promDuration(durationMs(rule.duration * 1000))}</span>}
         </div>
-        <Link href={href("/explore/metrics", { q: rule.query })} title="Open in metrics">
+        <Link href={href(rule.page, { q: rule.query })} title={rule.page === "/logs" ? "Open in logs" : "Open in metrics"}>
           <code>{rule.query}</code>
         </Link>
         {rule.lastError && (

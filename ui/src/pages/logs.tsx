@@ -1,12 +1,15 @@
 // Logs: a LogQL query, how many lines when, and the lines themselves.
 import { useCallback, useEffect, useMemo, useState } from "preact/hooks";
+import { download } from "../api/client";
+import { exportUrl, fields, type Field } from "../api/logs";
 import { logLabels, logLabelValues, queryCounts, queryLines } from "../api/loki";
 import type { QueryAnswer } from "../api/prometheus";
 import { Page } from "../components/frame/page";
 import { Icon } from "../components/kit/icon";
-import { Button, Empty, ErrorNotice, Skeleton, Warnings } from "../components/kit/kit";
+import { Button, Empty, ErrorNotice, Segmented, Skeleton, Warnings } from "../components/kit/kit";
 import { QueryInput, type Suggestion } from "../components/kit/query-input";
 import { LogList, type LabelKind } from "../components/logs/log-list";
+import { PatternList } from "../components/logs/patterns";
 import { align } from "../components/viz/align";
 import { Legend } from "../components/viz/legend";
 import { TimeSeries, type ChartSeries } from "../components/viz/time-series";
@@ -18,6 +21,7 @@ import { appendOlder, histogramOf, isMetricQuery, LEVELS, normaliseLevel, volume
 import { LOGQL_WORDS } from "../lib/promql-words";
 import { promDuration } from "../lib/time/duration";
 import { formatDateTime, span, stepFor } from "../lib/time/range";
+import { authorization } from "../state/auth";
 import { useData, useLatest } from "../state/data";
 import { useTime } from "../state/time";
 import { useUrl } from "../state/url";
@@ -74,7 +78,9 @@ export function LogsPage() {
           </Button>
         </div>
         <div class={css["split"]}>
-          <LabelPicker names={labels.data ?? []} open={labelsOpen} loading={labels.loading} error={labels.error?.message} onPick={(key, value) => run(addMatcher(draft, key, "=", value))} />
+          <LabelPicker names={labels.data ?? []} open={labelsOpen} loading={labels.loading} error={labels.error?.message} onPick={(key, value) => run(addMatcher(draft, key, "=", value))}>
+            {!metric && <FieldPicker query={query} onPick={(field, value) => run(addLabelFilter(parsedFor(draft, field), field.name, "=", value))} />}
+          </LabelPicker>
           <div class={css["main"]}>{metric ? <MetricResult query={query} /> : <Lines key={query} query={query} onQuery={run} anyLabels={labels.error !== undefined || labels.loading || (labels.data?.length ?? 0) > 0} />}</div>
         </div>
       </div>
@@ -82,7 +88,16 @@ export function LogsPage() {
   );
 }
 
-function LabelPicker({ names, open, loading, error, onPick }: { names: readonly string[]; open: boolean; loading: boolean; error: string | undefined; onPick: (key: string, value: string) => void }) {
+interface LabelPickerProps {
+  names: readonly string[];
+  open: boolean;
+  loading: boolean;
+  error: string | undefined;
+  onPick: (key: string, value: string) => void;
+  children?: preact.ComponentChildren;
+}
+
+function LabelPicker({ names, open, loading, error, onPick, children }: LabelPickerProps) {
   const [shown, setShown] = useState("service_name");
   return (
     <aside class={css["labels"]} data-open={open} aria-label="Labels" data-testid="label-picker">
@@ -99,7 +114,45 @@ function LabelPicker({ names, open, loading, error, onPick }: { names: readonly 
           {shown === name && <LabelValues name={name} onPick={(value) => onPick(name, value)} />}
         </div>
       ))}
+      {children}
     </aside>
+  );
+}
+
+/** The query with the parser that finds a field. */
+function parsedFor(query: string, field: Field): string {
+  const base = query.trim() || ALL_STREAMS;
+  const isParsed = field.source === "json" || field.source === "logfmt";
+  return isParsed && !new RegExp(`\\|\\s*${field.source}\\b`).test(base) ? `${base} | ${field.source}` : base;
+}
+
+/** What the newest lines have beside the labels of their streams, with the most frequent values. */
+function FieldPicker({ query, onPick }: { query: string; onPick: (field: Field, value: string) => void }) {
+  const { range, tick } = useTime();
+  const [shown, setShown] = useState("");
+  const { data } = useData(["log-fields", query, range.from, range.to, tick], (signal) => fields(query, range, signal));
+  const own = (data?.fields ?? []).filter((field) => field.source !== "stream");
+  if (own.length === 0) return null;
+  return (
+    <section data-testid="field-picker" aria-label="Fields">
+      <h2>Fields of the newest {formatCount(data?.lines ?? 0)} lines</h2>
+      {own.slice(0, 200).map((field) => (
+        <div key={field.name}>
+          <button type="button" class={css["labelName"]} aria-expanded={shown === field.name} title={`${field.source}, in ${formatCount(field.lines)} lines`} data-testid="field-name" onClick={() => setShown(shown === field.name ? "" : field.name)}>
+            <Icon name={shown === field.name ? "down" : "right"} size={12} class="faint" />
+            <span class="cut">{field.name}</span>
+            <span class={`${css["count"]} num faint`}>{formatCount(field.distinct)}</span>
+          </button>
+          {shown === field.name &&
+            field.values.map(({ value, count }) => (
+              <button type="button" class={css["labelValue"]} key={value} title={`${field.name}="${value}"`} data-testid="field-value" onClick={() => onPick(field, value)}>
+                <span class="cut">{value || '""'}</span>
+                <span class={`${css["count"]} num faint`}>{formatCount(count)}</span>
+              </button>
+            ))}
+        </div>
+      ))}
+    </section>
   );
 }
 
@@ -120,6 +173,42 @@ function LabelValues({ name, onPick }: { name: string; onPick: (value: string) =
   );
 }
 
+const FORMATS = [
+  { format: "csv", label: "CSV" },
+  { format: "jsonl", label: "JSON lines" },
+] as const;
+
+/** All lines of the query as a file. */
+function Export({ query }: { query: string }) {
+  const { range } = useTime();
+  const [error, setError] = useState("");
+  return (
+    <span class={css["export"]} data-testid="log-export">
+      {error ? <span role="alert">{error}</span> : <span class="muted">Save as</span>}
+      {FORMATS.map(({ format, label }) => {
+        const url = exportUrl(query, range, format);
+        const onClick = (event: MouseEvent): void => {
+          if (!authorization()) return; // the link does it
+          event.preventDefault();
+          setError("");
+          download(url, `logs.${format}`).catch((reason: unknown) => setError(reason instanceof Error ? reason.message : "the lines could not be saved"));
+        };
+        return (
+          <a key={format} class="link" href={url} download onClick={onClick} data-testid={`log-export-${format}`}>
+            {label}
+          </a>
+        );
+      })}
+    </span>
+  );
+}
+
+const VIEWS = [
+  { value: "lines", label: "Lines" },
+  { value: "patterns", label: "Patterns" },
+] as const;
+type View = (typeof VIEWS)[number]["value"];
+
 function Lines({ query, onQuery, anyLabels }: { query: string; onQuery: (query: string) => void; anyLabels: boolean }) {
   const time = useTime();
   const { range, tick } = time;
@@ -134,6 +223,8 @@ function Lines({ query, onQuery, anyLabels }: { query: string; onQuery: (query: 
   };
   const showDate = span(range) > 12 * 3_600_000;
   const filtered = query !== ALL_STREAMS;
+  const [view, setView] = useState<View>("lines");
+  const asFile = lines.length > 0 && !first.error;
 
   return (
     <>
@@ -142,8 +233,15 @@ function Lines({ query, onQuery, anyLabels }: { query: string; onQuery: (query: 
         {first.data && <Warnings warnings={first.data.warnings} />}
       </div>
       {!first.error && <Volume query={query} lines={first.data?.lines ?? []} complete={(first.data?.lines.length ?? 0) < PAGE} onLevel={(level) => onQuery(addLabelFilter(query, "detected_level", "=", level))} shown={lines.length} loading={first.loading} />}
-      {first.loading && <Skeleton lines={14} />}
-      {first.data && !first.error && lines.length === 0 && (
+      {!first.error && (
+        <div class={css["views"]}>
+          <Segmented label="Show" value={view} options={VIEWS} onChange={setView} testid="log-view" />
+          {asFile && <Export query={query} />}
+        </div>
+      )}
+      {view === "patterns" && !first.error && <PatternList query={query} onFilter={(stage, pattern) => onQuery(`${query.trim()} ${stage} ${quoteString(pattern)}`)} />}
+      {first.loading && view === "lines" && <Skeleton lines={14} />}
+      {first.data && !first.error && lines.length === 0 && view === "lines" && (
         <Empty
           icon="logs"
           title={!anyLabels ? "No logs in this range" : filtered ? "No line passes this query" : "No log lines in this range"}
@@ -163,7 +261,7 @@ function Lines({ query, onQuery, anyLabels }: { query: string; onQuery: (query: 
           {anyLabels && filtered ? "There are logs, but none like this" : "No stream has a line"} between {formatDateTime(range.from)} and {formatDateTime(range.to)}.
         </Empty>
       )}
-      {lines.length > 0 && !first.error && (
+      {lines.length > 0 && !first.error && view === "lines" && (
         <LogList
           lines={lines}
           label="Log lines"

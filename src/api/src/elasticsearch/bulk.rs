@@ -117,7 +117,7 @@ async fn try_document(state: &AppState, request: Request) -> Result<Response, Fa
 }
 
 /// A request that was refused as a whole. Overload is 429 here, as Elasticsearch says it.
-fn refusal(error: &IngestError) -> Fault {
+pub(super) fn refusal(error: &IngestError) -> Fault {
     let status = match error.status() {
         StatusCode::SERVICE_UNAVAILABLE => StatusCode::TOO_MANY_REQUESTS,
         other => other,

@@ -1,10 +1,11 @@
-//! The query side of the dialect: `_search`, `_msearch`, `_count`, scrolls, points in time, mappings and `_cat/indices`.
+//! The query side of the dialect: `_search`, `_msearch`, `_mget`, `_count`, scrolls, points in time, mappings and `_cat/indices`.
 //!
 //! Scrolls and points in time hold nothing here: their ids say what was asked and where it goes on. What comes in while a
 //! client pages may therefore be met by later pages; what was there at the start is met once.
 
 mod cursor;
 mod describe;
+mod mget;
 
 use std::time::Duration;
 
@@ -13,8 +14,11 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::{Map, Value as Json, json};
 use trefoil_elastic::{Error, Indices, SearchAnswer, SearchRequest, Source};
+use trefoil_ingest::body::{Encoding, inflate};
 use trefoil_runtime::QueryContext;
+use trefoil_runtime::memory::Reservation;
 
+use super::bulk::refusal;
 use super::filter_path::FilterPath;
 use super::{Fault, json_bytes};
 use crate::error::ApiError;
@@ -47,6 +51,7 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::get("/elasticsearch/{index}/_source/{id}", Access::Read, document_source),
     ];
     routes.extend(describe::routes());
+    routes.extend(mget::routes());
     routes
 }
 
@@ -56,6 +61,8 @@ struct Asked {
     body: Json,
     headers: HeaderMap,
     client: String,
+    /// Memory that an inflated body holds.
+    _memory: Option<Reservation>,
 }
 
 impl Asked {
@@ -76,8 +83,20 @@ impl Asked {
         let client = client_of(&request);
         let (parts, body) = request.into_parts();
         let params = Params::from_query(parts.uri.query().unwrap_or(""))?;
-        let body = collect(body, state.limits.body_bytes_max, "body_bytes_max").await?;
-        Ok((Self { params, body: Json::Null, headers: parts.headers, client }, body))
+        let mut body = collect(body, state.limits.body_bytes_max, "body_bytes_max").await?;
+        let mut memory = None;
+        let encoding = Encoding::from_headers(&parts.headers).map_err(|error| refusal(&error))?;
+        if encoding != Encoding::Identity {
+            let held = state.clone();
+            let work = move || inflate(encoding, body, &held.limits, &held.accountant);
+            let inflated = tokio::task::spawn_blocking(work)
+                .await
+                .map_err(|_| ApiError::internal("a body could not be inflated"))?
+                .map_err(|error| refusal(&error))?;
+            body = inflated.bytes;
+            memory = Some(inflated.reservation);
+        }
+        Ok((Self { params, body: Json::Null, headers: parts.headers, client, _memory: memory }, body))
     }
 
     fn flag(&self, name: &str) -> bool {

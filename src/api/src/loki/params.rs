@@ -16,18 +16,18 @@ const STEPS: i64 = 250;
 
 /// What `query_range` is asked for, beside the query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct RangeParams {
-    pub(super) start_ns: i64,
-    pub(super) end_ns: i64,
-    pub(super) step_ns: i64,
-    pub(super) direction: Direction,
-    pub(super) limit: usize,
+pub(crate) struct RangeParams {
+    pub(crate) start_ns: i64,
+    pub(crate) end_ns: i64,
+    pub(crate) step_ns: i64,
+    pub(crate) direction: Direction,
+    pub(crate) limit: usize,
 }
 
 impl RangeParams {
     /// Moves start and end outward to multiples of the step, as Loki's front does for metric queries, so that a graph
     /// does not jump from one refresh to the next.
-    pub(super) fn align(&mut self) {
+    pub(crate) fn align(&mut self) {
         let down = |t: i64| t.div_euclid(self.step_ns).saturating_mul(self.step_ns);
         let end = down(self.end_ns);
         let end = if end < self.end_ns { end.saturating_add(self.step_ns) } else { end };
@@ -36,7 +36,7 @@ impl RangeParams {
 }
 
 /// A time; `None` when it is not given.
-pub(super) fn time(params: &Params, name: &str) -> Result<Option<i64>, ApiError> {
+pub(crate) fn time(params: &Params, name: &str) -> Result<Option<i64>, ApiError> {
     match params.get(name) {
         "" => Ok(None),
         text => match time_ns(text) {
@@ -47,7 +47,7 @@ pub(super) fn time(params: &Params, name: &str) -> Result<Option<i64>, ApiError>
 }
 
 /// `start`, `end` and `since`, by default the last hour.
-pub(super) fn bounds(params: &Params, now_ns: i64) -> Result<NanoRange, ApiError> {
+pub(crate) fn bounds(params: &Params, now_ns: i64) -> Result<NanoRange, ApiError> {
     let end = time(params, "end")?.unwrap_or(now_ns);
     let since = match params.get("since") {
         "" => SINCE_NS,
@@ -62,7 +62,7 @@ pub(super) fn bounds(params: &Params, now_ns: i64) -> Result<NanoRange, ApiError
 }
 
 /// `limit`, by default 100.
-pub(super) fn limit(params: &Params) -> Result<usize, ApiError> {
+pub(crate) fn limit(params: &Params) -> Result<usize, ApiError> {
     match params.get("limit") {
         "" => Ok(LIMIT),
         text => match text.parse::<i64>() {
@@ -74,7 +74,7 @@ pub(super) fn limit(params: &Params) -> Result<usize, ApiError> {
 }
 
 /// A positive number of things, by default `default`.
-pub(super) fn count(params: &Params, name: &str, default: usize) -> Result<usize, ApiError> {
+pub(crate) fn count(params: &Params, name: &str, default: usize) -> Result<usize, ApiError> {
     match params.get(name) {
         "" => Ok(default),
         text => match text.parse::<u32>() {
@@ -86,7 +86,7 @@ pub(super) fn count(params: &Params, name: &str, default: usize) -> Result<usize
 }
 
 /// `direction`, by default backward.
-pub(super) fn direction(params: &Params) -> Result<Direction, ApiError> {
+pub(crate) fn direction(params: &Params) -> Result<Direction, ApiError> {
     let text = params.get("direction");
     if text.is_empty() || text.eq_ignore_ascii_case("backward") {
         Ok(Direction::Backward)
@@ -98,7 +98,7 @@ pub(super) fn direction(params: &Params) -> Result<Direction, ApiError> {
 }
 
 /// All parameters of `query_range`.
-pub(super) fn range(params: &Params, now_ns: i64) -> Result<RangeParams, ApiError> {
+pub(crate) fn range(params: &Params, now_ns: i64) -> Result<RangeParams, ApiError> {
     let NanoRange { start_ns, end_ns } = bounds(params, now_ns)?;
     let step_ns = match params.get("step") {
         "" => {

@@ -23,17 +23,10 @@ const SERVICE: &str = "service_name";
 /// The body of `patterns`.
 pub(super) async fn patterns(state: &AppState, request: Request) -> Result<Vec<u8>, ApiError> {
     let params = Params::read(state, request).await?;
-    let now_ns = state.clock.now_ns();
-    let asked = params::range(&params, now_ns)?;
+    let asked = params::range(&params, state.clock.now_ns())?;
     let text = query_text(state, &params)?;
-    let Expr::Log(log) = trefoil_logql::parse(&text).map_err(logql_error)? else {
-        return Err(ApiError::bad_data("only log queries have patterns"));
-    };
     let range = NanoRange::new(asked.start_ns, asked.end_ns);
-    let mut found = match learnt(state, &log, range, now_ns) {
-        Some(found) => found,
-        None => looked_at(state, text, range).await?,
-    };
+    let (mut found, _) = find(state, text, range).await?;
     // As in Loki steps are multiples of ten seconds.
     let seconds = (asked.step_ns / 1_000_000_000).max(STEP_SECONDS).div_euclid(STEP_SECONDS) * STEP_SECONDS;
     let data: Vec<Value> = found
@@ -45,6 +38,21 @@ pub(super) async fn patterns(state: &AppState, request: Request) -> Result<Vec<u
         .collect();
     let body = serde_json::to_vec(&json!({ "status": "success", "data": data })).map_err(unwritable)?;
     within(body, state.limits.response_bytes_max)
+}
+
+/// The patterns of a log query, most frequent first, and whether they were learnt while the lines came in.
+pub(crate) async fn find(
+    state: &AppState,
+    text: String,
+    range: NanoRange,
+) -> Result<(Vec<PatternSeries>, bool), ApiError> {
+    let Expr::Log(log) = trefoil_logql::parse(&text).map_err(logql_error)? else {
+        return Err(ApiError::bad_data("only log queries have patterns"));
+    };
+    match learnt(state, &log, range, state.clock.now_ns()) {
+        Some(found) => Ok((found, true)),
+        None => Ok((looked_at(state, text, range).await?, false)),
+    }
 }
 
 /// What was learnt while lines came in, when that answers the question.

@@ -15,7 +15,8 @@ use crate::error::ApiError;
 use crate::params::{Params, number_fault, parse_bool};
 use crate::state::{App, AppState};
 
-struct Filter {
+/// Which groups and rules a client asks for.
+pub(crate) struct RuleFilter {
     alerts: bool,
     records: bool,
     names: Vec<String>,
@@ -25,8 +26,11 @@ struct Filter {
     with_alerts: bool,
 }
 
-impl Filter {
-    fn read(state: &App, params: &Params) -> Result<Self, ApiError> {
+impl RuleFilter {
+    /// Reads the parameters of `/api/v1/rules` that narrow what is listed.
+    ///
+    /// Errors: a parameter cannot be read.
+    pub(crate) fn read(state: &App, params: &Params) -> Result<Self, ApiError> {
         // Checked first, as in the reference.
         let matchers = matchers(state, params, Faults::Bare)?;
         let (alerts, records) = match params.get("type").to_ascii_lowercase().as_str() {
@@ -72,7 +76,7 @@ impl Filter {
 /// `GET /api/v1/rules`
 pub(super) async fn rules(State(state): State<AppState>, request: Request) -> PromResult {
     let params = Params::read(&state, request).await?;
-    let filter = Filter::read(&state, &params)?;
+    let filter = RuleFilter::read(&state, &params)?;
     let token = params.get("group_next_token");
     let group_limit = match params.get("group_limit") {
         "" if !token.is_empty() => {
@@ -94,6 +98,7 @@ pub(super) async fn rules(State(state): State<AppState>, request: Request) -> Pr
         },
     };
     let all = state.rules.as_ref().map(|r| r.snapshot()).unwrap_or_default();
+    let query_text = promql_text(&state);
     let mut next = None;
     let mut groups = Vec::new();
     let mut found = token.is_empty();
@@ -102,24 +107,12 @@ pub(super) async fn rules(State(state): State<AppState>, request: Request) -> Pr
         if !found || !filter.takes_group(group) {
             continue;
         }
-        let rules: Vec<Value> =
-            group.rules.iter().filter(|r| filter.takes_rule(r)).map(|r| rule(&state, r, filter.with_alerts)).collect();
-        if rules.is_empty() {
-            continue;
-        }
+        let Some(shown) = group_json(group, &filter, &query_text) else { continue };
         if groups.len() >= group_limit {
             next = Some(group_token(group));
             break;
         }
-        groups.push(json!({
-            "name": group.name,
-            "file": group.file.to_string_lossy(),
-            "rules": rules,
-            "interval": seconds(group.interval),
-            "limit": group.limit,
-            "evaluationTime": group.evaluation_time.as_secs_f64(),
-            "lastEvaluation": rfc3339(group.last_evaluation_ms),
-        }));
+        groups.push(shown);
     }
     if !found {
         let message = format!("invalid group_next_token '{token}'. were rule groups changed?");
@@ -130,6 +123,38 @@ pub(super) async fn rules(State(state): State<AppState>, request: Request) -> Pr
         fields.insert("groupNextToken".to_owned(), Value::from(next));
     }
     Ok(success(&data))
+}
+
+/// A query as the reference prints it; what it cannot parse was refused with the configuration.
+fn promql_text(state: &App) -> impl Fn(&str) -> String {
+    |text| state.engine.parse(text).map_or_else(|_| text.to_owned(), |expr| expr.to_string())
+}
+
+/// The groups that the filter takes, as the API shows them. `query_text` prints an expression.
+pub(crate) fn groups_of(
+    groups: &[GroupSnapshot],
+    filter: &RuleFilter,
+    query_text: &dyn Fn(&str) -> String,
+) -> Vec<Value> {
+    let taken = groups.iter().filter(|group| filter.takes_group(group));
+    taken.filter_map(|group| group_json(group, filter, query_text)).collect()
+}
+
+/// A group as the API shows it; `None` when no rule is left of it.
+fn group_json(group: &GroupSnapshot, filter: &RuleFilter, query_text: &dyn Fn(&str) -> String) -> Option<Value> {
+    let taken = group.rules.iter().filter(|r| filter.takes_rule(r));
+    let rules: Vec<Value> = taken.map(|r| rule(query_text(&r.config.expr), r, filter.with_alerts)).collect();
+    (!rules.is_empty()).then(|| {
+        json!({
+            "name": group.name,
+            "file": group.file.to_string_lossy(),
+            "rules": rules,
+            "interval": seconds(group.interval),
+            "limit": group.limit,
+            "evaluationTime": group.evaluation_time.as_secs_f64(),
+            "lastEvaluation": rfc3339(group.last_evaluation_ms),
+        })
+    })
 }
 
 /// Seconds, without a fraction when there is none.
@@ -143,10 +168,8 @@ fn group_token(group: &GroupSnapshot) -> String {
     hex::encode(ring::digest::digest(&ring::digest::SHA256, named.as_bytes()))
 }
 
-fn rule(state: &App, rule: &RuleSnapshot, with_alerts: bool) -> Value {
+fn rule(query: String, rule: &RuleSnapshot, with_alerts: bool) -> Value {
     let config = &rule.config;
-    // As the reference prints it; what it cannot parse was refused with the configuration.
-    let query = state.engine.parse(&config.expr).map_or_else(|_| config.expr.clone(), |expr| expr.to_string());
     let labels: Map<String, Value> = config.labels.iter().map(|(n, v)| (n.to_owned(), Value::from(v))).collect();
     let mut out = if config.is_alert() {
         let annotations: Map<String, Value> =
@@ -196,8 +219,12 @@ fn alert(alert: &ActiveAlert) -> Value {
 /// `GET /api/v1/alerts`
 pub(super) async fn alerts(State(state): State<AppState>) -> PromResult {
     let groups = state.rules.as_ref().map(|r| r.snapshot()).unwrap_or_default();
-    let alerts: Vec<Value> = groups.iter().flat_map(|g| &g.rules).flat_map(|r| &r.alerts).map(alert).collect();
-    Ok(success(&json!({ "alerts": alerts })))
+    Ok(success(&json!({ "alerts": alerts_of(&groups) })))
+}
+
+/// All alerts of the groups that are pending or fire, as the API shows them.
+pub(crate) fn alerts_of(groups: &[GroupSnapshot]) -> Vec<Value> {
+    groups.iter().flat_map(|g| &g.rules).flat_map(|r| &r.alerts).map(alert).collect()
 }
 
 /// `GET /api/v1/alertmanagers`

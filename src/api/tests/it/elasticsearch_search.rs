@@ -302,3 +302,49 @@ async fn refusals_have_elasticsearchs_shape() {
     let lenient = post(&server, "/nothing/_search?ignore_unavailable=true", json!({})).await;
     assert_eq!(lenient["hits"]["total"]["value"], 0);
 }
+
+#[tokio::test]
+async fn documents_come_by_their_ids_and_bodies_may_be_compressed() {
+    let server = filled();
+    let found = post(&server, "/logs/_search", json!({"query": {"match": {"message": "refused"}}})).await;
+    let ids: Vec<&str> = found["hits"]["hits"].as_array().unwrap().iter().map(|h| h["_id"].as_str().unwrap()).collect();
+    let got = post(&server, "/logs/_mget", json!({"ids": [ids[0], "none", ids[1]]})).await;
+    let docs = got["docs"].as_array().unwrap();
+    let is_found: Vec<bool> = docs.iter().map(|d| d["found"].as_bool().unwrap()).collect();
+    assert_eq!(is_found, [true, false, true], "{got}");
+    assert_eq!((&docs[0]["_source"]["message"], &docs[0]["_id"]), (&json!("payment refused"), &json!(ids[0])));
+    assert_eq!(docs[1], json!({"_index": "logs", "_id": "none", "found": false}));
+    let one = json!({"docs": [{"_index": "logs", "_id": ids[0], "_source": ["status"]}]});
+    let got = post(&server, "/_mget", one.clone()).await;
+    assert_eq!(got["docs"][0]["_source"], json!({"status": "402"}), "{got}");
+    let refused = ask(&server, Method::POST, "/_mget", json!({"ids": ["1"]}).to_string()).await;
+    assert_eq!((refused.status.as_u16(), refused.json()["status"].as_u64()), (400, Some(400)), "{}", refused.text());
+
+    let zipped = |text: &str| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut encoder, text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    };
+    let search = json!({"query": {"match_all": {}}, "size": 0, "track_total_hits": true}).to_string();
+    let searches = format!("{{}}\n{search}\n");
+    let total = |answer: &Value| answer["hits"]["total"]["value"].clone();
+    for (uri, body) in [("/_search", &search), ("/_msearch", &searches), ("/_mget", &one.to_string())] {
+        let send = |body: Vec<u8>, encoding: &'static str| {
+            let request = Request::builder()
+                .method(Method::POST)
+                .uri(format!("/elasticsearch{uri}"))
+                .header("content-type", "application/json")
+                .header("content-encoding", encoding);
+            server.send(request.body(Body::from(body)).unwrap())
+        };
+        let answer = send(zipped(body), "gzip").await;
+        assert_eq!(answer.status, 200, "{uri}: {}", answer.text());
+        match uri {
+            "/_search" => assert_eq!(total(&answer.json()), json!(4)),
+            "/_msearch" => assert_eq!(total(&answer.json()["responses"][0]), json!(4)),
+            _ => assert_eq!(answer.json()["docs"][0]["found"], json!(true)),
+        }
+        assert_eq!(send(body.clone().into_bytes(), "gzip").await.status, 400, "{uri}");
+        assert_eq!(send(zipped(body), "br").await.status, 415, "{uri}");
+    }
+}

@@ -6,6 +6,7 @@ mod elasticsearch_search;
 mod gate;
 mod jaeger;
 mod listeners;
+mod logs;
 mod loki;
 mod loki_sources;
 mod memory_events;

@@ -260,6 +260,7 @@ impl Server {
             insight,
             scrape: None,
             rules: None,
+            log_rules: None,
             engine: trefoil_promql::Engine::default(),
             per_step_stats: false,
             books: trefoil_api::queries::QueryBooks::default(),

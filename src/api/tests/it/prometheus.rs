@@ -390,6 +390,7 @@ async fn rules_and_alerts_have_the_reference_form() {
         query_offset_ms: 0,
         external_labels: Vec::new(),
         external_url: "http://host".into(),
+        explore_path: "/explore/metrics".into(),
         resend_ms: 60_000,
     };
     server.rules.apply(&[("rules.yml".into(), file)], &options);

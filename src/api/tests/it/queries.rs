@@ -327,6 +327,7 @@ async fn rules_and_log_queries_are_listed_and_logged() {
         query_offset_ms: 0,
         external_labels: Vec::new(),
         external_url: "http://host".into(),
+        explore_path: "/explore/metrics".into(),
         resend_ms: 60_000,
     };
     server.rules.apply(&[("rules.yml".into(), file)], &options);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use trefoil_api::queries::QueryBooks;
 use trefoil_api::server::Kind;
-use trefoil_api::{App, AppState, BuildInfo, PromqlEvaluate, Servers, Setup};
+use trefoil_api::{App, AppState, BuildInfo, LogqlEvaluate, PromqlEvaluate, Servers, Setup};
 use trefoil_config::{Config, LoadedConfig, WebConfig};
 use trefoil_ingest::{Ingest, IngestOptions};
 use trefoil_model::event_store::ScanStats;
@@ -375,10 +375,23 @@ impl TestServer {
         let scrape = Arc::new(scrape);
         let reader: Arc<dyn MetricReader> = Arc::clone(&memory) as _;
         let engine = Engine::default();
-        let evaluate = PromqlEvaluate::new(engine.clone(), reader, limits, accountant.clone(), Arc::clone(&clock));
+        let evaluate =
+            PromqlEvaluate::new(engine.clone(), reader, limits.clone(), accountant.clone(), Arc::clone(&clock));
         let books = QueryBooks::default();
         let (evaluate, nobody) = (Arc::new(evaluate.noted_in(books.clone())), Arc::new(Nobody));
-        let rules = Arc::new(RuleManager::new(evaluate, writer, nobody, Arc::clone(&clock), tasks.clone()));
+        let over_logs = LogqlEvaluate::new(
+            Arc::clone(&memory) as _,
+            evaluate.clone(),
+            limits,
+            accountant.clone(),
+            Arc::clone(&clock),
+            books.clone(),
+        );
+        let manager = |evaluate| {
+            let (writer, clock) = (Arc::clone(&writer), Arc::clone(&clock));
+            Arc::new(RuleManager::new(evaluate, writer, nobody.clone(), clock, tasks.clone()))
+        };
+        let (rules, log_rules) = (manager(evaluate), manager(Arc::new(over_logs)));
         let quit = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&quit);
         let state = App::new(Setup {
@@ -392,6 +405,7 @@ impl TestServer {
             insight: Arc::default(),
             scrape: Some(Arc::clone(&scrape)),
             rules: Some(Arc::clone(&rules)),
+            log_rules: Some(Arc::clone(&log_rules)),
             engine,
             per_step_stats: true,
             books,

@@ -1,4 +1,4 @@
-//! `trefoil.logs`: log files that are read, and pipelines for log entries.
+//! `trefoil.logs`: log files that are read, pipelines for log entries, and rules over logs.
 
 use std::path::PathBuf;
 
@@ -161,7 +161,7 @@ impl LogPipelineConfig {
 }
 
 section! {
-    /// Log files that are read, and pipelines.
+    /// Log files that are read, pipelines, and rules over logs.
     pub struct LogsConfig {
         /// Sets of log files; of sets that have a file in common the first one counts. Default none.
         pub files: Vec<LogFilesConfig> = Vec::new(),
@@ -170,5 +170,8 @@ section! {
         pub promtail_config_file: Option<PathBuf> = None,
         /// Stages for entries that are pushed by any door, one after the other. Default none.
         pub pipelines: Vec<LogPipelineConfig> = Vec::new(),
+        /// Rule files as in `rule_files`, whose expressions are LogQL: the files of Loki's ruler. What recording rules
+        /// give is stored as metrics. Default none.
+        pub rule_files: Vec<PathBuf> = Vec::new(),
     }
 }

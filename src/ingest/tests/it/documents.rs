@@ -142,6 +142,29 @@ async fn datadog_logs_are_stored() {
 }
 
 #[tokio::test]
+async fn gelf_messages_are_stored() {
+    let setup = setup();
+    let one = |text: &str| {
+        format!(
+            "{{\"version\":\"1.1\",\"host\":\"h\",\"short_message\":\"{text}\",\"timestamp\":1700000000.25,\"level\":4,\"_app\":\"web\"}}"
+        )
+    };
+    let answer = setup.ingest.gelf_http(&headers(&[]), gzip(one("a").as_bytes())).await;
+    assert_eq!((answer.status, answer.body.len()), (StatusCode::ACCEPTED, 0));
+    let list = format!("{}\n{{}}\n{}\n", one("b"), one("c"));
+    let answer = setup.ingest.gelf_http(&headers(&[]), list.into()).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    assert!(text(&answer).starts_with("1 messages were rejected, all others are stored: "), "{}", text(&answer));
+    let stored: Vec<String> = setup.stores.logs.lock().iter().flat_map(shown_logs).collect();
+    assert_eq!(
+        stored,
+        ["a", "b", "c"].map(|t| {
+            format!("{{host=\"h\", service_name=\"web\"}} +250000000 {t} [detected_level=\"warn\" app=\"web\"] warning")
+        })
+    );
+}
+
+#[tokio::test]
 async fn journal_entries_are_stored_once() {
     let setup = setup();
     let body = b"__CURSOR=s=1\n__REALTIME_TIMESTAMP=1700000000000001\n__MONOTONIC_TIMESTAMP=5\n_HOSTNAME=h\n_SYSTEMD_UNIT=ssh.service\nPRIORITY=2\n_PID=7\nMESSAGE=in\n\n\

@@ -59,7 +59,12 @@ fn an_alert_goes_through_its_states() {
         ..RuleConfig::default()
     };
     let mut rule = Rule::new(config);
-    let context = RuleContext { external_url: "http://x".into(), resend_ms: 60, ..RuleContext::default() };
+    let context = RuleContext {
+        external_url: "http://x".into(),
+        explore_path: "/explore/metrics".into(),
+        resend_ms: 60,
+        ..RuleContext::default()
+    };
     let down = fixed(&[(&[("__name__", "up"), ("job", "j"), ("instance", "i")], 0.0)]);
     let first = rule.evaluate(&down, &context, 0, 15, 0);
     assert!(first.alerts.is_empty());

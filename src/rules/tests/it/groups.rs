@@ -58,6 +58,7 @@ fn options() -> RuleOptions {
         query_offset_ms: 0,
         external_labels: Vec::new(),
         external_url: "http://x".to_owned(),
+        explore_path: "/explore/metrics".into(),
         resend_ms: 60_000,
     }
 }

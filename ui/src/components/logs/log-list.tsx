@@ -10,6 +10,7 @@ import { useHref, useUrl } from "../../state/url";
 import { Icon } from "../kit/icon";
 import { Button, CopyButton } from "../kit/kit";
 import { Windowed } from "../kit/windowed";
+import { LinesAround } from "./around";
 import css from "./log-list.module.css";
 
 export type LabelKind = "stream" | "metadata" | "parsed";
@@ -156,6 +157,7 @@ export function pretty(text: string): string {
 
 function LineDetail({ line, onFilter, onPeek }: { line: LogLine; onFilter: Props["onFilter"]; onPeek: (() => void) | undefined }) {
   const href = useHref();
+  const [isAround, setIsAround] = useState(false);
   const groups: readonly { kind: LabelKind; name: string; labels: Labels }[] = [
     { kind: "stream", name: "Stream labels", labels: line.labels },
     { kind: "metadata", name: "Attributes", labels: line.metadata },
@@ -175,6 +177,9 @@ function LineDetail({ line, onFilter, onPeek }: { line: LogLine; onFilter: Props
             Open as a page
           </Link>
         )}
+        <Button small icon="logs" expanded={isAround} onClick={() => setIsAround(!isAround)} testid="log-detail-around">
+          Lines around
+        </Button>
         <CopyButton text={line.text} label="Copy the line" />
       </div>
       <pre class={css["full"]}>{pretty(line.text)}</pre>
@@ -207,6 +212,7 @@ function LineDetail({ line, onFilter, onPeek }: { line: LogLine; onFilter: Props
           );
         })}
       </div>
+      {isAround && <LinesAround line={line} />}
     </div>
   );
 }
