@@ -15,7 +15,6 @@ use tokio::sync::mpsc;
 use trefoil_config::LabelMap;
 use trefoil_model::{Labels, MatchOp, Matcher, QueryBudget, SampleBuffer, SelectRequest, TenantId, TimeRange};
 use trefoil_runtime::QueryContext;
-use trefoil_transfer::prometheus::chunk::Encoding;
 use trefoil_transfer::prometheus::chunk_writer::write_chunks;
 use trefoil_transfer::prompb as wire;
 
@@ -278,7 +277,7 @@ fn chunks(
             let mut bytes = 0;
             for chunk in write_chunks(buffer) {
                 bytes += chunk.data.len() + 32;
-                let r#type = if chunk.encoding == Encoding::Xor { wire::XOR } else { wire::FLOAT_HISTOGRAM };
+                let r#type = i32::from(chunk.encoding.byte());
                 let (min_time_ms, max_time_ms) = (chunk.min_t, chunk.max_t);
                 series.chunks.push(wire::Chunk { min_time_ms, max_time_ms, r#type, data: chunk.data });
                 if bytes >= FRAME_BYTES {
