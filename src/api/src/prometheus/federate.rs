@@ -54,6 +54,10 @@ async fn answer(state: &AppState, format: Format, request: Request) -> Result<Ve
             return Err(too_many());
         }
         let matchers = parse_selector(text).map_err(|e| ApiError::bad_data(e.to_string()))?;
+        // `{}` selects nothing here, as with the reference.
+        if matchers.is_empty() {
+            continue;
+        }
         requests.push(SelectRequest { tenant: state.tenant, matchers, range });
     }
     let app = state.clone();
