@@ -179,6 +179,20 @@ impl Writer {
         self.check(budget)
     }
 
+    /// Writes texts as a list of strings; what is written is freed.
+    pub fn texts(&mut self, texts: Vec<String>, budget: &dyn QueryBudget) -> Result<(), ApiError> {
+        self.out.push('[');
+        for (i, text) in texts.into_iter().enumerate() {
+            if i > 0 {
+                self.out.push(',');
+            }
+            push_string(&mut self.out, &text);
+            self.check(budget)?;
+        }
+        self.out.push(']');
+        Ok(())
+    }
+
     /// Ends the answer.
     pub fn finish(mut self, warnings: &[String], infos: &[String]) -> Text {
         for (name, texts) in [("warnings", warnings), ("infos", infos)] {

@@ -15,7 +15,7 @@ use trefoil_promql::{
 use trefoil_runtime::QueryContext;
 
 use super::answer::{
-    PromResult, TRUNCATED, Text, Writer, json as json_body, push_float, push_list, push_sample, push_string, push_time,
+    PromResult, TRUNCATED, Text, Writer, json as json_body, push_float, push_sample, push_string, push_time,
 };
 use crate::connection::Peer;
 use crate::error::ApiError;
@@ -467,11 +467,6 @@ pub(super) fn stats_json(stats: &QueryStats, waited: Duration, by_step: Option<&
         },
         "samples": samples,
     })
-}
-
-/// Writes texts as a list of strings.
-pub(super) fn push_texts(out: &mut String, texts: &[String]) {
-    push_list(out, texts, |out, text| push_string(out, text));
 }
 
 #[cfg(test)]
