@@ -46,6 +46,17 @@ fn a_wrong_key_has_a_place() {
 }
 
 #[test]
+fn an_agent_is_refused() {
+    let dir = fresh_dir("agent");
+    for arguments in [&["serve", "--agent"][..], &["--agent", "--storage.agent.path=a"]] {
+        let finished = run(Command::new(binary()).args(arguments).current_dir(&dir), b"");
+        let told = finished.output().contains("--agent: there is no agent mode");
+        assert!(finished.code.is_some_and(|code| code != 0) && told, "{arguments:?}: {finished:?}");
+    }
+    std::fs::remove_dir_all(&dir).ok();
+}
+
+#[test]
 fn files_of_prometheus_pass_or_fail_as_there() {
     let Some(dir) = conformance("config", "files_of_prometheus_pass_or_fail_as_there") else { return };
     let mut faults = Vec::new();

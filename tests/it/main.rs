@@ -29,6 +29,7 @@ mod otel;
 mod page;
 mod prometheus;
 mod promql_fuzz;
+mod query_memory;
 mod query_tools;
 mod start;
 mod tsdb_commands;

@@ -350,17 +350,33 @@ impl Engine {
         if held > 0 {
             budget.release_samples(held);
         }
+        // The result is held at the end, whatever it is made of.
+        let result = value.as_ref().map_or(0, value_samples);
         let stats = QueryStats {
             series: context.series.load(Ordering::Relaxed),
             samples_read: context.samples_read.load(Ordering::Relaxed),
             samples_total: context.samples_total.load(Ordering::Relaxed),
-            samples_peak: context.peak.load(Ordering::Relaxed),
+            samples_peak: context.peak.load(Ordering::Relaxed).max(result),
             select_time: std::time::Duration::from_nanos(context.select_nanos.load(Ordering::Relaxed)),
             total_time: began.elapsed(),
         };
         let annotations = context.annotations.into_inner().expect("no thread panics while it adds a remark");
         let profile = context.profiler.and_then(|p| p.into_inner().expect(UNPOISONED).finish());
         Ok(QueryResult { value: value?, annotations, stats, profile })
+    }
+}
+
+/// The samples of a value.
+fn value_samples(value: &Value) -> u64 {
+    let one = |value: &SampleValue| match value {
+        SampleValue::Float(_) => 1,
+        SampleValue::Histogram(h) => select::counted(h),
+    };
+    match value {
+        Value::Scalar(..) => 1,
+        Value::String(..) => 0,
+        Value::Vector(samples) => samples.iter().map(|s| one(&s.value)).sum(),
+        Value::Matrix(series) => series.iter().flat_map(|s| &s.samples).map(|(_, value)| one(value)).sum(),
     }
 }
 

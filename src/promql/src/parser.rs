@@ -153,7 +153,7 @@ fn run<T>(
         });
     }
     let (tokens, lex_error) = tokenize(query);
-    let mut parser = Parser { tokens, lex_error, next: 0, options, depth: 0, nodes: 0, durations: 0 };
+    let mut parser = Parser { tokens, lex_error, next: 0, options, depth: 0, aggregations: 0, nodes: 0, durations: 0 };
     f(&mut parser).map_err(fail)
 }
 
@@ -169,6 +169,8 @@ pub(crate) struct Parser<'a> {
     next: usize,
     options: ParserOptions,
     depth: usize,
+    /// Aggregations around.
+    aggregations: usize,
     nodes: usize,
     durations: usize,
 }
@@ -203,6 +205,8 @@ impl<'a> Parser<'a> {
             return error(e.position, e.message.clone());
         }
         let mut message = format!("unexpected {}", token.description());
+        // As in the reference, what has no place of its own is in the aggregation around it.
+        let context = if context.is_empty() && self.aggregations > 0 { "aggregation" } else { context };
         if !context.is_empty() {
             message.push_str(" in ");
             message.push_str(context);
@@ -504,7 +508,10 @@ impl<'a> Parser<'a> {
     fn aggregate(&mut self, op: AggregateOp) -> Parsed<Expr> {
         let start = self.advance();
         let before = self.grouping()?;
-        let (mut args, close) = self.call_args("aggregation")?;
+        self.aggregations += 1;
+        let args = self.call_args("aggregation");
+        self.aggregations -= 1;
+        let (mut args, close) = args?;
         let mut end = close;
         let grouping = match before {
             Some((grouping, _)) => grouping,

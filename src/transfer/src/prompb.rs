@@ -10,10 +10,6 @@ use trefoil_model::{CounterResetHint, FloatHistogram, HistogramSpan, Labels, Sam
 pub const SAMPLES: i32 = 0;
 /// Response type of remote read: a stream of chunks.
 pub const STREAMED_XOR_CHUNKS: i32 = 1;
-/// Encoding of a chunk: floats.
-pub const XOR: i32 = 1;
-/// Encoding of a chunk: float histograms.
-pub const FLOAT_HISTOGRAM: i32 = 3;
 
 /// The body of a remote write 1.0 request.
 #[derive(Clone, PartialEq, Message)]
@@ -285,7 +281,7 @@ pub struct Chunk {
     /// Unix milliseconds of its last sample.
     #[prost(int64, tag = "2")]
     pub max_time_ms: i64,
-    /// Its encoding: [`XOR`], [`FLOAT_HISTOGRAM`], 2 for integer histograms.
+    /// Its encoding: 1 for floats, 2 for integer histograms, 3 for float histograms.
     #[prost(int32, tag = "3")]
     pub r#type: i32,
     /// The encoded samples.

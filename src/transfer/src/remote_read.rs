@@ -1,6 +1,6 @@
 //! Remote read as a client: the request, and what comes back as a stream of chunks
 //! (<https://prometheus.io/docs/prometheus/latest/querying/remote_read_api/>). Floats come back bit for bit; start
-//! timestamps and the flavour of histograms have no place in it.
+//! timestamps have no place in it.
 
 use prost::Message;
 use trefoil_model::{Labels, StoreError, TimeRange};

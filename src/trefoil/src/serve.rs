@@ -59,8 +59,19 @@ static BUILD_INFO: LazyLock<IntGaugeVec> = LazyLock::new(|| {
         .expect("unique metric name")
 });
 
+/// A Prometheus that is an agent keeps and answers nothing: whoever asks for one must not get a server.
+fn refuse_agent(ignored: &[Ignored]) -> anyhow::Result<()> {
+    let on = |i: &Ignored| i.flag == "--agent" && i.value.as_deref() != Some("false");
+    anyhow::ensure!(
+        !ignored.iter().any(on),
+        "--agent: there is no agent mode; forward what comes with remote_write, or leave the flag out"
+    );
+    Ok(())
+}
+
 /// Runs the server until it is told to stop.
 pub(crate) async fn run(arguments: ServeArgs, ignored: Vec<Ignored>) -> anyhow::Result<()> {
+    refuse_agent(&ignored)?;
     let mut features = features(&arguments.enable_feature);
     features.given = Given::of(&arguments.enable_feature, &ignored);
     let unknown = features.unknown.clone();

@@ -2,6 +2,7 @@
 
 mod few;
 mod first_labels;
+mod growing;
 mod merge;
 mod salvage;
 
@@ -16,6 +17,7 @@ use trefoil_model::{
     SeriesSource, StoreError, TenantId, TimeRange,
 };
 
+use self::growing::Growing;
 pub(crate) use self::merge::merge_buffers;
 pub use self::salvage::{LeftOut, Salvage};
 use crate::downsample::{dedup, whole_intervals, without};
@@ -532,15 +534,20 @@ fn any_of(mut found: Vec<(RoaringBitmap, RowCheck<'_>)>) -> Rows<'_> {
 }
 
 /// The smallest texts of a set that may have more than `limit` (0: no limit).
-struct Smallest {
+struct Smallest<'a> {
     /// Ascending.
     texts: Vec<String>,
     limit: usize,
+    memory: Growing<'a>,
 }
 
-impl Smallest {
-    fn new(limit: usize) -> Self {
-        Self { texts: Vec::new(), limit: if limit == 0 { usize::MAX - 1 } else { limit } }
+/// What a text takes besides its bytes: its place in two lists, and what the allocator rounds up.
+const TEXT_BYTES: usize = 2 * size_of::<String>() + 16;
+
+impl<'a> Smallest<'a> {
+    fn new(limit: usize, budget: &'a dyn QueryBudget) -> Self {
+        let limit = if limit == 0 { usize::MAX - 1 } else { limit };
+        Self { texts: Vec::new(), limit, memory: Growing::new(budget) }
     }
 
     /// Adds texts that `each` hands over ascending.
@@ -551,7 +558,7 @@ impl Smallest {
         // One more than asked for, so that we know of it.
         let most = self.limit + 1;
         let mut before = std::mem::take(&mut self.texts).into_iter().peekable();
-        let texts = &mut self.texts;
+        let (texts, memory) = (&mut self.texts, &mut self.memory);
         each(&mut |text| {
             while texts.len() < most
                 && let Some(smaller) = before.next_if(|b| b.as_str() < text)
@@ -559,12 +566,17 @@ impl Smallest {
                 texts.push(smaller);
             }
             if texts.len() < most {
-                texts.push(before.next_if(|b| b == text).unwrap_or_else(|| text.to_owned()));
+                let known = before.next_if(|b| b == text);
+                if known.is_none() {
+                    memory.take(TEXT_BYTES + text.len())?;
+                }
+                texts.push(known.unwrap_or_else(|| text.to_owned()));
             }
             Ok(())
         })?;
         let room = most - self.texts.len();
-        self.texts.extend(before.take(room));
+        self.texts.extend(before.by_ref().take(room));
+        self.memory.give(before.map(|text| TEXT_BYTES + text.len()).sum());
         Ok(())
     }
 
@@ -608,7 +620,7 @@ impl MetricReader for Tsdb {
         limit: usize,
         budget: &dyn QueryBudget,
     ) -> Result<(Vec<String>, bool), StoreError> {
-        let mut names = Smallest::new(limit);
+        let mut names = Smallest::new(limit, budget);
         self.inner.for_each_index(tenant, range, requests, budget, &mut |index, rows| {
             names.merge(|add| index.names(rows, add))
         })?;
@@ -624,7 +636,7 @@ impl MetricReader for Tsdb {
         limit: usize,
         budget: &dyn QueryBudget,
     ) -> Result<(Vec<String>, bool), StoreError> {
-        let mut values = Smallest::new(limit);
+        let mut values = Smallest::new(limit, budget);
         let mut seen = 0u32;
         // One pattern on the label itself says which values to look at.
         let wanted = match requests {

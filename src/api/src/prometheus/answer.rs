@@ -1,9 +1,11 @@
 //! The envelope of every answer, and JSON of what answers are made of, written as text without a tree in between.
 
+use std::convert::Infallible;
 use std::fmt::Write as _;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 use trefoil_model::{FloatHistogram, Labels, QueryBudget};
@@ -65,8 +67,8 @@ fn error_type(kind: ErrorKind) -> &'static str {
 }
 
 /// A JSON answer from text.
-pub fn json(body: String) -> Response {
-    let mut response = Response::new(Body::from(body));
+pub fn json(body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
@@ -76,50 +78,123 @@ pub fn success(data: &serde_json::Value) -> Response {
     json(format!("{{\"status\":\"success\",\"data\":{data}}}"))
 }
 
+/// The text of an answer, in pieces: a long one is never copied to make room, and what is sent is freed.
+#[derive(Debug, Default)]
+pub struct Text(Vec<Bytes>);
+
+impl From<Text> for Body {
+    fn from(text: Text) -> Self {
+        let mut pieces = text.0;
+        if pieces.len() == 1 {
+            return pieces.remove(0).into();
+        }
+        Self::from_stream(futures::stream::iter(pieces.into_iter().map(Ok::<_, Infallible>)))
+    }
+}
+
 /// Writes a successful answer piece by piece, within `response_bytes_max` and the query's memory.
 pub struct Writer {
-    /// The text so far; data is appended here.
+    /// The text since the last whole piece; data is appended here.
     pub out: String,
+    pieces: Vec<Bytes>,
+    /// Bytes of the whole pieces.
+    behind: u64,
     max: u64,
     charged: u64,
 }
 
 /// The text grows by so much before it is charged again.
 const CHARGE_STEP: u64 = 64 << 10;
-/// Most items are shorter.
-const ITEM_BYTES: u64 = 256 << 10;
+/// A piece ends once it is so long.
+const PIECE_BYTES: usize = 256 << 10;
+/// Samples of a series between two looks at the length of the text.
+const SAMPLES_BETWEEN: usize = 1024;
 
 impl Writer {
     /// Begins an answer: what follows is `data`.
     pub fn new(max: u64) -> Self {
-        Self { out: String::from("{\"status\":\"success\",\"data\":"), max, charged: 0 }
+        let out = String::from("{\"status\":\"success\",\"data\":");
+        Self { out, pieces: Vec::new(), behind: 0, max, charged: 0 }
     }
 
     /// Errors when the text is larger than it may be; call it once an item.
     pub fn check(&mut self, budget: &dyn QueryBudget) -> Result<(), ApiError> {
-        let length = self.out.len() as u64;
+        let length = self.behind + self.out.len() as u64;
         if length > self.max {
             return Err(ApiError::response_too_large(self.max));
         }
-        if length > self.charged {
-            let more = (length - self.charged).max(CHARGE_STEP);
+        // With the room that the piece has beyond its text.
+        let held = self.behind + self.out.capacity() as u64;
+        if held > self.charged {
+            let more = (held - self.charged).max(CHARGE_STEP);
             budget.charge_bytes(more)?;
             budget.check()?;
             self.charged += more;
         }
-        // Room is taken in small steps, lest the text be doubled when it grows.
-        let spare = self.out.capacity() as u64 - length;
-        if length > CHARGE_STEP && spare < ITEM_BYTES {
-            let ahead = length / 4 + ITEM_BYTES;
-            budget.charge_bytes(ahead)?;
-            self.charged += ahead;
-            self.out.reserve_exact(ahead as usize);
+        if self.out.len() >= PIECE_BYTES {
+            // As long as the ones before: no room is left over, and none is copied.
+            let next = String::with_capacity(PIECE_BYTES + PIECE_BYTES / 4);
+            let mut piece = std::mem::replace(&mut self.out, next);
+            piece.shrink_to_fit();
+            self.behind += piece.len() as u64;
+            self.pieces.push(Bytes::from(piece));
         }
         Ok(())
     }
 
+    /// Writes a series of a matrix: `{"metric":…,"values":[…],"histograms":[…]}`.
+    pub fn series(
+        &mut self,
+        labels: &Labels,
+        samples: &[(i64, SampleValue)],
+        budget: &dyn QueryBudget,
+    ) -> Result<(), ApiError> {
+        self.out.push_str("{\"metric\":");
+        push_labels(&mut self.out, labels);
+        for (name, is_histogram) in [("values", false), ("histograms", true)] {
+            let mut written = 0;
+            for (t, value) in samples {
+                if matches!(value, SampleValue::Histogram(_)) != is_histogram {
+                    continue;
+                }
+                if written == 0 {
+                    write!(self.out, ",\"{name}\":[").expect(FMT);
+                } else {
+                    self.out.push(',');
+                }
+                match value {
+                    SampleValue::Float(v) => push_float(&mut self.out, *t, *v),
+                    SampleValue::Histogram(h) => push_histogram(&mut self.out, *t, h),
+                }
+                written += 1;
+                if written % SAMPLES_BETWEEN == 0 {
+                    self.check(budget)?;
+                }
+            }
+            if written > 0 {
+                self.out.push(']');
+            }
+        }
+        self.out.push('}');
+        self.check(budget)
+    }
+
+    /// Writes texts as a list of strings; what is written is freed.
+    pub fn texts(&mut self, texts: Vec<String>, budget: &dyn QueryBudget) -> Result<(), ApiError> {
+        self.out.push('[');
+        for (i, text) in texts.into_iter().enumerate() {
+            if i > 0 {
+                self.out.push(',');
+            }
+            push_string(&mut self.out, &text);
+            self.check(budget)?;
+        }
+        self.out.push(']');
+        Ok(())
+    }
+
     /// Ends the answer.
-    pub fn finish(mut self, warnings: &[String], infos: &[String]) -> String {
+    pub fn finish(mut self, warnings: &[String], infos: &[String]) -> Text {
         for (name, texts) in [("warnings", warnings), ("infos", infos)] {
             if texts.is_empty() {
                 continue;
@@ -128,7 +203,8 @@ impl Writer {
             push_list(&mut self.out, texts, |out, text| push_string(out, text));
         }
         self.out.push('}');
-        self.out
+        self.pieces.push(Bytes::from(self.out));
+        Text(self.pieces)
     }
 }
 
@@ -246,29 +322,6 @@ pub fn push_sample(out: &mut String, labels: &Labels, t_ms: i64, value: &SampleV
     out.push('}');
 }
 
-/// Writes a series of a matrix: `{"metric":…,"values":[…],"histograms":[…]}`.
-pub fn push_series(out: &mut String, labels: &Labels, samples: &[(i64, SampleValue)]) {
-    out.push_str("{\"metric\":");
-    push_labels(out, labels);
-    let floats = samples.iter().filter_map(|(t, v)| match v {
-        SampleValue::Float(v) => Some((*t, *v)),
-        SampleValue::Histogram(_) => None,
-    });
-    let histograms = samples.iter().filter_map(|(t, v)| match v {
-        SampleValue::Float(_) => None,
-        SampleValue::Histogram(h) => Some((*t, h)),
-    });
-    if floats.clone().next().is_some() {
-        out.push_str(",\"values\":");
-        push_list(out, floats, |out, (t, v)| push_float(out, t, v));
-    }
-    if histograms.clone().next().is_some() {
-        out.push_str(",\"histograms\":");
-        push_list(out, histograms, |out, (t, h)| push_histogram(out, t, h));
-    }
-    out.push('}');
-}
-
 /// A time as RFC 3339; 0 is Go's zero time.
 pub fn rfc3339(t_ms: i64) -> String {
     if t_ms == 0 {
@@ -286,7 +339,7 @@ pub fn label_map(labels: &Labels) -> serde_json::Value {
 mod tests {
     use std::sync::Arc;
 
-    use trefoil_model::HistogramSpan;
+    use trefoil_model::{BudgetError, HistogramSpan};
 
     use super::*;
 
@@ -333,5 +386,49 @@ mod tests {
             "{\"metric\":{\"a\":\"b\"},\"histogram\":[1.500,{\"count\":\"5\",\"sum\":\"7.5\",\"buckets\":[\
              [3,\"-0.001\",\"0.001\",\"2\"],[0,\"0.5\",\"1\",\"1\"],[0,\"1\",\"2\",\"2\"]]}]}"
         );
+    }
+
+    /// Counts what is charged.
+    #[derive(Default)]
+    struct Purse(std::sync::atomic::AtomicU64);
+
+    impl QueryBudget for Purse {
+        fn check(&self) -> Result<(), BudgetError> {
+            Ok(())
+        }
+        fn charge_samples(&self, _: u64) -> Result<(), BudgetError> {
+            Ok(())
+        }
+        fn release_samples(&self, _: u64) {}
+        fn charge_series(&self, _: u64) -> Result<(), BudgetError> {
+            Ok(())
+        }
+        fn charge_bytes(&self, n: u64) -> Result<(), BudgetError> {
+            self.0.fetch_add(n, std::sync::atomic::Ordering::Relaxed);
+            Ok(())
+        }
+        fn release_bytes(&self, _: u64) {}
+    }
+
+    #[test]
+    fn long_answers_come_in_charged_pieces() {
+        let samples: Vec<(i64, SampleValue)> =
+            (0..60_000).map(|t| (t * 1000, SampleValue::Float(t as f64 / 7.0))).collect();
+        let purse = Purse::default();
+        let mut writer = Writer::new(10 << 20);
+        writer.out.push('[');
+        writer.series(&Labels::from_pairs([("a", "b")]), &samples, &purse).unwrap();
+        writer.out.push(']');
+        let text = writer.finish(&[], &[]);
+        assert!(text.0.len() > 3, "{} pieces", text.0.len());
+        assert!(text.0.iter().all(|piece| piece.len() < 2 * PIECE_BYTES));
+        let whole = text.0.concat();
+        let charged = purse.0.into_inner();
+        assert!(charged >= whole.len() as u64 - 3 && charged < whole.len() as u64 + 2 * PIECE_BYTES as u64);
+        let read: serde_json::Value = serde_json::from_slice(&whole).unwrap();
+        assert_eq!(read["data"][0]["values"].as_array().unwrap().len(), 60_000);
+        let mut writer = Writer::new(1 << 20);
+        let error = writer.series(&Labels::empty(), &samples, &Purse::default()).unwrap_err();
+        assert_eq!(error.message, "answer is larger than 1048576 bytes (limit response_bytes_max)");
     }
 }

@@ -21,6 +21,11 @@ use crate::error::ApiError;
 use crate::params::Params;
 use crate::state::{App, AppState, run_query};
 
+/// What the newest sample of a series takes, besides its name and labels.
+const ENTRY_BYTES: usize = size_of::<(String, Labels)>() + size_of::<Newest>() + 64;
+/// The text grows by so much before it is charged again.
+const CHARGE_STEP: u64 = 64 << 10;
+
 /// The newest sample of a series.
 struct Newest {
     t_ms: i64,
@@ -54,6 +59,10 @@ async fn answer(state: &AppState, format: Format, request: Request) -> Result<Ve
             return Err(too_many());
         }
         let matchers = parse_selector(text).map_err(|e| ApiError::bad_data(e.to_string()))?;
+        // `{}` selects nothing here, as with the reference.
+        if matchers.is_empty() {
+            continue;
+        }
         requests.push(SelectRequest { tenant: state.tenant, matchers, range });
     }
     let app = state.clone();
@@ -73,6 +82,9 @@ async fn answer(state: &AppState, format: Format, request: Request) -> Result<Ve
                 if stale || name.is_empty() || histogram.as_ref().is_some_and(|h| !format.carries(h)) {
                     continue;
                 }
+                // The labels are those of the selection, which is charged until the end.
+                let histogram_bytes = histogram.as_ref().map_or(0, |h| size_of::<FloatHistogram>() + h.heap_bytes());
+                budget.charge_bytes((ENTRY_BYTES + name.len() + histogram_bytes) as u64)?;
                 let key = (name.to_owned(), series.labels.clone());
                 newest.insert(key, Newest { t_ms, value, histogram });
             }
@@ -99,6 +111,7 @@ fn render(
     let global = global_labels(&config.config.global.external_labels);
     let mut encoder = Encoder::new(format);
     let mut family: Option<(&str, Kind)> = None;
+    let mut charged = 0;
     for (i, ((name, own), one)) in newest.iter().enumerate() {
         if i % 1024 == 0 {
             budget.check()?;
@@ -113,6 +126,13 @@ fn render(
         labels.extend(global.iter().filter(|(n, _)| own.get(n).is_none()).map(|(n, v)| (*n, *v)));
         let histogram = one.histogram.as_deref();
         encoder.line(&Line { labels: &labels, t_ms: one.t_ms, value: one.value, histogram });
+        // With the room that the text has when it grew.
+        let held = 2 * encoder.len() as u64;
+        if held > charged {
+            let more = (held - charged).max(CHARGE_STEP);
+            budget.charge_bytes(more)?;
+            charged += more;
+        }
         if encoder.len() as u64 > state.limits.response_bytes_max {
             return Err(ApiError::response_too_large(state.limits.response_bytes_max));
         }

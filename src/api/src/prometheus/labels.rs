@@ -8,7 +8,7 @@ use trefoil_model::{Matcher, SelectRequest, TimeRange};
 use trefoil_promql::{format_value, parse_selector};
 
 use super::answer::{PromResult, TRUNCATED, Writer, json, push_labels, push_list, push_string, push_time};
-use super::query::{push_texts, read_query};
+use super::query::read_query;
 use crate::error::ApiError;
 use crate::params::{Params, TIME_MS_MAX};
 use crate::state::{App, AppState, run_query};
@@ -103,11 +103,12 @@ pub(super) async fn series(State(state): State<AppState>, request: Request) -> P
         let (series, cut) = app.metrics.series(&requests, limit, budget)?;
         let mut writer = Writer::new(app.limits.response_bytes_max);
         writer.out.push('[');
-        for (i, labels) in series.iter().enumerate() {
+        // What is written is freed.
+        for (i, labels) in series.into_iter().enumerate() {
             if i > 0 {
                 writer.out.push(',');
             }
-            push_labels(&mut writer.out, labels);
+            push_labels(&mut writer.out, &labels);
             writer.check(budget)?;
         }
         writer.out.push(']');
@@ -128,8 +129,7 @@ pub(super) async fn names(State(state): State<AppState>, request: Request) -> Pr
     let body = run_query(&state, None, move |budget| {
         let (names, cut) = app.metrics.label_names(app.tenant, range, &requests, limit, budget)?;
         let mut writer = Writer::new(app.limits.response_bytes_max);
-        push_texts(&mut writer.out, &names);
-        writer.check(budget)?;
+        writer.texts(names, budget)?;
         Ok(writer.finish(&truncated(cut), &[]))
     })
     .await?;
@@ -158,8 +158,7 @@ pub(super) async fn values(
     let body = run_query(&state, None, move |budget| {
         let (values, cut) = app.metrics.label_values(app.tenant, &name, range, &requests, limit, budget)?;
         let mut writer = Writer::new(app.limits.response_bytes_max);
-        push_texts(&mut writer.out, &values);
-        writer.check(budget)?;
+        writer.texts(values, budget)?;
         Ok(writer.finish(&truncated(cut), &[]))
     })
     .await?;

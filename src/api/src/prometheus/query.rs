@@ -15,8 +15,7 @@ use trefoil_promql::{
 use trefoil_runtime::QueryContext;
 
 use super::answer::{
-    PromResult, TRUNCATED, Writer, json as json_body, push_float, push_list, push_sample, push_series, push_string,
-    push_time,
+    PromResult, TRUNCATED, Text, Writer, json as json_body, push_float, push_sample, push_string, push_time,
 };
 use crate::connection::Peer;
 use crate::error::ApiError;
@@ -106,7 +105,7 @@ pub(crate) fn client_of(request: &Request) -> String {
 }
 
 /// The data of an answer, and what it took.
-type Answer = (String, QueryStats);
+type Answer = (Text, QueryStats);
 
 /// What is asked, for the lists of queries and the query log.
 struct Asked<'a> {
@@ -134,7 +133,7 @@ impl Asker {
         timeout: Option<Duration>,
         at_hand: impl FnOnce(&QueryContext) -> Option<Result<Answer, ApiError>> + Send,
         work: impl FnOnce(&QueryContext, Duration) -> Result<Answer, ApiError> + Send + 'static,
-    ) -> Result<String, ApiError> {
+    ) -> Result<Text, ApiError> {
         let Asked { path, query, steps: Steps { start_ms, end_ms, step_ms } } = asked;
         let (query, client) = (query.to_owned(), self.client);
         let note = QueryNote { path, query, start_ms, end_ms, step_ms, client, rule_group: None };
@@ -383,7 +382,7 @@ fn render(
     result: QueryResult,
     cost: &Cost,
     budget: &dyn QueryBudget,
-) -> Result<(String, QueryStats), ApiError> {
+) -> Result<Answer, ApiError> {
     let (mut warnings, infos) = result.annotations.texts(&common.query, ANNOTATIONS_MAX);
     let mut writer = Writer::new(state.limits.response_bytes_max);
     let cut = |n: usize| if common.limit > 0 { n.min(common.limit) } else { n };
@@ -404,25 +403,25 @@ fn render(
         }
         Value::Vector(samples) => {
             writer.out.push_str("vector\",\"result\":[");
-            let kept = cut(samples.len());
-            for (i, sample) in samples[..kept].iter().enumerate() {
+            let (all, kept) = (samples.len(), cut(samples.len()));
+            // What is written is freed.
+            for (i, sample) in samples.into_iter().take(kept).enumerate() {
                 comma(&mut writer.out, i);
                 push_sample(&mut writer.out, &sample.labels, sample.t_ms, &sample.value);
                 writer.check(budget)?;
             }
             writer.out.push(']');
-            kept < samples.len()
+            kept < all
         }
         Value::Matrix(series) => {
             writer.out.push_str("matrix\",\"result\":[");
-            let kept = cut(series.len());
-            for (i, one) in series[..kept].iter().enumerate() {
+            let (all, kept) = (series.len(), cut(series.len()));
+            for (i, one) in series.into_iter().take(kept).enumerate() {
                 comma(&mut writer.out, i);
-                push_series(&mut writer.out, &one.labels, &one.samples);
-                writer.check(budget)?;
+                writer.series(&one.labels, &one.samples, budget)?;
             }
             writer.out.push(']');
-            kept < series.len()
+            kept < all
         }
     };
     if truncated {
@@ -468,11 +467,6 @@ pub(super) fn stats_json(stats: &QueryStats, waited: Duration, by_step: Option<&
         },
         "samples": samples,
     })
-}
-
-/// Writes texts as a list of strings.
-pub(super) fn push_texts(out: &mut String, texts: &[String]) {
-    push_list(out, texts, |out, text| push_string(out, text));
 }
 
 #[cfg(test)]

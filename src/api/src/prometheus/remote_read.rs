@@ -13,9 +13,10 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use prost::Message as _;
 use tokio::sync::mpsc;
 use trefoil_config::LabelMap;
-use trefoil_model::{Labels, MatchOp, Matcher, QueryBudget, SampleBuffer, SelectRequest, TenantId, TimeRange};
+use trefoil_model::{
+    FloatHistogram, Labels, MatchOp, Matcher, QueryBudget, SampleBuffer, SelectRequest, TenantId, TimeRange,
+};
 use trefoil_runtime::QueryContext;
-use trefoil_transfer::prometheus::chunk::Encoding;
 use trefoil_transfer::prometheus::chunk_writer::write_chunks;
 use trefoil_transfer::prompb as wire;
 
@@ -34,6 +35,8 @@ const MATCHERS_MAX: usize = 1000;
 const FRAME_BYTES: usize = 1 << 20;
 /// Frames that wait for the client.
 const FRAMES_WAITING: usize = 4;
+/// Bytes of all frames that are there at once.
+const FRAMES_BYTES_MAX: u64 = ((FRAMES_WAITING + 3) * FRAME_BYTES) as u64;
 /// Samples are charged and the deadline is looked at every so many series.
 const CHECK_EVERY: usize = 64;
 
@@ -178,13 +181,23 @@ fn each_series(
         if buffer.is_empty() {
             continue;
         }
-        let n = buffer.len() as u64;
+        let (n, bytes) = (buffer.len() as u64, 2 * buffer_bytes(&buffer));
         budget.charge_samples(n)?;
+        // As they were read, and as chunks or before they are a message.
+        budget.charge_bytes(bytes)?;
         let result = take(&series.labels, &buffer);
         budget.release_samples(n);
+        budget.release_bytes(bytes);
         result?;
     }
     Ok(())
+}
+
+/// Bytes that samples take.
+fn buffer_bytes(buffer: &SampleBuffer) -> u64 {
+    let columns = (buffer.times.capacity() + buffer.values.capacity() + buffer.starts.capacity()) * 8;
+    let histograms = buffer.histograms.iter().map(|(_, h)| size_of::<FloatHistogram>() + 32 + h.heap_bytes());
+    (columns + histograms.sum::<usize>()) as u64
 }
 
 /// The compressed `ReadResponse`.
@@ -210,7 +223,7 @@ fn samples(app: &App, wanted: &[Wanted], external: &LabelMap, budget: &QueryCont
     }
     let message = response.encode_to_vec();
     drop(response);
-    budget.charge_bytes(message.len() as u64)?;
+    budget.charge_bytes(snap::raw::max_compress_len(message.len()) as u64)?;
     snap::raw::Encoder::new().compress_vec(&message).map_err(|e| ApiError::internal(e.to_string()))
 }
 
@@ -265,8 +278,15 @@ fn chunks(
     budget: &QueryContext,
     to: &mpsc::Sender<Result<Bytes, ApiError>>,
 ) -> Result<(), ApiError> {
-    let send = |series: wire::ChunkedSeries, query: usize| {
+    let mut charged = 0;
+    let mut send = |series: wire::ChunkedSeries, query: usize| {
         let message = wire::ChunkedReadResponse { chunked_series: vec![series], query_index: query as i64 };
+        // As chunks, as a message and as a frame; the frames before wait for the client.
+        if charged < FRAMES_BYTES_MAX {
+            let bytes = 3 * message.encoded_len() as u64;
+            budget.charge_bytes(bytes)?;
+            charged += bytes;
+        }
         let frame = frame(&message.encode_to_vec());
         budget.check()?;
         to.blocking_send(Ok(frame)).map_err(|_| ApiError::new(ErrorKind::Canceled, "client left"))
@@ -278,7 +298,7 @@ fn chunks(
             let mut bytes = 0;
             for chunk in write_chunks(buffer) {
                 bytes += chunk.data.len() + 32;
-                let r#type = if chunk.encoding == Encoding::Xor { wire::XOR } else { wire::FLOAT_HISTOGRAM };
+                let r#type = i32::from(chunk.encoding.byte());
                 let (min_time_ms, max_time_ms) = (chunk.min_t, chunk.max_t);
                 series.chunks.push(wire::Chunk { min_time_ms, max_time_ms, r#type, data: chunk.data });
                 if bytes >= FRAME_BYTES {

@@ -265,6 +265,8 @@ async fn federation_gives_the_newest_samples() {
     let want = "# TYPE fresh untyped\nfresh{job=\"api\",instance=\"\",site=\"lab\"} 7";
     assert_eq!((status, line), (200, want));
     assert!(time.parse::<i64>().expect("milliseconds") > 1_000_000_000_000);
+    // As the reference: no matcher, no series.
+    assert_eq!(server.get("/federate?match[]={}").await, (200, String::new()));
     let refused = server.get("/federate?match[]={").await;
     assert_eq!(refused, (400, "1:2: parse error: unexpected end of input inside braces\n".to_owned()));
     let form = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";

@@ -1,9 +1,11 @@
 //! The dispatch over expressions.
 
+use std::sync::atomic::Ordering;
+
 use trefoil_model::{SelectedSeries, TimeRange};
 
 use super::range_function::{RangeCall, RangeFunction};
-use super::select::{STREAM_SERIES, SeriesFn, mark_first_reset, read_range, stream_series, time_before};
+use super::select::{STREAM_SERIES, SeriesFn, counted, mark_first_reset, read_range, stream_series, time_before};
 use super::window::{Cursor, Samples};
 use super::{Context, EngineError, Grid, STEPS_MAX, result_series, rows_bytes};
 use crate::algebra::series::{HISTOGRAM_BYTES, MERGE_BYTES};
@@ -15,7 +17,7 @@ use crate::ast::{
     Aggregate, At, Binary, Expr, ExprKind, MatrixSelector, PositionRange, RangeMode, Subquery, ValueType,
 };
 use crate::format::format_g;
-use crate::value::ResultSeries;
+use crate::value::{ResultSeries, SampleValue};
 
 /// The value of an expression over the grid.
 pub(super) enum Evaluated {
@@ -150,7 +152,12 @@ impl<'a> Evaluator<'a> {
         }
         let once = Evaluator::new(self.context, Grid { count: 1, ..self.grid }, self.grid.start_ms);
         let steps = self.grid.count;
-        Ok(match once.eval(expr)? {
+        // What is looked at once counts at each step.
+        let before = self.context.samples_total.load(Ordering::Relaxed);
+        let value = once.eval(expr)?;
+        let looked = self.context.samples_total.load(Ordering::Relaxed).saturating_sub(before);
+        self.context.count_read(0, looked.saturating_mul(steps as u64 - 1));
+        Ok(match value {
             Evaluated::Scalar(column) => Evaluated::Scalar(vec![column[0]; steps]),
             Evaluated::Text(text) => Evaluated::Text(text),
             Evaluated::Series(series) => {
@@ -422,7 +429,10 @@ impl<'a> Evaluator<'a> {
                 (RangeSource::Selector(m), m.range.ms(), s.offset.ms(), s.at, s.mode)
             }
             ExprKind::Subquery(s) => {
+                // What the windows hold is counted, and not what it is made of.
+                let counted = self.context.samples_total.load(Ordering::Relaxed);
                 let (series, grid) = self.subquery(s)?;
+                self.context.samples_total.store(counted, Ordering::Relaxed);
                 (RangeSource::Subquery(series, grid), s.range.ms(), s.offset.ms(), s.at, RangeMode::Plain)
             }
             _ => return Err(EngineError::Execution("expected a range vector".to_owned())),
@@ -609,13 +619,18 @@ impl<'a> Evaluator<'a> {
             self.context.charge(scratch.buffer.len() as u64)?;
             let held = self.context.hold_samples(&scratch.buffer)?;
             self.context.meter.take(rows_bytes(&series.labels, scratch.buffer.len()))?;
-            self.context.count_read(scratch.buffer.len() as u64, scratch.buffer.len() as u64);
+            let read = scratch.buffer.len() as u64;
             scratch.samples.take_from(&mut scratch.buffer);
             let window = scratch.samples.window(&mut Cursor::default(), i64::MIN, i64::MAX);
             let samples = super::extended::raw_samples(&window, after, until, m.selector.mode);
             let histograms = window.histograms.iter().map(|h| (HISTOGRAM_BYTES + h.heap_bytes()) as u64);
             self.context.meter.take(histograms.sum())?;
             drop(held);
+            let total = samples.iter().map(|(_, value)| match value {
+                SampleValue::Float(_) => 1,
+                SampleValue::Histogram(h) => counted(h),
+            });
+            self.context.count_read(read, total.sum());
             if !samples.is_empty() {
                 out.push(ResultSeries { labels: series.labels, samples });
             }

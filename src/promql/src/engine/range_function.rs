@@ -5,6 +5,7 @@ use std::sync::Arc;
 use trefoil_model::{FloatHistogram, Labels, QueryBudget};
 
 use super::rate::{instant_value, is_start_reset, rate};
+use super::select::counted;
 use super::window::{Cursor, Samples, Window};
 use super::{EngineError, Grid, extended, fast_path};
 use crate::algebra::aggregate::note;
@@ -224,7 +225,8 @@ impl RangeCall {
             if window.is_empty() {
                 continue;
             }
-            total += window.len() as u64;
+            let histograms: u64 = window.histograms.iter().map(|h| counted(h)).sum();
+            total += (window.len() - window.histograms.len()) as u64 + histograms;
             if total >= check_at {
                 budget.check()?;
                 check_at = total + CHECK_SAMPLES;

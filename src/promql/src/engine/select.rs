@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
 
 use rayon::prelude::*;
-use trefoil_model::{SampleBuffer, SelectRequest, SelectedSeries, TimeRange, is_stale_nan};
+use trefoil_model::{FloatHistogram, SampleBuffer, SelectRequest, SelectedSeries, TimeRange, is_stale_nan};
 
 use super::eval::Evaluator;
 use super::meter::Held;
@@ -305,11 +305,14 @@ impl Evaluator<'_> {
     fn instant_points(&self, buffer: &SampleBuffer, first_ms: i64, count: usize, lookback: i64) -> Points {
         let mut points = Points::absent(count);
         let mut total = 0;
-        each_instant(buffer, first_ms, self.grid.step_ms, count, lookback, |step, at, histogram| {
-            total += 1;
-            match histogram {
-                Some(h) => points.set_histogram(step, buffer.histograms[h].1.clone()),
-                None => points.floats_mut()[step] = buffer.values[at],
+        each_instant(buffer, first_ms, self.grid.step_ms, count, lookback, |step, at, histogram| match histogram {
+            Some(h) => {
+                total += counted(&buffer.histograms[h].1);
+                points.set_histogram(step, buffer.histograms[h].1.clone());
+            }
+            None => {
+                total += 1;
+                points.floats_mut()[step] = buffer.values[at];
             }
         });
         self.context.count_read(0, total);
@@ -328,16 +331,29 @@ impl Evaluator<'_> {
             let buffer = &scratch.buffer;
             let _held = self.context.hold_samples(buffer)?;
             let count = if v.at.is_some() { 1 } else { self.grid.count };
-            let mut points = Points::absent(count);
+            let (mut points, mut total) = (Points::absent(count), 0);
             each_instant(buffer, first, self.grid.step_ms, count, lookback, |step, at, _| {
                 let t = if starts { buffer.starts.get(at).copied().unwrap_or(0) } else { buffer.times[at] };
                 points.set_float(step, t as f64 / 1000.0);
+                total += 1;
             });
+            self.context.count_read(0, total);
             let points = if v.at.is_some() { points.broadcast(self.grid.count) } else { points };
             Ok((!points.is_void()).then(|| Series::new(series.labels.clone(), points)))
         };
         self.context.map_series(&selected, self.grid.count, &f)
     }
+}
+
+/// As how many samples the statistics of the reference count a histogram: its bytes in the reference's memory, with its
+/// time, in units of 16 bytes.
+pub(super) fn counted(h: &FloatHistogram) -> u64 {
+    let words = h.positive_spans.len()
+        + h.negative_spans.len()
+        + h.positive_buckets.len()
+        + h.negative_buckets.len()
+        + h.custom_values.len();
+    (176 + 8 * words as u64) / 16
 }
 
 /// Calls `f(step, index of the sample, index of its histogram)` for each step that sees a sample.

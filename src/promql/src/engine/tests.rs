@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use trefoil_model::{BudgetError, Labels, QueryBudget, Unlimited};
+use trefoil_model::{BudgetError, FloatHistogram, HistogramSpan, Labels, QueryBudget, Unlimited};
 
 use super::*;
 use crate::testing::MemoryReader;
@@ -53,6 +53,42 @@ fn ranges_come_sorted() {
     assert_eq!(matrix.len(), 3);
     assert_eq!(matrix[2].samples.last(), Some(&(60_000, SampleValue::Float(12.0))));
     assert_eq!(result.stats.series, 3);
+}
+
+#[test]
+fn samples_are_counted_as_the_reference_does() {
+    let mut store = MemoryReader::new();
+    for k in 0..20 {
+        for i in 0..3 {
+            let number = i.to_string();
+            store.push_float(&Labels::from_pairs([("__name__", "x"), ("i", &number)]), k * 30_000, k as f64);
+        }
+    }
+    let engine = Engine::default();
+    // Expression, counted by an instant query at 570 s, and by a range query of 3 steps to there.
+    for (query, instant, range) in [
+        ("1", 0, 0),
+        ("x", 3, 9),
+        ("timestamp(x)", 3, 9),
+        // Inside a subquery nothing is counted: its windows are.
+        ("max_over_time(x[5m:30s])", 30, 90),
+        ("sum_over_time(x[1m])", 6, 18),
+        // Once looked at, at each step counted.
+        ("sum(x @ end())", 3, 9),
+    ] {
+        let expr = engine.parse(query).unwrap();
+        let (options, tenant) = (QueryOptions::default(), TenantId::default());
+        let one = engine.instant(&expr, 570_000, &options, &store, tenant, &Unlimited).unwrap().stats;
+        let all = engine.range(&expr, 510_000, 570_000, 30_000, &options, &store, tenant, &Unlimited).unwrap().stats;
+        assert_eq!((one.samples_total, all.samples_total), (instant, range), "{query}");
+        assert!(one.samples_peak >= 1 && all.samples_peak >= 3, "{query}");
+    }
+    let h = FloatHistogram {
+        positive_spans: vec![HistogramSpan { offset: 0, length: 4 }],
+        positive_buckets: vec![1.0; 4],
+        ..FloatHistogram::default()
+    };
+    assert_eq!(super::select::counted(&h), 13);
 }
 
 #[test]

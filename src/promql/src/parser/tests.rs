@@ -29,6 +29,8 @@ fn expressions() {
 fn errors_have_places() {
     check("", "unknown position: parse error: no expression found in input");
     check("foo +", "1:6: parse error: unexpected end of input");
+    check("sum(x <)", "1:8: parse error: unexpected \")\" in aggregation");
+    check("sum(rate(foo bar))", "1:14: parse error: unexpected identifier \"bar\" in aggregation");
     check("foo)", "1:5: parse error: unexpected right parenthesis ')'");
     check("(foo", "1:5: parse error: unclosed left parenthesis");
     check("foo{", "1:5: parse error: unexpected end of input inside braces");

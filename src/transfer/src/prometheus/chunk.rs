@@ -38,6 +38,18 @@ impl Encoding {
             _ => return None,
         })
     }
+
+    /// Its number on disk and in messages.
+    pub fn byte(self) -> u8 {
+        match self {
+            Self::Xor => 1,
+            Self::Histogram => 2,
+            Self::FloatHistogram => 3,
+            Self::Xor2 => 4,
+            Self::HistogramStart => 5,
+            Self::FloatHistogramStart => 6,
+        }
+    }
 }
 
 /// A sample's value.

@@ -1,5 +1,5 @@
-//! Writing chunks as Prometheus reads them: floats as XOR chunks, native histograms as float histogram chunks
-//! (`tsdb/docs/format/chunks.md` of prometheus/prometheus).
+//! Writing chunks as Prometheus reads them: floats as XOR chunks, native histograms as chunks of integer or float
+//! histograms (`tsdb/docs/format/chunks.md` of prometheus/prometheus).
 
 use trefoil_model::histogram::CUSTOM_BUCKETS_SCHEMA;
 use trefoil_model::{CounterResetHint, FloatHistogram, HistogramSpan, SampleBuffer};
@@ -8,13 +8,15 @@ use super::chunk::Encoding;
 
 /// Samples of a chunk; the reference cuts its own there too.
 const SAMPLES_MAX: usize = 120;
+/// Whole numbers up to here are exact as floats.
+const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
 /// Widths of the variable numbers behind 1 to 8 one-bits.
 const WIDTHS: [u32; 8] = [3, 6, 9, 12, 18, 25, 56, 64];
 
 /// A chunk: the samples of one series, of one kind, with times that ascend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunk {
-    /// [`Encoding::Xor`] or [`Encoding::FloatHistogram`].
+    /// [`Encoding::Xor`], [`Encoding::Histogram`] or [`Encoding::FloatHistogram`].
     pub encoding: Encoding,
     /// Unix milliseconds of the first sample.
     pub min_t: i64,
@@ -37,7 +39,14 @@ pub fn write_chunks(samples: &SampleBuffer) -> Vec<Chunk> {
             });
             let n = follow.count();
             let run: Vec<&FloatHistogram> = rest[..n].iter().map(|h| h.1.as_ref()).collect();
-            out.push(histogram_chunk(&samples.times[i..i + n], &run));
+            let before = next_histogram.checked_sub(1).map(|k| &samples.histograms[k]);
+            let before = before.filter(|h| h.0 as usize + 1 == i).map(|h| h.1.as_ref());
+            let (times, header) = (&samples.times[i..i + n], [header(before, run[0])]);
+            out.push(if is_integer(run[0]) {
+                integer_chunk(times, &run, &header)
+            } else {
+                histogram_chunk(times, &run, &header)
+            });
             next_histogram += n;
             i += n;
         } else {
@@ -52,6 +61,7 @@ pub fn write_chunks(samples: &SampleBuffer) -> Vec<Chunk> {
 /// True when two histograms can stand in one chunk. Stale markers have a chunk of their own.
 fn same_layout(a: &FloatHistogram, b: &FloatHistogram) -> bool {
     a.is_stale() == b.is_stale()
+        && is_integer(a) == is_integer(b)
         && a.schema == b.schema
         && a.zero_threshold.to_bits() == b.zero_threshold.to_bits()
         && a.positive_spans == b.positive_spans
@@ -69,6 +79,29 @@ fn resets(before: &FloatHistogram, after: &FloatHistogram) -> bool {
             || after.zero_count < before.zero_count
             || fell(&before.positive_buckets, &after.positive_buckets)
             || fell(&before.negative_buckets, &after.negative_buckets))
+}
+
+/// True when the histogram can stand in a chunk of integers: it came as one, and all its numbers are whole.
+fn is_integer(h: &FloatHistogram) -> bool {
+    let is_whole = |v: &f64| (0.0..=WHOLE_MAX).contains(v) && v.trunc() == *v;
+    let buckets = h.positive_buckets.iter().chain(&h.negative_buckets);
+    h.integer && (h.is_stale() || [h.count, h.zero_count].iter().chain(buckets).all(is_whole))
+}
+
+/// The first byte of a chunk of histograms: what is known of a reset between the sample before and the first one.
+fn header(before: Option<&FloatHistogram>, first: &FloatHistogram) -> u8 {
+    let hint = match (before, first.counter_reset_hint) {
+        (Some(before), CounterResetHint::Unknown) if !before.is_stale() && same_layout(before, first) => {
+            if resets(before, first) { CounterResetHint::CounterReset } else { CounterResetHint::NotCounterReset }
+        }
+        (_, hint) => hint,
+    };
+    match hint {
+        CounterResetHint::Unknown => 0,
+        CounterResetHint::CounterReset => 0b1000_0000,
+        CounterResetHint::NotCounterReset => 0b0100_0000,
+        CounterResetHint::Gauge => 0b1100_0000,
+    }
 }
 
 #[derive(Default)]
@@ -268,18 +301,58 @@ fn write_layout(h: &FloatHistogram, to: &mut BitWriter) {
     }
 }
 
-/// Times and histograms have equal, positive lengths of at most [`SAMPLES_MAX`]; all have the layout of the first.
-fn histogram_chunk(times: &[i64], histograms: &[&FloatHistogram]) -> Chunk {
-    let first = histograms[0];
-    let header = match first.counter_reset_hint {
-        CounterResetHint::Unknown => 0,
-        CounterResetHint::CounterReset => 0b1000_0000,
-        CounterResetHint::NotCounterReset => 0b0100_0000,
-        CounterResetHint::Gauge => 0b1100_0000,
-    };
-    let mut to = BitWriter::default();
+/// The layout of a chunk: that of its first histogram; of stale markers an empty one.
+fn write_first_layout(first: &FloatHistogram, to: &mut BitWriter) {
     let stale = FloatHistogram::default();
-    write_layout(if first.is_stale() { &stale } else { first }, &mut to);
+    write_layout(if first.is_stale() { &stale } else { first }, to);
+}
+
+/// Times and histograms have equal, positive lengths of at most [`SAMPLES_MAX`]; all have the layout of the first, and
+/// hold whole numbers.
+fn integer_chunk(times: &[i64], histograms: &[&FloatHistogram], header: &[u8; 1]) -> Chunk {
+    let mut to = BitWriter::default();
+    write_first_layout(histograms[0], &mut to);
+    // Time, count, zero count, then each bucket less the one before it on its side.
+    let numbers = |t: i64, h: &FloatHistogram| -> Vec<i64> {
+        if h.is_stale() {
+            return vec![t, 0, 0];
+        }
+        let mut all = vec![t, h.count as i64, h.zero_count as i64];
+        for side in [&h.positive_buckets, &h.negative_buckets] {
+            let mut before = 0;
+            all.extend(side.iter().map(|b| *b as i64 - std::mem::replace(&mut before, *b as i64)));
+        }
+        all
+    };
+    let first = numbers(times[0], histograms[0]);
+    to.varbit_int(first[0]);
+    to.varbit_uint(first[1] as u64);
+    to.varbit_uint(first[2] as u64);
+    let mut sum = XorValue::first(histograms[0].sum, &mut to);
+    first[3..].iter().for_each(|n| to.varbit_int(*n));
+    let mut state: Vec<(i64, i64)> = first.into_iter().map(|n| (n, 0)).collect();
+    for (t, h) in times.iter().zip(histograms).skip(1) {
+        // As differences of differences.
+        for (i, (n, (value, delta))) in numbers(*t, h).into_iter().zip(&mut state).enumerate() {
+            if i == 3 {
+                sum.next(h.sum, &mut to);
+            }
+            let step = n.wrapping_sub(*value);
+            to.varbit_int(step.wrapping_sub(*delta));
+            (*value, *delta) = (n, step);
+        }
+        if state.len() == 3 {
+            sum.next(h.sum, &mut to);
+        }
+    }
+    chunk(Encoding::Histogram, times, header, to)
+}
+
+/// Times and histograms have equal, positive lengths of at most [`SAMPLES_MAX`]; all have the layout of the first.
+fn histogram_chunk(times: &[i64], histograms: &[&FloatHistogram], header: &[u8; 1]) -> Chunk {
+    let first = histograms[0];
+    let mut to = BitWriter::default();
+    write_first_layout(first, &mut to);
     let numbers = |h: &FloatHistogram| -> Vec<f64> {
         if h.is_stale() {
             return vec![0.0, 0.0, h.sum];
@@ -304,7 +377,7 @@ fn histogram_chunk(times: &[i64], histograms: &[&FloatHistogram]) -> Chunk {
             value.next(v, &mut to);
         }
     }
-    chunk(Encoding::FloatHistogram, times, &[header], to)
+    chunk(Encoding::FloatHistogram, times, header, to)
 }
 
 #[cfg(test)]

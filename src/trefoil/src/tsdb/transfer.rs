@@ -209,9 +209,7 @@ pub(super) fn export(arguments: &ExportArgs) -> anyhow::Result<()> {
                 say(&format!("{} native histogram samples left out: the query API rounds them", reader.left_out()));
             }
             say(match reader.is_whole() {
-                true => {
-                    "warning: remote read has no start timestamps, and native histograms are float histograms in it; export a snapshot with --data to lose nothing"
-                }
+                true => "warning: remote read has no start timestamps; export a snapshot with --data to lose nothing",
                 false => {
                     "warning: a server's query API has no stale markers, NaN payloads and start timestamps; export a snapshot with --data to lose nothing"
                 }

@@ -2,6 +2,7 @@
 
 use trefoil_model::{Labels, QueryBudget, SelectRequest, StoreError};
 
+use super::growing::Growing;
 use crate::matching::Rows;
 use crate::store::Inner;
 
@@ -19,12 +20,26 @@ struct First<'a> {
     /// So many were charged.
     charged: usize,
     added: usize,
+    memory: Growing<'a>,
+}
+
+/// What a label set takes in a list whose memory grows, besides its bytes.
+fn bytes_of(labels: &Labels) -> usize {
+    labels.heap_bytes() + 2 * size_of::<Labels>()
 }
 
 impl<'a> First<'a> {
     fn new(limit: usize, budget: &'a dyn QueryBudget) -> Self {
         // One more than asked for, so that we know of it.
-        Self { budget, sets: Vec::new(), sorted: 0, most: limit.saturating_add(1), charged: 0, added: 0 }
+        Self {
+            budget,
+            sets: Vec::new(),
+            sorted: 0,
+            most: limit.saturating_add(1),
+            charged: 0,
+            added: 0,
+            memory: Growing::new(budget),
+        }
     }
 
     fn add(&mut self, labels: Labels) -> Result<(), StoreError> {
@@ -34,6 +49,7 @@ impl<'a> First<'a> {
         }
         let is_beyond = self.sorted == self.most && self.sets.get(self.most - 1).is_some_and(|last| *last <= labels);
         if !is_beyond {
+            self.memory.take(bytes_of(&labels))?;
             self.sets.push(labels);
             if self.sets.len() >= self.most.saturating_mul(2).max(SETS_PER_CHECK) {
                 self.settle()?;
@@ -44,8 +60,14 @@ impl<'a> First<'a> {
 
     fn settle(&mut self) -> Result<(), StoreError> {
         self.sets.sort();
-        self.sets.dedup();
-        self.sets.truncate(self.most);
+        let mut freed = 0;
+        self.sets.dedup_by(|later, first| {
+            let same = later == first;
+            freed += if same { bytes_of(later) } else { 0 };
+            same
+        });
+        freed += self.sets.drain(self.most.min(self.sets.len())..).map(|labels| bytes_of(&labels)).sum::<usize>();
+        self.memory.give(freed);
         self.sorted = self.sets.len();
         if self.sorted > self.charged {
             self.budget.charge_series((self.sorted - self.charged) as u64)?;

@@ -30,12 +30,12 @@ fn read_back(chunks: &[Chunk]) -> SampleBuffer {
     out
 }
 
-/// Hints and flavour are not kept by a chunk.
+/// Hints are kept of the first sample of a chunk only.
 fn plain(h: &FloatHistogram) -> FloatHistogram {
     if h.is_stale() {
-        return FloatHistogram::default();
+        return FloatHistogram { integer: h.integer, ..FloatHistogram::default() };
     }
-    FloatHistogram { counter_reset_hint: CounterResetHint::Unknown, integer: false, ..h.clone() }
+    FloatHistogram { counter_reset_hint: CounterResetHint::Unknown, ..h.clone() }
 }
 
 fn check(samples: &SampleBuffer) {
@@ -95,12 +95,15 @@ fn what_is_written_reads_back() {
                     ..FloatHistogram::default()
                 };
             }
+            if random.below(20) == 0 {
+                layout.integer = !layout.integer;
+            }
             layout.count += random.below(10) as f64;
             layout.sum += random.below(100) as f64 / 7.0;
             for b in layout.positive_buckets.iter_mut().chain(&mut layout.negative_buckets) {
                 *b += random.below(4) as f64;
             }
-            let stale = FloatHistogram { sum: STALE_NAN, ..FloatHistogram::default() };
+            let stale = FloatHistogram { sum: STALE_NAN, integer: layout.integer, ..FloatHistogram::default() };
             let h = if random.below(15) == 0 { stale } else { layout.clone() };
             samples.push_histogram(t, 0, Arc::new(h));
         }
@@ -117,4 +120,26 @@ fn a_fall_begins_a_chunk() {
     let chunks = write_chunks(&samples);
     assert_eq!(chunks.iter().map(|c| (c.min_t, c.max_t)).collect::<Vec<_>>(), [(0, 1000), (2000, 3000)]);
     check(&samples);
+}
+
+#[test]
+fn integers_stay_integers_and_chunks_tell_of_resets() {
+    let histogram = |count: f64, integer| FloatHistogram {
+        count,
+        integer,
+        positive_spans: vec![HistogramSpan { offset: 0, length: 2 }],
+        positive_buckets: vec![count, 0.0],
+        ..FloatHistogram::default()
+    };
+    let mut samples = SampleBuffer::default();
+    let mut push = |h: FloatHistogram| samples.push_histogram(samples.len() as i64 * 1000, 0, Arc::new(h));
+    (0..150).for_each(|i| push(histogram(f64::from(i), true)));
+    push(histogram(3.0, true));
+    push(histogram(4.0, false));
+    push(histogram(4.5, true));
+    push(FloatHistogram { counter_reset_hint: CounterResetHint::Gauge, ..histogram(1.0, true) });
+    let found: Vec<(u8, u8, u8)> =
+        write_chunks(&samples).iter().map(|c| (c.encoding.byte(), c.data[1], c.data[2] >> 6)).collect();
+    // Unknown, full, after a reset, of floats, of what cannot be an integer, of a gauge.
+    assert_eq!(found, [(2, 120, 0), (2, 30, 1), (2, 1, 2), (3, 2, 0), (2, 1, 3)]);
 }
