@@ -158,6 +158,7 @@ pub(crate) struct Context<'a> {
     annotations: Mutex<Annotations>,
     series: AtomicU64,
     samples_read: AtomicU64,
+    samples_seen: AtomicU64,
     samples_total: AtomicU64,
     held: AtomicU64,
     peak: AtomicU64,
@@ -215,6 +216,10 @@ impl Context<'_> {
     pub(crate) fn count_read(&self, read: u64, total: u64) {
         self.samples_read.fetch_add(read, Ordering::Relaxed);
         self.samples_total.fetch_add(total, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_seen(&self, seen: u64) {
+        self.samples_seen.fetch_add(seen, Ordering::Relaxed);
     }
 }
 
@@ -323,6 +328,7 @@ impl Engine {
             annotations: Mutex::default(),
             series: AtomicU64::new(0),
             samples_read: AtomicU64::new(0),
+            samples_seen: AtomicU64::new(0),
             samples_total: AtomicU64::new(0),
             held: AtomicU64::new(0),
             peak: AtomicU64::new(0),
@@ -355,6 +361,7 @@ impl Engine {
         let stats = QueryStats {
             series: context.series.load(Ordering::Relaxed),
             samples_read: context.samples_read.load(Ordering::Relaxed),
+            samples_seen: context.samples_seen.load(Ordering::Relaxed),
             samples_total: context.samples_total.load(Ordering::Relaxed),
             samples_peak: context.peak.load(Ordering::Relaxed).max(result),
             select_time: std::time::Duration::from_nanos(context.select_nanos.load(Ordering::Relaxed)),

@@ -57,6 +57,9 @@ pub struct QueryStats {
     pub series: u64,
     /// Samples read from storage.
     pub samples_read: u64,
+    /// Samples read as the reference counts them: what instant selectors see at each step, what the windows of range
+    /// selectors cover, that once.
+    pub samples_seen: u64,
     /// Samples as the reference counts them: each once for every step that looked at it.
     pub samples_total: u64,
     /// Most samples held at once.

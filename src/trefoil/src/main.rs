@@ -34,14 +34,14 @@ use crate::cli::{Cli, Command, ConfigCommand};
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// How the allocator is set up; the variable `MALLOC_CONF` goes before it. What is freed goes back to the system within
-/// a quarter of a second instead of ten: each phase of a large query frees what the next one takes again, on another
+/// a tenth of a second instead of ten seconds: each phase of a large query frees what the next one takes again, on another
 /// thread, so that freed memory that is kept would double what the budget of a query allows.
 #[expect(
     unsafe_code,
     reason = "the allocator reads its settings from a symbol of this name before any code of ours runs"
 )]
 #[unsafe(export_name = "malloc_conf")]
-static MALLOC_CONF: Option<&'static u8> = Some(&b"dirty_decay_ms:250\0"[0]);
+static MALLOC_CONF: Option<&'static u8> = Some(&b"dirty_decay_ms:100\0"[0]);
 
 fn main() -> ExitCode {
     let (line, ignored) = cli::adapt(std::env::args().collect());

@@ -5,6 +5,7 @@
 //! rest ([`NOW`]) as well. Left out, as they differ on purpose or by what is inside:
 //! - the order of instant vectors and of series in an answer, where the reference promises none, and so what `limit`
 //!   leaves of them and which of two duplicates an error names first;
+//! - labels in a range that ends before it begins: there those of its head, when that has newer samples, or none;
 //! - words about faulty regular expressions and faulty JSON, which are those of Go's libraries;
 //! - `HEAD`, which we answer wherever we answer `GET`; `OPTIONS` outside `/api/v1`, which is 204 here and 200 there;
 //! - times beyond the year 287000, which overflow there; numbers with underscores as times; a `timeout` that is not
@@ -12,6 +13,7 @@
 //! - discovered labels of targets that say how native histograms are scraped; status pages about the process, the head's
 //!   chunks and the bytes of labels; features and flags; the search API, which is off there by default.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -123,8 +125,6 @@ GET /federate ~ match[]={
 
 /// Requests that 3.14 answers otherwise than 2.42, or that 2.42 does not know.
 const NOW: &str = r#"
-GET /api/v1/labels ~ start=$900 ~ end=$0
-GET /api/v1/label/job/values ~ start=$900 ~ end=$0
 GET /api/v1/scrape_pools
 GET /api/v1/query ~ query={"my.metric"} ~ time=$605
 GET /api/v1/query ~ query= ~ time=$605
@@ -143,6 +143,15 @@ GET /api/v1/query ~ query=sum(rate(http_requests_total[1m])) ~ time=$607 ~ stats
 GET /api/v1/query ~ query=sum(rate(http_requests_total[1m])) ~ time=$607 ~ stats=x
 GET /api/v1/query ~ query=sum(rate(http_requests_total[1m])) ~ time=$607 ~ stats=all
 GET /api/v1/query_range ~ query=sum(rate(http_requests_total[1m])) ~ start=$602.5 ~ end=$662.5 ~ step=20 ~ stats=all
+GET /api/v1/query ~ query=http_requests_total ~ time=$607 ~ stats=all
+GET /api/v1/query_range ~ query=http_requests_total ~ start=$602.5 ~ end=$662.5 ~ step=20 ~ stats=all
+GET /api/v1/query_range ~ query=sum(http_requests_total @ $600) ~ start=$602.5 ~ end=$662.5 ~ step=20 ~ stats=all
+GET /api/v1/query ~ query=max_over_time(http_requests_total[2m:30s]) ~ time=$607 ~ stats=all
+GET /api/v1/query_range ~ query=sum(max_over_time(rate(http_requests_total[1m])[2m:30s])) ~ start=$602.5 ~ end=$662.5 ~ step=20 ~ stats=all
+GET /api/v1/query ~ query=sum(a b) ~ time=$605
+GET /api/v1/query ~ query=sum by (x) (a b) ~ time=$605
+GET /api/v1/query ~ query=topk(5 a) ~ time=$605
+GET /federate ~ match[]={}
 GET /api/v1/query_range ~ query=http_requests_total ~ start=$600 ~ end=$660 ~ step=30 ~ limit=1
 GET /api/v1/query_range ~ query=foo( ~ start=1 ~ end=2 ~ step=1
 GET /api/v1/query_range ~ query=a[5m] ~ start=1 ~ end=2 ~ step=1
@@ -209,16 +218,8 @@ GET-PROTOBUF /federate ~ match[]={__name__=~"my.*|fresh"}
 "#;
 
 /// Fields that tell of the moment or the process.
-const MASKED: &[&str] = &[
-    "timings",
-    "peakSamples",
-    "samplesRead",
-    "samplesReadPerStep",
-    "evaluationTime",
-    "lastEvaluation",
-    "groupNextToken",
-    "file",
-];
+const MASKED: &[&str] =
+    &["timings", "peakSamples", "samplesReadPerStep", "evaluationTime", "lastEvaluation", "groupNextToken", "file"];
 
 fn rules(dir: &std::path::Path) -> PathBuf {
     let path = dir.join("rules.yml");
@@ -324,15 +325,18 @@ fn ask(http: &Http, request: &str, first_ms: i64) -> (u16, String, String) {
 /// The same text for what means the same.
 fn canonical(value: &Value, name: &str) -> Value {
     match value {
-        Value::Object(fields) => fields
-            .iter()
+        Value::Object(fields) => {
             // What each step read anew is not known here.
-            .filter(|(n, _)| *n != "samplesReadPerStep")
-            .map(|(n, v)| {
-                let v = if MASKED.contains(&n.as_str()) { Value::from("…") } else { canonical(v, n) };
-                (n.clone(), v)
-            })
-            .collect(),
+            let known = fields.iter().filter(|(n, _)| *n != "samplesReadPerStep");
+            // In the order of their names: objects keep the order that they came in.
+            let fields: BTreeMap<String, Value> = known
+                .map(|(n, v)| {
+                    let v = if MASKED.contains(&n.as_str()) { Value::from("…") } else { canonical(v, n) };
+                    (n.clone(), v)
+                })
+                .collect();
+            fields.into_iter().collect()
+        }
         Value::Array(items) => {
             let mut items: Vec<Value> = items.iter().map(|v| canonical(v, "")).collect();
             // A scalar has its time first.
@@ -354,6 +358,12 @@ fn compare(name: &str, program: &std::path::Path, new: bool) {
     let server = Server::start(name, ServerOptions { prometheus, args, ..ServerOptions::default() });
     let now = wire::now_ms();
     let first = now / 60_000 * 60_000 - 1_200_000;
+    // They are known a few seconds after it is ready.
+    wait_for("the pools of Prometheus", PATIENCE, || {
+        !new || theirs
+            .get("/api/v1/targets/relabel_steps", &[("scrapePool", "none"), ("labels", "{}")])
+            .is_ok_and(|a| a.status == 200)
+    });
     for http in [&theirs, &server.http] {
         write(http, first, now - 30_000, new);
     }

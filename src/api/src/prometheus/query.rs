@@ -448,7 +448,7 @@ pub(super) fn stats_json(stats: &QueryStats, waited: Duration, by_step: Option<&
     let prepare = stats.select_time.as_secs_f64();
     let mut samples = json!({
         "totalQueryableSamples": by_step.map_or(stats.samples_total, |all| all.iter().map(|(_, n)| n).sum()),
-        "samplesRead": stats.samples_read,
+        "samplesRead": stats.samples_seen,
         "peakSamples": stats.samples_peak,
     });
     if let (Some(all), Some(fields)) = (by_step, samples.as_object_mut()) {

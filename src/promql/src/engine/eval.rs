@@ -5,7 +5,9 @@ use std::sync::atomic::Ordering;
 use trefoil_model::{SelectedSeries, TimeRange};
 
 use super::range_function::{RangeCall, RangeFunction};
-use super::select::{STREAM_SERIES, SeriesFn, counted, mark_first_reset, read_range, stream_series, time_before};
+use super::select::{
+    STREAM_SERIES, SeriesFn, counted, counted_all, mark_first_reset, read_range, stream_series, time_before,
+};
 use super::window::{Cursor, Samples};
 use super::{Context, EngineError, Grid, STEPS_MAX, result_series, rows_bytes};
 use crate::algebra::series::{HISTOGRAM_BYTES, MERGE_BYTES};
@@ -490,6 +492,7 @@ impl<'a> Evaluator<'a> {
                 mark_first_reset(series, time_before(range, call.lookback_ms), &mut scratch.buffer)?;
             }
             let _held = self.context.hold_samples(&scratch.buffer)?;
+            let seen = counted_all(&scratch.buffer);
             scratch.samples.take_from(&mut scratch.buffer);
             if m.selector.stats_only {
                 scratch.samples.keep_stats();
@@ -501,6 +504,8 @@ impl<'a> Evaluator<'a> {
                 scratch.annotations.add(kind, call.position);
             }
             self.context.count_read(read, total);
+            // Windows that are apart cover less than was read.
+            self.context.count_seen(seen.min(total));
             self.context.release(read);
             let mut out = Series::new(series.labels.clone(), points);
             if call.function.drops_name() {
@@ -630,7 +635,9 @@ impl<'a> Evaluator<'a> {
                 SampleValue::Float(_) => 1,
                 SampleValue::Histogram(h) => counted(h),
             });
-            self.context.count_read(read, total.sum());
+            let total = total.sum();
+            self.context.count_read(read, total);
+            self.context.count_seen(total);
             if !samples.is_empty() {
                 out.push(ResultSeries { labels: series.labels, samples });
             }

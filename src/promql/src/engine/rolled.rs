@@ -123,6 +123,7 @@ impl Evaluator<'_> {
             scratch.annotations.add(kind, call.position);
         }
         self.context.count_read(read, total);
+        self.context.count_seen(read.min(total));
         self.context.release(read);
         Ok(Some(points))
     }

@@ -291,9 +291,9 @@ impl Evaluator<'_> {
             self.context.charge(buffer.len() as u64)?;
             let _held = self.context.hold_samples(buffer)?;
             let points = if v.at.is_some() {
-                self.instant_points(buffer, first, 1, lookback).broadcast(self.grid.count)
+                self.instant_points(buffer, first, 1, lookback, v.stats_only).broadcast(self.grid.count)
             } else {
-                self.instant_points(buffer, first, self.grid.count, lookback)
+                self.instant_points(buffer, first, self.grid.count, lookback, v.stats_only)
             };
             self.context.release(buffer.len() as u64);
             Ok((!points.is_void()).then(|| Series::new(series.labels.clone(), points)))
@@ -301,13 +301,21 @@ impl Evaluator<'_> {
         Ok((selected, Box::new(f)))
     }
 
-    /// At each step the last sample not older than `lookback`, unless it is a stale marker.
-    fn instant_points(&self, buffer: &SampleBuffer, first_ms: i64, count: usize, lookback: i64) -> Points {
+    /// At each step the last sample not older than `lookback`, unless it is a stale marker. `stats_only`: the buckets of
+    /// histograms are not looked at.
+    fn instant_points(
+        &self,
+        buffer: &SampleBuffer,
+        first_ms: i64,
+        count: usize,
+        lookback: i64,
+        stats_only: bool,
+    ) -> Points {
         let mut points = Points::absent(count);
         let mut total = 0;
         each_instant(buffer, first_ms, self.grid.step_ms, count, lookback, |step, at, histogram| match histogram {
             Some(h) => {
-                total += counted(&buffer.histograms[h].1);
+                total += if stats_only { BARE_HISTOGRAM } else { counted(&buffer.histograms[h].1) };
                 points.set_histogram(step, buffer.histograms[h].1.clone());
             }
             None => {
@@ -316,6 +324,7 @@ impl Evaluator<'_> {
             }
         });
         self.context.count_read(0, total);
+        self.context.count_seen(total);
         points
     }
 
@@ -338,6 +347,7 @@ impl Evaluator<'_> {
                 total += 1;
             });
             self.context.count_read(0, total);
+            self.context.count_seen(total);
             let points = if v.at.is_some() { points.broadcast(self.grid.count) } else { points };
             Ok((!points.is_void()).then(|| Series::new(series.labels.clone(), points)))
         };
@@ -353,7 +363,16 @@ pub(super) fn counted(h: &FloatHistogram) -> u64 {
         + h.positive_buckets.len()
         + h.negative_buckets.len()
         + h.custom_values.len();
-    (176 + 8 * words as u64) / 16
+    BARE_HISTOGRAM + words as u64 / 2
+}
+
+/// As how many samples a histogram without buckets is counted.
+const BARE_HISTOGRAM: u64 = 11;
+
+/// As how many samples all of a buffer are counted.
+pub(super) fn counted_all(buffer: &SampleBuffer) -> u64 {
+    let histograms: u64 = buffer.histograms.iter().map(|(_, h)| counted(h)).sum();
+    (buffer.len() - buffer.histograms.len()) as u64 + histograms
 }
 
 /// Calls `f(step, index of the sample, index of its histogram)` for each step that sees a sample.

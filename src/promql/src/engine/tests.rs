@@ -65,22 +65,25 @@ fn samples_are_counted_as_the_reference_does() {
         }
     }
     let engine = Engine::default();
-    // Expression, counted by an instant query at 570 s, and by a range query of 3 steps to there.
-    for (query, instant, range) in [
-        ("1", 0, 0),
-        ("x", 3, 9),
-        ("timestamp(x)", 3, 9),
-        // Inside a subquery nothing is counted: its windows are.
-        ("max_over_time(x[5m:30s])", 30, 90),
-        ("sum_over_time(x[1m])", 6, 18),
+    // Expression, counted by an instant query at 570 s, and by a range query of 3 steps to there; read by both.
+    for (query, counted, read) in [
+        ("1", (0, 0), (0, 0)),
+        ("x", (3, 9), (3, 9)),
+        ("timestamp(x)", (3, 9), (3, 9)),
+        // Inside a subquery nothing is counted: its windows are. They share what is read.
+        ("max_over_time(x[5m:30s])", (30, 90), (30, 36)),
+        ("sum_over_time(x[1m])", (6, 18), (6, 12)),
+        // These share nothing.
+        ("sum_over_time(x[20s])", (3, 9), (3, 9)),
         // Once looked at, at each step counted.
-        ("sum(x @ end())", 3, 9),
+        ("sum(x @ end())", (3, 9), (3, 3)),
     ] {
         let expr = engine.parse(query).unwrap();
         let (options, tenant) = (QueryOptions::default(), TenantId::default());
         let one = engine.instant(&expr, 570_000, &options, &store, tenant, &Unlimited).unwrap().stats;
         let all = engine.range(&expr, 510_000, 570_000, 30_000, &options, &store, tenant, &Unlimited).unwrap().stats;
-        assert_eq!((one.samples_total, all.samples_total), (instant, range), "{query}");
+        assert_eq!((one.samples_total, all.samples_total), counted, "{query}");
+        assert_eq!((one.samples_seen, all.samples_seen), read, "{query}");
         assert!(one.samples_peak >= 1 && all.samples_peak >= 3, "{query}");
     }
     let h = FloatHistogram {
