@@ -300,6 +300,7 @@ fn a_data_folder_of_each_version_is_read() {
             items(&answer["data"]["result"]).map(|stream| items(&stream["values"]).count() as u64).sum()
         };
         assert_eq!(found(), expected, "{version}");
+        drop(server);
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }
