@@ -354,14 +354,14 @@ fn kill_9_in_flushes_and_merges_loses_and_doubles_nothing() {
     let trefoil = "  memtable: { flush_bytes: 1MB, flush_interval: 1s }\n  journal: { segment_bytes: 1MB }".to_owned();
     let mut server = Server::start("log-crash", ServerOptions { trefoil, ..ServerOptions::default() });
     let aside = server.data_dir.join("events/logs/tmp");
-    // Looks without pause, because a part is written in a moment.
+    // Looks often, because a part is written in a moment.
     let is_writing = || {
         let until = Instant::now() + Duration::from_millis(500);
         while Instant::now() < until {
             if std::fs::read_dir(&aside).is_ok_and(|mut entries| entries.next().is_some()) {
                 return true;
             }
-            std::thread::yield_now();
+            std::thread::park_timeout(Duration::from_millis(2));
         }
         false
     };
