@@ -300,6 +300,7 @@ fn a_data_folder_of_each_version_is_read() {
             items(&answer["data"]["result"]).map(|stream| items(&stream["values"]).count() as u64).sum()
         };
         assert_eq!(found(), expected, "{version}");
+        drop(server);
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }
@@ -353,14 +354,14 @@ fn kill_9_in_flushes_and_merges_loses_and_doubles_nothing() {
     let trefoil = "  memtable: { flush_bytes: 1MB, flush_interval: 1s }\n  journal: { segment_bytes: 1MB }".to_owned();
     let mut server = Server::start("log-crash", ServerOptions { trefoil, ..ServerOptions::default() });
     let aside = server.data_dir.join("events/logs/tmp");
-    // Looks without pause, because a part is written in a moment.
+    // Looks often, because a part is written in a moment.
     let is_writing = || {
         let until = Instant::now() + Duration::from_millis(500);
         while Instant::now() < until {
             if std::fs::read_dir(&aside).is_ok_and(|mut entries| entries.next().is_some()) {
                 return true;
             }
-            std::thread::yield_now();
+            std::thread::park_timeout(Duration::from_millis(2));
         }
         false
     };

@@ -113,13 +113,15 @@ fn check_rest(disk: &SimDisk, all: &BTreeSet<String>, elsewhere: &BTreeSet<Strin
 fn every_flipped_byte_of_a_part_costs_at_most_that_part() {
     let (disk, path, all, elsewhere) = with_victim();
     let len = content(&disk, &path).len();
+    // All of them take a while; a step that is no power of two goes through all bits.
+    let step = if std::env::var_os("TREFOIL_TORTURE").is_some() { 1 } else { 5 };
     let mut lost = 0;
-    for at in 0..len {
+    for at in (0..len).step_by(step) {
         let disk = disk.fork();
         disk.corrupt(&path, |content| content[at] ^= 1 << (at % 8));
         lost += usize::from(check_rest(&disk, &all, &elsewhere, &format!("byte {at} of {len}")) < all.len());
     }
-    assert!(lost > len / 4, "{lost} of {len} bytes matter");
+    assert!(lost > len / step / 4, "{lost} of {len} bytes matter");
 }
 
 #[test]
@@ -131,7 +133,7 @@ fn a_cut_zeroed_swapped_foreign_or_newer_part_costs_at_most_that_part() {
         disk.corrupt(&path, change);
         check_rest(&disk, &all, &elsewhere, &context);
     };
-    for len in (0..whole.len()).step_by(5) {
+    for len in (0..whole.len()).step_by(23) {
         check(format!("cut at {len}"), &|content| content.truncate(len));
     }
     for at in (0..whole.len()).step_by(61) {

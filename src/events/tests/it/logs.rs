@@ -511,8 +511,11 @@ fn bytes_over_the_bound_go_with_their_days() {
         runtime.block_on(store.write_logs(one(NOW - day * 86_400 * SECOND, "x"))).unwrap();
     }
     runtime.block_on(store.flush()).unwrap();
+    let files = || disk.files().into_iter().filter(|path| path.ends_with("events")).count();
+    assert_eq!(files(), 3);
     assert_eq!(store.apply_retention(NOW_MS).unwrap(), 2);
     assert_eq!(scan(&store, &everything(TenantId(0), Direction::Forward), 0).len(), 1);
+    assert_eq!(files(), 1, "their files are gone too");
 }
 
 #[test]
