@@ -110,6 +110,24 @@ const steps = {
     check(decodeURIComponent(page.url()).includes(trace), `the lines are those of the trace: ${page.url()}`);
   },
 
+  async "lines around a line, their shapes, their fields, all of them as a file"() {
+    await page.goto(`${base}/logs?${params({ q: '{service_name="orders"}' })}`);
+    await id("log-row").first().click();
+    await id("log-detail-around").first().click();
+    await until("lines around", async () => (await id("log-around-line").count()) > 5);
+    await id("log-around-pivot-service").first().click();
+    await page.locator('[data-testid="log-around-line"][data-here="true"]').first().waitFor();
+    await id("log-view-patterns").click();
+    await id("log-pattern-in").first().click();
+    await until("a filter by shape", () => new URL(page.url()).searchParams.get("q")?.includes("|> "));
+    await id("log-row").first().waitFor();
+    await id("field-name").first().click();
+    await id("field-value").first().waitFor();
+    const file = await id("log-export-csv").getAttribute("href");
+    const text = await page.evaluate(async (url) => (await fetch(url)).text(), file);
+    check(text.startsWith("time,level,service_name,line\r\n") && text.includes(",orders,"), `a file of lines: ${text.slice(0, 200)}`);
+  },
+
   async "a metric is drawn"() {
     const query = "sum by (service) (rate(shop_requests_total[1m]))";
     await page.goto(`${base}/explore/metrics?${params({ q: query, from: "now-5m", to: "now" })}`);

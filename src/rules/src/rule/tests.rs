@@ -95,3 +95,47 @@ fn the_limit_drops_the_alerts() {
     assert!(outcome.alerts.is_empty() && rule.snapshot().alerts.is_empty());
     assert_eq!(rule.last_error(), "exceeded limit of 1 with 2 alerts");
 }
+
+/// Another language than the results are asked in.
+struct OverLogs(Results);
+
+/// An alert that has been pending since second 100, and was last evaluated at second 400.
+struct Results;
+
+impl Evaluate for Results {
+    fn instant(&self, expr: &str, _: i64) -> Result<Vec<VectorSample>, String> {
+        assert!(expr.contains("ALERTS_FOR_STATE{alertname=\"A\"}"), "{expr}");
+        let labels = Labels::from_pairs([("alertname", "A"), ("i", "1")]);
+        let value = if expr.starts_with("timestamp") { 400.0 } else { 100.0 };
+        Ok(vec![VectorSample { labels, value }])
+    }
+}
+
+impl Evaluate for OverLogs {
+    fn instant(&self, expr: &str, _: i64) -> Result<Vec<VectorSample>, String> {
+        assert_eq!(expr, "count_over_time({a=\"b\"}[1m])");
+        Ok(vec![VectorSample { labels: Labels::from_pairs([("i", "1")]), value: 1.0 }])
+    }
+
+    fn over_results(&self) -> Option<&dyn Evaluate> {
+        Some(&self.0)
+    }
+}
+
+#[test]
+fn the_state_of_an_alert_is_read_back_from_the_results() {
+    let mut rule = Rule::new(RuleConfig {
+        alert: "A".into(),
+        expr: "count_over_time({a=\"b\"}[1m])".into(),
+        r#for: PromDuration::from_ms(900_000),
+        ..RuleConfig::default()
+    });
+    let query: Arc<dyn Evaluate> = Arc::new(OverLogs(Results));
+    let context = RuleContext { explore_path: "/logs".into(), resend_ms: 60_000, ..RuleContext::default() };
+    rule.evaluate(&query, &context, 500_000, 15_000, 0);
+    let alert = &rule.snapshot().alerts[0];
+    // The hundred seconds of the outage do not count.
+    assert_eq!((alert.state, alert.active_ms), (AlertState::Pending, 200_000));
+    let fired = rule.evaluate(&query, &context, 1_100_000, 15_000, 0);
+    assert_eq!(fired.alerts[0].generator_url, "/logs?q=count_over_time%28%7Ba%3D%22b%22%7D%5B1m%5D%29");
+}
