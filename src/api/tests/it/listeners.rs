@@ -198,10 +198,11 @@ async fn only_health_is_answered_until_the_stores_are_there() {
         .post(format!("http://{address}/elasticsearch/_bulk"))
         .header("content-type", "application/x-ndjson")
         .body("{\"create\":{\"_index\":\"a\"}}\n{\"message\":\"x\"}\n");
-    let sent = tokio::spawn(text(send));
-    assert_eq!(text(client().get(format!("http://{address}/-/ready"))).await.0, 503);
-    servers.open(&server.state);
-    let (status, body) = sent.await.expect("an answer");
+    let opens = async {
+        assert_eq!(text(client().get(format!("http://{address}/-/ready"))).await.0, 503);
+        servers.open(&server.state);
+    };
+    let ((status, body), ()) = tokio::join!(text(send), opens);
     assert!(status == 200 && body.contains("\"errors\":false"), "{status} {body}");
     server.stop().await;
     assert!(tasks.shutdown(std::time::Duration::from_secs(5)).await.finished);
