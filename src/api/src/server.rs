@@ -22,7 +22,7 @@ use parking_lot::RwLock;
 use prometheus::{IntCounterVec, IntGaugeVec, register_int_counter_vec, register_int_gauge_vec};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt;
 use trefoil_config::{ListenAddress, LoadedConfig};
 use trefoil_runtime::{Limits, OnError, Phase, StartProgress, Stop, Tasks};
@@ -44,6 +44,8 @@ static ACCEPT_ERRORS: LazyLock<IntCounterVec> = LazyLock::new(|| {
 
 /// How often a connection looks whether it is overdue.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// How long a request that must not be refused waits for the end of the start.
+const START_WAIT: Duration = Duration::from_secs(30);
 /// Wait after an accept that failed, as it does without free file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -139,6 +141,22 @@ struct Shared {
     /// What is told until `open` is set.
     start: StartProgress,
     open: RwLock<Option<Arc<Open>>>,
+    /// Becomes true with `open`.
+    opened: watch::Sender<bool>,
+}
+
+impl Shared {
+    /// The routers; who `waits` gets them at the end of the start, unless that takes long.
+    async fn opened(&self, waits: bool) -> Option<Arc<Open>> {
+        let open = self.open.read().clone();
+        if open.is_some() || !waits {
+            return open;
+        }
+        let mut opened = self.opened.subscribe();
+        // Also when nobody opens any more the wait ends.
+        drop(tokio::time::timeout(START_WAIT, opened.wait_for(|is_open| *is_open)).await);
+        self.open.read().clone()
+    }
 }
 
 /// All listeners of the process.
@@ -170,7 +188,12 @@ impl Servers {
         let limits = config.config.trefoil.limits.limits.clone();
         Ok(Self {
             listeners,
-            shared: Arc::new(Shared { limits, start: StartProgress::default(), open: RwLock::new(None) }),
+            shared: Arc::new(Shared {
+                limits,
+                start: StartProgress::default(),
+                open: RwLock::new(None),
+                opened: watch::Sender::new(false),
+            }),
         })
     }
 
@@ -189,7 +212,7 @@ impl Servers {
         self.shared.start.clone()
     }
 
-    /// Begins to accept; until [`Servers::open`] only `/-/healthy` says 200. The tasks end in [`Phase::Accept`]:
+    /// Begins to accept; until [`Servers::open`] only `/-/healthy` says 200 and `_bulk` waits. The tasks end in [`Phase::Accept`]:
     /// accepting stops at once, connections finish what they are at.
     pub fn serve(&self, tasks: &Tasks) {
         for listener in &self.listeners {
@@ -223,6 +246,7 @@ impl Servers {
             state: state.clone(),
         };
         *self.shared.open.write() = Some(Arc::new(open));
+        self.shared.opened.send_replace(true);
     }
 }
 
@@ -385,8 +409,9 @@ async fn answer(kind: Kind, shared: &Shared, mut request: Request) -> Response {
         trefoil_runtime::limits::hit("headers_max");
         return StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE.into_response();
     }
-    let open = shared.open.read().clone();
-    let Some(open) = open else { return starting(&request, &shared.start) };
+    // rsyslog's omelasticsearch drops its lines when the answer is anything but a result.
+    let waits = request.uri().path().ends_with("/_bulk");
+    let Some(open) = shared.opened(waits).await else { return starting(&request, &shared.start) };
     let origin = request.headers().get(http::header::ORIGIN).cloned();
     let origin = origin.filter(|o| is_shared(request.uri().path()) && open.state.origins.cors_allows(o));
     let mut response = if request.method() == Method::OPTIONS && kind != Kind::OtlpGrpc {
