@@ -38,6 +38,7 @@ fn ours(level: &str) -> String {
         "events",
         "promql",
         "logql",
+        "traceql",
         "scrape",
         "ingest",
         "rules",
