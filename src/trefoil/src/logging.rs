@@ -38,7 +38,6 @@ fn ours(level: &str) -> String {
         "events",
         "promql",
         "logql",
-        "traceql",
         "scrape",
         "ingest",
         "rules",
