@@ -101,6 +101,16 @@ impl<'a> Field<'a> {
         }
     }
 
+    /// Calls `f` with every value; lists and repeated attributes have several.
+    pub(crate) fn each(&self, f: &mut dyn FnMut(Value)) {
+        match self {
+            Self::Nil => {}
+            Self::List(items) => items.iter().for_each(|item| f(Field::of_attribute(item).to_value())),
+            Self::Many(all) => all.iter().for_each(|one| one.each(f)),
+            one => f(one.to_value()),
+        }
+    }
+
     /// As a number, durations in nanoseconds.
     fn number(&self) -> Option<f64> {
         match self {

@@ -23,6 +23,7 @@ pub mod parser;
 mod print;
 mod search;
 mod sets;
+pub mod tags;
 pub mod testing;
 mod trace_view;
 pub mod traces_reader;
@@ -34,5 +35,6 @@ pub use metrics::{
 };
 pub use parser::parse;
 pub use search::{SearchAnswer, SearchQuery, ServiceStats, SetResult, SpanResult, TraceResult, search};
+pub use tags::{TagQuery, parse_attribute, tag_names, tag_values};
 pub use traces_reader::TracesReader;
 pub use value::Value;

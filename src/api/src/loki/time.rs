@@ -6,7 +6,7 @@ const SECOND_NS: i64 = 1_000_000_000;
 
 /// Reads a time as Unix nanoseconds: text with a dot is seconds, a whole number of up to ten digits is seconds, a
 /// longer one nanoseconds, anything else RFC 3339. `None` when it is none of these or does not fit.
-pub(super) fn time_ns(text: &str) -> Option<i64> {
+pub(crate) fn time_ns(text: &str) -> Option<i64> {
     if text.contains('.') && !text.contains(['T', 't', ':']) {
         return seconds_ns(text.parse().ok()?);
     }
@@ -20,7 +20,7 @@ pub(super) fn time_ns(text: &str) -> Option<i64> {
 }
 
 /// Reads a length of time as nanoseconds: a number of seconds, or numbers with units as `1h30m`, `250ms`.
-pub(super) fn duration_ns(text: &str) -> Option<i64> {
+pub(crate) fn duration_ns(text: &str) -> Option<i64> {
     if let Ok(seconds) = text.parse::<f64>() {
         return seconds_ns(seconds);
     }

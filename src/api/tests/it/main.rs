@@ -14,3 +14,4 @@ mod prometheus;
 mod queries;
 mod support;
 mod tempo;
+mod tempo_query;
