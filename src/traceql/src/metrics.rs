@@ -126,7 +126,7 @@ pub fn metrics_range(
     reader: &dyn TraceReader,
     budget: &dyn QueryBudget,
 ) -> Result<MetricsAnswer, Error> {
-    crate::metrics_of::counted(|| {
+    crate::figures::counted(|| {
         let grid = Grid::range(query.start_ns, query.end_ns, query.step_ns)?;
         run(query.query, grid, query.exemplars, query.tenant, reader, budget)
     })
@@ -138,7 +138,7 @@ pub fn metrics_instant(
     reader: &dyn TraceReader,
     budget: &dyn QueryBudget,
 ) -> Result<MetricsAnswer, Error> {
-    crate::metrics_of::counted(|| {
+    crate::figures::counted(|| {
         let grid = Grid::instant(query.start_ns, query.end_ns)?;
         run(query.query, grid, 0, query.tenant, reader, budget)
     })

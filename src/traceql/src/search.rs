@@ -112,7 +112,7 @@ pub fn search(
     reader: &dyn TraceReader,
     budget: &dyn QueryBudget,
 ) -> Result<SearchAnswer, Error> {
-    crate::metrics_of::counted(|| {
+    crate::figures::counted(|| {
         let parsed = parse(query.query)?;
         let QueryKind::Search(pipeline) = &parsed.kind else {
             return Err(Error::Query("a metrics query gives series, not traces".to_owned()));

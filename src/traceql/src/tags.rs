@@ -2,6 +2,7 @@
 //!
 //! Of very many traces the newest are looked at: what nobody sent for long is not proposed.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
@@ -221,13 +222,13 @@ pub fn tag_values(
     let mut failure = None;
     each_span(query, reader, budget, |trace, index| {
         attribute(trace, index, wanted).each(&mut |value| {
-            let key = value.encode();
             if value == Value::Nil || value == Value::String(String::new()) || found.len() >= query.limit {
                 return;
             }
-            if !found.contains_key(&key) {
-                failure = failure.take().or(budget.charge_bytes(2 * key.len() as u64 + 96).err());
-                found.insert(key, value);
+            if let Entry::Vacant(entry) = found.entry(value.encode()) {
+                let bytes = 2 * entry.key().len() as u64 + 96;
+                failure = failure.take().or(budget.charge_bytes(bytes).err());
+                entry.insert(value);
             }
         });
         let is_over = failure.is_some() || found.len() >= query.limit;

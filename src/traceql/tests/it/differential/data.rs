@@ -69,7 +69,8 @@ fn trace(rng: &mut StdRng, n: u8) -> StoredTrace {
     let count = rng.random_range(1..9);
     for i in 0..count {
         // Every start differs, so that a span is known by it.
-        let start_ns = EPOCH_NS + rng.random_range(0..60) * SECOND_NS + i64::from(n) * 100 + i64::try_from(i).unwrap();
+        let start_ns =
+            EPOCH_NS + rng.random_range(0..60) * SECOND_NS + i64::from(n) * 100 + i64::try_from(i).expect("small");
         let parent = match rng.random_range(0..20) {
             0 => Some(rng.random_range(50..53)),
             1..=3 => Some(rng.random_range(0..count)),

@@ -167,8 +167,8 @@ fn attribute(trace: &Trace<'_>, i: usize, attribute: &Attribute) -> Vec<Val> {
         Intrinsic::RootName => text(trace.root().map_or("", |r| &trace.spans[r].0.name)),
         Intrinsic::RootServiceName => text(trace.root().map_or("", |r| trace.spans[r].1.service_name())),
         Intrinsic::TraceDuration => {
-            let first = trace.spans.iter().map(|s| s.0.start_ns).min().unwrap();
-            let last = trace.spans.iter().map(|s| s.0.end_ns.max(s.0.start_ns)).max().unwrap();
+            let first = trace.spans.iter().map(|s| s.0.start_ns).min().expect("a span");
+            let last = trace.spans.iter().map(|s| s.0.end_ns.max(s.0.start_ns)).max().expect("a span");
             duration(last - first)
         }
         Intrinsic::TraceId => text(trace.id),
@@ -541,7 +541,7 @@ fn series(
         MetricsExpr::Leaf(leaf) => Ok((leaf.function.as_str().to_owned(), of_leaf(leaf, traces, buckets, step_ns)?)),
         MetricsExpr::Filter(op, value, inner) => {
             let (name, lines) = series(inner, traces, buckets, step_ns)?;
-            let bar = Value::Float(value.seconds().unwrap());
+            let bar = Value::Float(value.seconds().expect("a number"));
             Ok((name, map(lines, &|v| one(*op, &Value::Float(v), &bar).then_some(v))))
         }
         MetricsExpr::Math(op, lhs, rhs) => {
