@@ -89,12 +89,22 @@ pub(crate) fn pages<R: TraceReader + ?Sized>(
     let mut seen: HashMap<TraceId, i64> = HashMap::new();
     let mut page = SpanQuery { limit: PAGE_FIRST, ..query.clone() };
     let mut charged = 0;
+    let mut page_max = PAGE_MAX;
+    // The last page was not large enough to get on.
+    let mut is_stuck = false;
     let result = loop {
         if let Err(error) = budget.check() {
             break Err(error.into());
         }
         let traces = match reader.find(&page, &tally) {
             Ok(traces) => traces,
+            // Traces may be huge: fewer at once may fit.
+            Err(StoreError::Budget(BudgetError::Bytes(_))) if page.limit > 1 && !is_stuck => {
+                tally.give_back();
+                page_max = (page.limit / 4).max(1);
+                page.limit = page_max;
+                continue;
+            }
             Err(error) => break Err(error),
         };
         let is_full = traces.len() >= page.limit;
@@ -115,10 +125,12 @@ pub(crate) fn pages<R: TraceReader + ?Sized>(
         let end_ns = oldest.saturating_add(1);
         if end_ns >= range.end_ns {
             // So many spans start in the same nanosecond.
+            is_stuck = true;
             page.limit = page.limit.saturating_mul(2);
             continue;
         }
-        page.limit = (page.limit * 2).min(PAGE_MAX);
+        is_stuck = false;
+        page.limit = page.limit.saturating_mul(2).min(page_max);
         page.range = Some(NanoRange { end_ns, ..range });
         seen.retain(|_, first| *first < end_ns);
         let held = seen.len() as u64 * SEEN_BYTES;

@@ -1,11 +1,17 @@
 //! Text and traces from outside never panic and never take long.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use trefoil_model::{NanoRange, SpanGroup, SpanId, StoredTrace, TenantId, Unlimited};
-use trefoil_traceql::{Error, SearchAnswer, SearchQuery, TracesReader, parse, search, testing};
+use trefoil_model::{
+    BudgetError, NanoRange, QueryBudget, SpanGroup, SpanId, SpanKind, SpanQuery, StoreError, StoredTrace, TenantId,
+    TraceId, TraceReader, Unlimited,
+};
+use trefoil_traceql::{
+    Error, MetricsInstantQuery, SearchAnswer, SearchQuery, TracesReader, metrics_instant, parse, search, testing,
+};
 
 const SEEDS: &[&str] = &[
     r#"{ span."a b".c >= 1.5e3 && !(.x = nil || name =~ "a.*") } >> { duration > 1h30m } | by(resource.a) | count() > 2"#,
@@ -135,6 +141,98 @@ fn large_traces_of_odd_shapes() {
     assert_eq!(matched("{ } &> { }", &star), many as usize);
     let twice = chain(many, |n| Some(n % 2));
     assert_eq!(matched("{ } > { }", &twice), many as usize - 2);
+}
+
+/// A store that charges for what it finds, and a budget that has no room for many traces at once.
+struct Charging(TracesReader);
+
+impl TraceReader for Charging {
+    fn trace(
+        &self,
+        tenant: TenantId,
+        id: TraceId,
+        range: Option<NanoRange>,
+        budget: &dyn QueryBudget,
+    ) -> Result<Option<StoredTrace>, StoreError> {
+        self.0.trace(tenant, id, range, budget)
+    }
+
+    fn find(&self, query: &SpanQuery, budget: &dyn QueryBudget) -> Result<Vec<StoredTrace>, StoreError> {
+        let found = self.0.find(query, budget)?;
+        for trace in &found {
+            budget.charge_bytes(trace.groups.iter().flat_map(|g| &g.spans).map(|s| s.heap_bytes() as u64).sum())?;
+        }
+        Ok(found)
+    }
+
+    fn services(&self, _: TenantId, _: NanoRange, _: &dyn QueryBudget) -> Result<Vec<String>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    fn operations(
+        &self,
+        _: TenantId,
+        _: &str,
+        _: NanoRange,
+        _: &dyn QueryBudget,
+    ) -> Result<Vec<(String, SpanKind)>, StoreError> {
+        Ok(Vec::new())
+    }
+}
+
+#[derive(Default)]
+struct Small(AtomicU64);
+
+impl Small {
+    const BYTES: u64 = 60_000;
+}
+
+impl QueryBudget for Small {
+    fn check(&self) -> Result<(), BudgetError> {
+        Ok(())
+    }
+    fn charge_samples(&self, _: u64) -> Result<(), BudgetError> {
+        Ok(())
+    }
+    fn release_samples(&self, _: u64) {}
+    fn charge_series(&self, _: u64) -> Result<(), BudgetError> {
+        Ok(())
+    }
+    fn charge_bytes(&self, n: u64) -> Result<(), BudgetError> {
+        if self.0.load(Ordering::Relaxed) + n > Self::BYTES {
+            return Err(BudgetError::Bytes(Self::BYTES));
+        }
+        self.0.fetch_add(n, Ordering::Relaxed);
+        Ok(())
+    }
+    fn release_bytes(&self, n: u64) {
+        let before = self.0.fetch_sub(n, Ordering::Relaxed);
+        assert!(before >= n, "more given back than taken");
+    }
+}
+
+#[test]
+fn many_traces_pass_through_a_small_budget() {
+    let one = |n: u64| {
+        let data = serde_json::json!({"traces": [{"id": format!("{:04x}", n + 1), "spans": [
+            {"id": "b1", "service": "s", "name": "n", "start": format!("{}s", n + 1), "dur": "1s"}]}]});
+        testing::reader(&data).expect("a data set").traces.remove(0)
+    };
+    let reader = Charging(TracesReader { traces: (0..2000).map(one).collect() });
+    let whole: usize = reader.0.traces.iter().flat_map(|t| &t.groups[0].spans).map(|s| s.heap_bytes()).sum();
+    assert!(whole as u64 > 5 * Small::BYTES, "{whole}");
+    let budget = Small::default();
+    let (start_ns, end_ns) = (testing::EPOCH_NS, testing::EPOCH_NS + 3_000_000_000_000);
+    let request = MetricsInstantQuery { query: "{ } | count_over_time()", start_ns, end_ns, tenant: TenantId(0) };
+    let answer = metrics_instant(&request, &reader, &budget).expect("within the budget");
+    assert_eq!(answer.series[0].values, [Some(2000.0)]);
+    let held = budget.0.load(Ordering::Relaxed);
+    assert!(held < 5000, "{held} bytes are held");
+    // A trace that does not fit by itself is an error, not an endless search.
+    let mut large = chain(10_000, |_| None);
+    large.traces.extend(reader.0.traces);
+    let refused = metrics_instant(&request, &Charging(large), &Small::default());
+    assert!(matches!(refused, Err(Error::Store(StoreError::Budget(BudgetError::Bytes(_))))));
 }
 
 #[test]
