@@ -13,7 +13,8 @@ async fn ask(server: &Server, path: &str, query: &str, more: &str) -> Value {
 }
 
 fn ids(found: &Value) -> Vec<&str> {
-    found["traces"].as_array().unwrap().iter().map(|t| t["traceID"].as_str().unwrap()).collect()
+    let traces = found["traces"].as_array().expect("a search has traces");
+    traces.iter().map(|t| t["traceID"].as_str().expect("a trace has an id")).collect()
 }
 
 const FIRST: &str = "01010101010101010101010101010101";

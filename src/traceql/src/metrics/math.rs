@@ -120,6 +120,7 @@ fn both(
         (l, r) => l.or(r),
     };
     let mut exemplars = left.exemplars;
+    #[expect(clippy::iter_over_hash_type, reason = "each goes to its own entry")]
     for (labels, mut more) in right.exemplars {
         match exemplars.entry(labels) {
             Entry::Vacant(e) => {
