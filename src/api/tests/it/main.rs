@@ -15,3 +15,4 @@ mod prometheus;
 mod queries;
 mod support;
 mod tempo;
+mod zipkin;
