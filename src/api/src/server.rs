@@ -83,6 +83,8 @@ pub enum Kind {
     OtlpGrpc,
     /// OTLP over HTTP.
     OtlpHttp,
+    /// Zipkin's spans.
+    Zipkin,
 }
 
 impl Kind {
@@ -92,6 +94,7 @@ impl Kind {
             Self::Http => "http",
             Self::OtlpGrpc => "otlp_grpc",
             Self::OtlpHttp => "otlp_http",
+            Self::Zipkin => "zipkin",
         }
     }
 }
@@ -131,6 +134,7 @@ struct Open {
     http: Router,
     otlp_grpc: Router,
     otlp_http: Router,
+    zipkin: Router,
     prefix: String,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -170,9 +174,12 @@ impl Servers {
     pub async fn bind(config: &LoadedConfig) -> Result<Self, BindError> {
         let doors = &config.config.trefoil.listeners;
         let mut listeners = Vec::new();
-        for (kind, door) in
-            [(Kind::Http, &doors.http), (Kind::OtlpGrpc, &doors.otlp_grpc), (Kind::OtlpHttp, &doors.otlp_http)]
-        {
+        for (kind, door) in [
+            (Kind::Http, &doors.http),
+            (Kind::OtlpGrpc, &doors.otlp_grpc),
+            (Kind::OtlpHttp, &doors.otlp_http),
+            (Kind::Zipkin, &doors.zipkin),
+        ] {
             if !door.enabled {
                 continue;
             }
@@ -241,6 +248,7 @@ impl Servers {
             http: routes::main_router(state),
             otlp_grpc: routes::router(state, routes::otlp_grpc(state)),
             otlp_http: routes::router(state, routes::otlp_http()),
+            zipkin: routes::router(state, routes::zipkin()),
             prefix: state.path_prefix().to_owned(),
             headers: headers.collect(),
             state: state.clone(),
@@ -427,6 +435,7 @@ async fn answer(kind: Kind, shared: &Shared, mut request: Request) -> Response {
             Kind::Http => &open.http,
             Kind::OtlpGrpc => &open.otlp_grpc,
             Kind::OtlpHttp => &open.otlp_http,
+            Kind::Zipkin => &open.zipkin,
         };
         match router.clone().oneshot(request).await {
             Ok(response) => response,
@@ -490,8 +499,8 @@ const CSP: &str = "default-src 'self'; script-src 'self'; style-src 'self'; img-
 /// Whether pages of allowed origins may use a path: Prometheus' API, and OTLP from browsers. Loki and Jaeger let no
 /// other pages read, and neither do we for logs and traces.
 fn is_shared(path: &str) -> bool {
-    let is_otlp = ["/v1/logs", "/v1/traces", "/v1/metrics"].iter().any(|p| path.ends_with(p));
-    is_otlp || (path.contains("/api/v1/") && !path.contains("/loki/"))
+    let is_pushed = ["/v1/logs", "/v1/traces", "/v1/metrics", "/api/v2/spans"].iter().any(|p| path.ends_with(p));
+    is_pushed || (path.contains("/api/v1/") && !path.contains("/loki/"))
 }
 
 /// CORS as Prometheus answers it, and what browsers should not do with our answers.

@@ -16,3 +16,4 @@ mod queries;
 mod support;
 mod tempo;
 mod tempo_query;
+mod zipkin;
