@@ -2,8 +2,6 @@
 
 use std::sync::atomic::Ordering;
 
-use trefoil_api::server::Kind;
-
 use crate::support::{TestServer, client, text};
 
 const SPANS: &str = r#"[{"traceId":"463ac35c9f6413ad","id":"1","kind":"SERVER","name":"get","timestamp":1700000000000000,
