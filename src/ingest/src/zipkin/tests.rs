@@ -46,7 +46,7 @@ fn shown(converted: &Converted) -> Vec<String> {
     let spans = converted.batch.groups.iter().flat_map(|g| g.spans.iter().map(move |s| (g, s)));
     spans
         .map(|(group, s)| {
-            let attributes: Vec<_> = s.attributes.iter().map(|(n, v)| format!("{n}={v}")).collect();
+            let attributes: Vec<_> = s.attributes.iter().map(|(n, v)| format!("{n}={}", v.to_text())).collect();
             let events: Vec<_> =
                 s.events.iter().map(|e| format!("{}@{}", e.name, e.time_ns / 1000 - NOW_US as i64)).collect();
             format!(
@@ -99,7 +99,7 @@ fn version_2_sparse() {
     let id = format!("{T}:0000000000000001<");
     for (json, want) in [
         (r#""timestamp":"1700000000000001""#, format!("/ Unspecified {id}  +1~0 Unset: []")),
-        (r#""timestamp":1700000000000001.4,"duration":-3,"kind":"?""#, format!("/ Unspecified {id}  +1~0 Unset: []")),
+        (r#""timestamp":1700000000000001.2,"duration":-3,"kind":"?""#, format!("/ Unspecified {id}  +1~0 Unset: []")),
         (
             r#""parentId":"0000000000000001","tags":null"#,
             format!("/ Unspecified {id}  +0~0 Unset: [{ABSENT_START}=true]"),
