@@ -55,6 +55,9 @@ pub struct SampleBuffer {
     pub histograms: Vec<(u32, Arc<FloatHistogram>)>,
     /// Downsampled stretches, ascending by `end`; empty when all samples are as they were written.
     pub rollups: Vec<Rollup>,
+    /// Set by the reader who looks at nothing but which samples there are: [`SeriesSource::read`] may leave out what the
+    /// floats are and append 0 for all but stale markers.
+    pub values_unneeded: bool,
 }
 
 /// A bucket of downsampled samples: a few kept samples of [`SampleBuffer`] and what the bucket held before.

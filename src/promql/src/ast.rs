@@ -199,6 +199,8 @@ pub struct VectorSelector {
     pub may_be_empty: bool,
     /// Only count and sum of histograms are looked at; set by the engine, never by the parser.
     pub stats_only: bool,
+    /// Only which samples there are is looked at, not their values; set by the engine, never by the parser.
+    pub presence_only: bool,
 }
 
 /// A range selector.

@@ -481,8 +481,7 @@ impl<'a> Evaluator<'a> {
                 }
                 return Ok((!out.points.is_void()).then_some(out));
             }
-            scratch.buffer.clear();
-            series.source.read(range, &mut scratch.buffer)?;
+            scratch.read(series, range, m.selector.presence_only)?;
             let read = scratch.buffer.len() as u64;
             if read == 0 {
                 return Ok(None);

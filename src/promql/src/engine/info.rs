@@ -160,6 +160,7 @@ impl Evaluator<'_> {
             mode: RangeMode::Plain,
             may_be_empty: true,
             stats_only: false,
+            presence_only: false,
         };
         self.sample_times(&selector, false)
     }

@@ -2,7 +2,7 @@
 //! subtrees whose value is the same at every step are marked.
 
 use super::EngineError;
-use crate::algebra::{BinaryOp, scalar_op};
+use crate::algebra::{AggregateOp, BinaryOp, scalar_op};
 use crate::ast::{At, Duration, DurationExpr, DurationKind, Expr, ExprKind, VectorSelector};
 
 /// Functions that look at the evaluation time whatever their arguments.
@@ -31,6 +31,7 @@ pub(super) fn prepare(expr: &Expr, start_ms: i64, end_ms: i64, step_ms: i64) -> 
     let p = Preparation { start_ms, end_ms, step_ms };
     let mut out = expr.clone();
     mark_stats(&mut out, Some(false));
+    mark_presence(&mut out);
     let invariant = p.expr(&mut out)?;
     if invariant {
         wrap(&mut out);
@@ -69,6 +70,47 @@ fn mark_stats(expr: &mut Expr, under: Option<bool>) {
         ExprKind::Vector(v) => v.stats_only = stats_only,
         ExprKind::Matrix(m) => m.selector.stats_only = stats_only,
         ExprKind::Subquery(s) => mark_stats(&mut s.expr, inner),
+    }
+}
+
+/// Marks the selectors of which only matters which samples there are.
+fn mark_presence(expr: &mut Expr) {
+    match &mut expr.kind {
+        ExprKind::Number { .. } | ExprKind::String(_) | ExprKind::Vector(_) | ExprKind::Matrix(_) => {}
+        ExprKind::Paren(e) | ExprKind::StepInvariant(e) | ExprKind::Unary { expr: e, .. } => mark_presence(e),
+        ExprKind::Binary(b) => {
+            mark_presence(&mut b.lhs);
+            mark_presence(&mut b.rhs);
+        }
+        ExprKind::Aggregate(a) => {
+            if matches!(a.op, AggregateOp::Count | AggregateOp::Group) {
+                mark_selector(&mut a.expr);
+            }
+            mark_presence(&mut a.expr);
+            if let Some(param) = &mut a.param {
+                mark_presence(param);
+            }
+        }
+        ExprKind::Call { function, args } => {
+            let counts =
+                matches!(function.name, "absent" | "absent_over_time" | "count_over_time" | "present_over_time");
+            for arg in args {
+                if counts {
+                    mark_selector(arg);
+                }
+                mark_presence(arg);
+            }
+        }
+        ExprKind::Subquery(s) => mark_presence(&mut s.expr),
+    }
+}
+
+fn mark_selector(expr: &mut Expr) {
+    match &mut expr.kind {
+        ExprKind::Paren(e) => mark_selector(e),
+        ExprKind::Vector(v) => v.presence_only = true,
+        ExprKind::Matrix(m) => m.selector.presence_only = true,
+        _ => {}
     }
 }
 

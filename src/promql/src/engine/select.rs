@@ -33,6 +33,22 @@ pub(super) struct Scratch {
     pub(super) annotations: Annotations,
 }
 
+impl Scratch {
+    /// Fills the buffer. `presence_only`: values are not looked at.
+    pub(super) fn read(
+        &mut self,
+        series: &SelectedSeries,
+        range: TimeRange,
+        presence_only: bool,
+    ) -> Result<(), EngineError> {
+        self.buffer.clear();
+        self.buffer.values_unneeded = presence_only;
+        let read = series.source.read(range, &mut self.buffer);
+        self.buffer.values_unneeded = false;
+        Ok(read?)
+    }
+}
+
 /// What a selected series takes besides its labels: where its samples are.
 const SELECTED_BYTES: u64 = 256;
 /// Points of series that are made before an aggregation takes them up.
@@ -278,8 +294,7 @@ impl Evaluator<'_> {
         let before = v.stats_only.then(|| time_before(range, lookback));
         let selected = self.context.select(v, before.map_or(range, |b| TimeRange::new(b.start_ms, range.end_ms)))?;
         let f = move |series: &SelectedSeries, scratch: &mut Scratch| {
-            scratch.buffer.clear();
-            series.source.read(range, &mut scratch.buffer)?;
+            scratch.read(series, range, v.presence_only)?;
             if let Some(before) = before {
                 mark_first_reset(series, before, &mut scratch.buffer)?;
             }

@@ -36,6 +36,7 @@ impl Parser<'_> {
             mode: RangeMode::Plain,
             may_be_empty: false,
             stats_only: false,
+            presence_only: false,
         };
         self.node(position, ExprKind::Vector(Box::new(selector)))
     }

@@ -364,7 +364,7 @@ impl<'a> Block<'a> {
         if histograms {
             self.decode_histograms(&mut from, start, out)
         } else {
-            decode_floats(&mut from, self.count, &mut out.values)
+            decode_floats(&mut from, self.count, !out.values_unneeded, &mut out.values)
         }
     }
 

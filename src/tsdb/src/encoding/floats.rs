@@ -64,8 +64,13 @@ pub(crate) fn encode_floats(effort: Effort, values: &[f64], out: &mut Vec<u8>) {
     }
 }
 
-/// Appends `count` floats to `out`.
-pub(crate) fn decode_floats(from: &mut Reader<'_>, count: usize, out: &mut Vec<f64>) -> Result<(), DecodeError> {
+/// Appends `count` floats to `out`. Unless `needed`, 0 may stand for any value but a stale marker.
+pub(crate) fn decode_floats(
+    from: &mut Reader<'_>,
+    count: usize,
+    needed: bool,
+    out: &mut Vec<f64>,
+) -> Result<(), DecodeError> {
     if count == 0 {
         return Ok(());
     }
@@ -75,7 +80,7 @@ pub(crate) fn decode_floats(from: &mut Reader<'_>, count: usize, out: &mut Vec<f
             out.resize(out.len() + count, v);
             Ok(())
         }
-        SCALED => wide(DecodeScaled { from, count, out }),
+        SCALED => wide(DecodeScaled { from, count, needed, out }),
         XOR => {
             let n = from.length(1)?;
             let mut bits = BitReader::new(from.bytes(n)?);
@@ -300,6 +305,7 @@ fn put_floats(values: &[i64], out: &mut [f64], each: impl Fn(f64) -> f64) {
 struct DecodeScaled<'a, 'b> {
     from: &'a mut Reader<'b>,
     count: usize,
+    needed: bool,
     out: &'a mut Vec<f64>,
 }
 
@@ -308,12 +314,12 @@ impl Work for DecodeScaled<'_, '_> {
 
     #[inline(always)]
     fn run(self) -> Result<(), DecodeError> {
-        decode_scaled(self.from, self.count, self.out)
+        decode_scaled(self.from, self.count, self.needed, self.out)
     }
 }
 
 #[inline(always)]
-fn decode_scaled(from: &mut Reader<'_>, count: usize, out: &mut Vec<f64>) -> Result<(), DecodeError> {
+fn decode_scaled(from: &mut Reader<'_>, count: usize, needed: bool, out: &mut Vec<f64>) -> Result<(), DecodeError> {
     let exponent = usize::from(from.u8()?);
     let power = *POWERS.get(exponent).ok_or(DecodeError)?;
     let outliers = from.length(9)?;
@@ -325,7 +331,9 @@ fn decode_scaled(from: &mut Reader<'_>, count: usize, out: &mut Vec<f64>) -> Res
     let start = out.len();
     out.resize(start + count, 0.0);
     let room = &mut out[start..];
-    if power == 1.0 {
+    if !needed {
+        // No whole number is a stale marker.
+    } else if power == 1.0 {
         read_ints(from, count, &mut Whole(room))?;
     } else {
         read_ints(from, count, &mut Divided { power, inverse: INVERSES[exponent], room })?;

@@ -47,7 +47,7 @@ fn check_floats_of(effort: Effort, values: &[f64]) -> usize {
     let mut bytes = Vec::new();
     encode_floats(effort, values, &mut bytes);
     let (mut from, mut back) = (Reader::new(&bytes), vec![7.0]);
-    decode_floats(&mut from, values.len(), &mut back).unwrap();
+    decode_floats(&mut from, values.len(), true, &mut back).unwrap();
     let bits = |v: &[f64]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
     assert_eq!(bits(&back[1..]), bits(values));
     assert!(from.is_empty());
@@ -176,6 +176,32 @@ fn read(bytes: &[u8], series: u64, range: TimeRange) -> Result<SampleBuffer, ()>
 }
 
 #[test]
+fn presence_keeps_times_and_stale_markers() {
+    let forms: [&dyn Fn(usize) -> f64; 4] =
+        [&|i| i as f64 * 0.25, &|i| (i as f64).sqrt(), &|_| 7.0, &|i| if i % 2 == 0 { f64::NAN } else { -0.0 }];
+    for effort in [Effort::Fresh, Effort::Merged] {
+        for form in forms {
+            let mut buffer = SampleBuffer::default();
+            for i in 0..1000 {
+                let value = if i % 97 == 5 || i == 999 { STALE_NAN } else { form(i) };
+                buffer.push_float(1_700_000_000_000 + i as i64 * 15_000, 0, value);
+            }
+            let bytes = encode(effort, 1, &buffer);
+            for range in [TimeRange::ALL, TimeRange::new(buffer.times[990], i64::MAX)] {
+                let whole = read(&bytes, 1, range).unwrap();
+                let mut out = SampleBuffer { values_unneeded: true, ..SampleBuffer::default() };
+                for block in Blocks::new(1, &bytes).in_file(&bytes, 0) {
+                    block.unwrap().decode(range, &mut out).unwrap();
+                }
+                let marks =
+                    |b: &SampleBuffer| b.values.iter().map(|v| trefoil_model::is_stale_nan(*v)).collect::<Vec<_>>();
+                assert_eq!((&out.times, marks(&out)), (&whole.times, marks(&whole)));
+            }
+        }
+    }
+}
+
+#[test]
 fn remembered_columns_are_not_mixed_up() {
     // More columns than a thread remembers, each used by several series, in two files.
     let made = |file: i64| {
@@ -264,9 +290,9 @@ proptest! {
             // Garbage behind a known number, so that it comes far.
             let numbered: Vec<u8> = [form].iter().chain(&bytes).copied().collect();
             decode_ints(&mut Reader::new(&numbered), count, &mut Vec::new()).ok();
-            decode_floats(&mut Reader::new(&numbered), count, &mut Vec::new()).ok();
+            decode_floats(&mut Reader::new(&numbered), count, true, &mut Vec::new()).ok();
         }
-        decode_floats(&mut Reader::new(&bytes), count, &mut Vec::new()).ok();
+        decode_floats(&mut Reader::new(&bytes), count, true, &mut Vec::new()).ok();
         decode_histogram(None, &mut Reader::new(&bytes)).ok();
         read(&bytes, 1, TimeRange::ALL).ok();
         crate::record::Record::decode(&bytes).ok();
