@@ -11,6 +11,8 @@ import urllib.parse
 NAMES = {"trefoil": "Trefoil", "prometheus": "Prometheus", "victoria": "VictoriaMetrics"}
 # Asked so often a second, and the server does other work in between.
 ONE_PAUSE = 0.02
+# Points of a range and seconds between samples, as signalbench has them.
+POINTS, STEP = 240, 60
 
 
 class Server:
@@ -67,6 +69,29 @@ def everything(out, url, pid, start, end, runs):
     with open(out, "w") as file:
         median = lambda values: statistics.median(values) if values else None
         figures = {"ms": median(times), "cpu_ms": median(cpus), "peak_bytes": median(peaks), "answer_bytes": len(text)}
+        json.dump(figures, file)
+
+
+def received(out, asked, url, start, end, repeat):
+    """The fixed set once more, until the last byte is here: reading large answers takes a client longer than the servers."""
+    server, start, end = Server(url), int(start), int(end)
+    figures = {}
+    with open(asked) as file:
+        queries = json.load(file)["a"]["queries"]
+    for q in queries:
+        span, query = q["name"].partition("_")[0], q["query"]
+        if span == "api":
+            continue
+        if span == "instant":
+            path, params = "/api/v1/query", {"query": query, "time": end}
+        else:
+            first = start if span == "whole" else max(start, end - 3600)
+            step = -(-max(1, (end - first) // POINTS) // STEP) * STEP
+            path = "/api/v1/query_range"
+            params = {"query": query, "start": -(-first // step) * step, "end": end - end % step, "step": step}
+        times = [server.ask(path, **params)[0] for _ in range(int(repeat) + 1)][1:]
+        figures[q["name"]] = statistics.median(times)
+    with open(out, "w") as file:
         json.dump(figures, file)
 
 
@@ -134,6 +159,18 @@ def fixed_set(work, mode, runs, servers, figure):
     return {name: {s: statistics.median(v) for s, v in by.items()} for name, by in found.items()}
 
 
+def print_received(work, runs, servers):
+    found = {}
+    for server in servers:
+        for run in range(1, runs + 1):
+            for name, ms in (report(work, f"{server}.received.{run}.json") or {}).items():
+                found.setdefault(name, {}).setdefault(server, []).append(ms)
+    rows = [(name, {s: statistics.median(v) for s, v in by.items()}) for name, by in found.items()]
+    sums = {s: sum(by.get(s, 0) for _, by in rows) for s in servers}
+    rows.append(("**sum**", sums))
+    print_table("cold, until the last byte is received, p50, ms", servers, rows)
+
+
 def table(work, hosts, samples, runs, *servers):
     runs = int(runs)
     print(f"\n== {hosts} hosts, {samples} samples a series; medians of {runs} rounds")
@@ -144,6 +181,8 @@ def table(work, hosts, samples, runs, *servers):
             if rows:
                 sums = {s: sum(by.get(s, 0) for by in rows.values()) for s in asked}
                 print_table(f"{mode}, {unit}", asked, [*rows.items(), ("**sum**", sums)])
+        if mode == "cold":
+            print_received(work, runs, servers)
     parts = {s: report(work, f"{s}.everything.json") or {} for s in servers}
     if any(parts.values()):
         rows = [
@@ -166,4 +205,4 @@ def table(work, hosts, samples, runs, *servers):
 
 
 if __name__ == "__main__":
-    {"everything": everything, "one": one, "table": table}[sys.argv[1]](*sys.argv[2:])
+    {"everything": everything, "one": one, "received": received, "table": table}[sys.argv[1]](*sys.argv[2:])
