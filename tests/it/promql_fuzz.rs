@@ -146,7 +146,9 @@ impl Case {
         let late = if age == Age::Old { data::OLD_QUERY_SHIFT_MS } else { 0 };
         let begin = (number.wrapping_mul(7919) % 100) as i64 * 15_000 + late;
         let step = [15_000, 60_000, 37_000, 5_000][number as usize % 4];
-        let range = Ask::Range { start: begin, end: begin + 20 * step, step };
+        // Every other range ends behind its last step.
+        let behind = if number % 8 < 4 { 0 } else { (number.wrapping_mul(7013) % step as u64) as i64 };
+        let range = Ask::Range { start: begin, end: begin + 20 * step + behind, step };
         Self { node, asks: [Ask::Syntax, Ask::At(begin), range] }
     }
 

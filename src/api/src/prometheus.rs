@@ -41,7 +41,7 @@ pub(crate) fn health_routes() -> Vec<Route> {
 pub(crate) fn routes() -> Vec<Route> {
     use Access::{Admin, Read};
     let mut routes = health_routes();
-    routes.extend([
+    let strict = [
         Route::get_post("/api/v1/query", Read, query::instant),
         Route::get_post("/api/v1/query_range", Read, query::range),
         Route::get_post("/api/v1/query_exemplars", Read, labels::exemplars),
@@ -89,6 +89,7 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::get("/version", Read, health::version),
         Route::post_put("/-/reload", Admin, health::reload),
         Route::post_put("/-/quit", Admin, health::quit),
-    ]);
+    ];
+    routes.extend(strict.into_iter().map(Route::strict));
     routes
 }

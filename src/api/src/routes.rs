@@ -13,7 +13,7 @@ use axum::handler::Handler;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on, on_service};
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use prometheus::{HistogramVec, IntCounterVec, register_histogram_vec, register_int_counter_vec};
 use tower::Service;
 use tower_http::compression::CompressionLayer;
@@ -65,7 +65,7 @@ impl Access {
 
 /// One entry of the table.
 pub struct Route {
-    /// Methods served; `GET` serves `HEAD` too.
+    /// Methods served; `GET` serves `HEAD` too, unless the route is strict.
     pub methods: Vec<Method>,
     /// Path in axum's form (`/api/v1/label/{name}/values`); also the label `route` of the metrics.
     pub path: &'static str,
@@ -118,6 +118,20 @@ impl Route {
         T: 'static,
     {
         Self::new(&[Method::POST, Method::PUT], path, access, handler)
+    }
+
+    /// Refuses `HEAD` and says in `Allow` what is served, as the reference does (its router, `web/web.go`).
+    pub(crate) fn strict(mut self) -> Self {
+        let mut allowed: Vec<&str> = self.methods.iter().map(Method::as_str).chain(["OPTIONS"]).collect();
+        allowed.sort_unstable();
+        let allowed = HeaderValue::try_from(allowed.join(", ")).expect("names of methods make a header");
+        let refuse = move |request: Request| async move {
+            let mut response = wrong_method(request).await;
+            response.headers_mut().insert(http::header::ALLOW, allowed);
+            response
+        };
+        self.handler = self.handler.head(refuse.clone()).fallback(refuse);
+        self
     }
 
     /// A route for `POST` that a tower service serves, as gRPC services are.

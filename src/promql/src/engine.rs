@@ -336,7 +336,8 @@ impl Engine {
             profiler: options.profile.then(Mutex::default),
         };
         budget.check()?;
-        let end_ms = grid.end_ms();
+        // The last step may come before it.
+        let end_ms = until_ms.unwrap_or(grid.start_ms);
         let value = with_room_for(expr, || {
             let prepared = prepare::prepare(expr, grid.start_ms, end_ms, step_ms)?;
             let evaluator = Evaluator::new(&context, grid, until_ms.unwrap_or(grid.start_ms));

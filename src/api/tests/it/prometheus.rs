@@ -327,7 +327,17 @@ async fn the_api_describes_itself() {
 async fn what_is_not_there_and_what_is_not_done() {
     let server = TestServer::start("").await;
     let delete = client().delete(server.url("/api/v1/query")).send().await.unwrap();
-    assert!(delete.headers().contains_key("allow"));
+    assert_eq!(delete.headers()["allow"], "GET, OPTIONS, POST");
+    for (path, status, allow) in [
+        ("/api/v1/query?query=1", 405, Some("GET, OPTIONS, POST")),
+        ("/api/v1/rules", 405, Some("GET, OPTIONS")),
+        ("/-/reload", 405, Some("OPTIONS, POST, PUT")),
+        ("/-/healthy", 200, None),
+    ] {
+        let head = client().head(server.url(path)).send().await.unwrap();
+        let allowed = head.headers().get("allow").map(|v| v.to_str().unwrap());
+        assert_eq!((head.status().as_u16(), allowed), (status, allow), "{path}");
+    }
     assert_eq!(text(client().delete(server.url("/api/v1/query"))).await, (405, "Method Not Allowed\n".to_owned()));
     assert_eq!(server.get("/api/v1/nope").await, (404, "404 page not found\n".to_owned()));
     // No selector: no answer.

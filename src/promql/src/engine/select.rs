@@ -384,10 +384,13 @@ pub(super) fn counted(h: &FloatHistogram) -> u64 {
 /// As how many samples a histogram without buckets is counted.
 const BARE_HISTOGRAM: u64 = 11;
 
-/// As how many samples all of a buffer are counted.
+/// As how many samples all of a buffer are counted, without stale markers.
 pub(super) fn counted_all(buffer: &SampleBuffer) -> u64 {
-    let histograms: u64 = buffer.histograms.iter().map(|(_, h)| counted(h)).sum();
-    (buffer.len() - buffer.histograms.len()) as u64 + histograms
+    let histograms: u64 = buffer.histograms.iter().filter(|(_, h)| !h.is_stale()).map(|(_, h)| counted(h)).sum();
+    let stale: usize = buffer.values.iter().map(|v| usize::from(is_stale_nan(*v))).sum();
+    let stale_histograms = buffer.histograms.iter().filter(|(_, h)| h.is_stale()).count();
+    let floats = buffer.len() - buffer.histograms.len() - stale.saturating_sub(stale_histograms);
+    floats as u64 + histograms
 }
 
 /// Calls `f(step, index of the sample, index of its histogram)` for each step that sees a sample.

@@ -56,6 +56,24 @@ fn ranges_come_sorted() {
 }
 
 #[test]
+fn a_range_ends_where_it_was_told_to() {
+    // The last step is at 60 s.
+    for (query, want) in [
+        ("sum(requests_total{instance=\"a\"} @ end())", 5.0),
+        ("sum(requests_total{instance=\"a\"} @ start())", 0.0),
+        ("sum(count_over_time(requests_total{instance=\"a\"}[range()] @ end()))", 5.0),
+    ] {
+        let engine = Engine::default();
+        let expr = engine.parse(query).unwrap();
+        let result = engine
+            .range(&expr, 0, 80_000, 30_000, &QueryOptions::default(), &store(), TenantId::default(), &Unlimited)
+            .unwrap();
+        let Value::Matrix(matrix) = result.value else { panic!("a range query gives a matrix") };
+        assert_eq!(matrix[0].samples, [0, 30_000, 60_000].map(|t| (t, SampleValue::Float(want))), "{query}");
+    }
+}
+
+#[test]
 fn samples_are_counted_as_the_reference_does() {
     let mut store = MemoryReader::new();
     for k in 0..20 {
