@@ -225,7 +225,12 @@ impl<K: Kind> Engine<K> {
             tracing::info!(kind = K::NAME, records = report.records, bytes = report.bytes, "journal replayed");
         }
         if !report.damage.is_empty() {
-            tracing::error!(kind = K::NAME, damage = ?report.damage, "journal is damaged, records are missing");
+            let damage = &report.damage;
+            if damage.iter().any(|d| d.was_needed) {
+                tracing::error!(kind = K::NAME, ?damage, "journal is damaged, records are missing");
+            } else {
+                tracing::warn!(kind = K::NAME, ?damage, "journal is damaged where nothing of it is needed");
+            }
         }
         Ok(())
     }

@@ -150,6 +150,16 @@ impl Shared {
 
     /// Notes that a segment is damaged, once.
     fn report(&self, damage: &Damage) {
+        if !damage.was_needed {
+            tracing::warn!(
+                journal = self.name,
+                segment = damage.segment,
+                from = damage.from,
+                to = damage.to,
+                "journal segment is damaged where its records are elsewhere already"
+            );
+            return;
+        }
         if !damage.was_synced {
             tracing::warn!(
                 journal = self.name,
@@ -187,6 +197,7 @@ impl FileJournal {
     /// A torn tail of the newest segment is cut. Nothing is written until the first append, which begins a segment.
     pub fn open(vfs: SharedVfs, dir: &Path, options: JournalOptions) -> Result<Self, JournalError> {
         let recovered = recovery::recover(&vfs, dir, &options)?;
+        let sequence_min = options.sequence_min;
         let segments = recovered.segments.clone();
         let shared = Arc::new(Shared {
             vfs,
@@ -205,7 +216,7 @@ impl FileJournal {
             metrics: Metrics::new(options.name),
         });
         for damage in &recovered.damage {
-            shared.report(damage);
+            shared.report(&damage.since(Some(sequence_min)));
         }
         let writer = Writer::new(Arc::clone(&shared), options, &recovered);
         let thread = std::thread::Builder::new()
@@ -322,8 +333,16 @@ impl JournalStore for FileJournal {
                 _ => None,
             };
             if let Some((first_missing, next_found)) = missing_before {
-                let damage =
-                    Damage { segment: info.number, from: 0, to: 0, first_missing, next_found, was_synced: true };
+                let damage = Damage {
+                    segment: info.number,
+                    from: 0,
+                    to: 0,
+                    first_missing,
+                    next_found,
+                    was_synced: true,
+                    was_needed: true,
+                };
+                let damage = damage.since(sequence);
                 shared.report(&damage);
                 report.damage.push(damage);
             }
@@ -331,6 +350,7 @@ impl JournalStore for FileJournal {
             let outcome = replay_segment(info.number, scan, stop_sequence, from, &mut report, each);
             for damage in &mut report.damage[known..] {
                 damage.was_synced = unproven.is_none_or(|unproven| damage.first_missing < unproven);
+                *damage = damage.since(sequence);
                 shared.report(damage);
             }
             match outcome {
@@ -352,6 +372,7 @@ impl JournalStore for FileJournal {
                 first_missing: next_found,
                 next_found,
                 was_synced: true,
+                was_needed: true,
             };
             shared.report(&damage);
             report.damage.push(damage);
@@ -529,6 +550,7 @@ fn replay_segment(
                     first_missing,
                     next_found: found,
                     was_synced: true,
+                    was_needed: true,
                 });
             }
             Found::Tail { from, to } => {
@@ -543,6 +565,7 @@ fn replay_segment(
                         first_missing,
                         next_found,
                         was_synced: true,
+                        was_needed: true,
                     });
                     next = Some(next_found);
                 }

@@ -55,6 +55,9 @@ pub struct Damage {
     /// Whether it is certain that it had been synced. If not, it was the last group before a restart, and most likely
     /// nobody was told that it is durable.
     pub was_synced: bool,
+    /// Whether something of it was still to be replayed. If not, all its records lie before what was committed: they are
+    /// elsewhere, and nothing is lost.
+    pub was_needed: bool,
 }
 
 impl std::fmt::Display for Damage {
@@ -68,6 +71,7 @@ impl std::fmt::Display for Damage {
         }
         let what = if self.was_synced { "records" } else { "records that may not have been acknowledged" };
         match self.next_found.saturating_sub(self.first_missing) {
+            _ if !self.was_needed => write!(f, ", its records are elsewhere already and nothing is lost"),
             0 => write!(f, ", nothing tells how many {what} that were"),
             missing => write!(f, ", {missing} {what} are missing"),
         }
@@ -75,6 +79,12 @@ impl std::fmt::Display for Damage {
 }
 
 impl Damage {
+    /// Tells what was committed: the number of the first record behind it, `None` when that is not known.
+    pub(crate) fn since(mut self, committed: Option<u64>) -> Self {
+        self.was_needed = committed.is_none_or(|first| self.next_found > first);
+        self
+    }
+
     /// Returns the first missing number, given what was expected and what was found at byte `to`.
     pub(crate) fn first_missing(expected: Option<u64>, found: u64, to: u64) -> u64 {
         let only_header = to <= crate::segment::HEADER_BYTES as u64;

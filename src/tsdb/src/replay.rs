@@ -177,7 +177,9 @@ impl Inner {
         for damage in &report.damage {
             let segment = damage.segment;
             let what = damage.to_string();
-            if damage.was_synced {
+            if !damage.was_needed {
+                tracing::warn!(segment, damage = what, "metrics journal is damaged where nothing of it is needed");
+            } else if damage.was_synced {
                 tracing::error!(segment, damage = what, "metrics journal is damaged, acknowledged samples are missing");
             } else {
                 tracing::warn!(

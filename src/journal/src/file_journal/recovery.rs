@@ -126,8 +126,15 @@ pub(super) fn recover(vfs: &SharedVfs, dir: &Path, options: &JournalOptions) -> 
         tracing::error!(journal, segment, end, "the end of the journal is lost, acknowledged records are missing");
         let next_found = sequence.saturating_add(1);
         if recovered.segments.is_empty() {
-            recovered.all_lost =
-                Some(Damage { segment, from: end, to: end, first_missing: next, next_found, was_synced: true });
+            recovered.all_lost = Some(Damage {
+                segment,
+                from: end,
+                to: end,
+                first_missing: next,
+                next_found,
+                was_synced: true,
+                was_needed: true,
+            });
         }
         recovered.next_sequence = next_found;
     }
@@ -210,8 +217,15 @@ fn read_newest(
             }
             Found::Gap { from, to, expected, found, was_synced } => {
                 let first_missing = Damage::first_missing(expected, found, to);
-                let damage =
-                    Damage { segment: info.number, from, to, first_missing, next_found: found, was_synced: true };
+                let damage = Damage {
+                    segment: info.number,
+                    from,
+                    to,
+                    first_missing,
+                    next_found: found,
+                    was_synced: true,
+                    was_needed: true,
+                };
                 if was_synced {
                     recovered.damage.extend(torn.take().map(|(_, damage)| damage));
                     recovered.damage.push(damage);

@@ -157,3 +157,41 @@ fn another_version_is_refused() {
     let error = open(&disk, SEGMENT_BYTES).err().unwrap().to_string();
     assert_eq!(error, "journal test: segment 1 has format version 2, this build reads 1");
 }
+
+#[test]
+fn what_is_elsewhere_already_is_not_lost() {
+    let disk = SimDisk::new();
+    let mut model = Model::default();
+    run(&disk, SEGMENT_BYTES, &[Append(1, 50), Append(3, 80), Append(2, 30), Append(1, 90), Close], &mut model)
+        .unwrap();
+    let (mut needed, mut elsewhere) = (0, 0);
+    for path in disk.files() {
+        for at in (0..disk.len(&path).unwrap() as usize).step_by(if is_torture() { 1 } else { 5 }) {
+            let disk = disk.fork();
+            disk.corrupt(&path, |bytes| bytes[at] ^= 1);
+            for committed in 0..model.acked.len() {
+                let (record, position) = model.acked[committed];
+                // Record `n` has sequence number `n + 1`.
+                let behind = record + 2;
+                let journal = open(&disk.fork(), SEGMENT_BYTES).unwrap();
+                let mut delivered = BTreeSet::new();
+                let mut take = |_: Position, bytes: &[u8]| {
+                    delivered.insert(number_of(bytes));
+                    Ok(())
+                };
+                let report = journal.replay_since(position, Some(behind), &mut take).unwrap();
+                let is_lost = (record + 1..model.acked.len() as u64).any(|n| !delivered.contains(&n));
+                let is_told = report.damage.iter().any(|damage| damage.was_needed);
+                // The mark of an orderly end is a record too.
+                assert!(is_told || !is_lost, "{} byte {at}, {record} committed: {report:?}", path.display());
+                for damage in &report.damage {
+                    assert_eq!(damage.was_needed, damage.next_found > behind, "{damage:?}");
+                    assert_eq!(damage.to_string().contains("nothing is lost"), !damage.was_needed, "{damage}");
+                    needed += usize::from(damage.was_needed);
+                    elsewhere += usize::from(!damage.was_needed);
+                }
+            }
+        }
+    }
+    assert!(needed > 100 && elsewhere > 100, "{needed} {elsewhere}");
+}
