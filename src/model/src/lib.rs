@@ -19,6 +19,7 @@ pub mod metric;
 pub mod metric_admin;
 pub mod metric_store;
 mod only_series;
+mod purse;
 pub mod query;
 pub mod re2;
 pub mod time;
@@ -43,6 +44,7 @@ pub use metric_admin::{
     Cardinality, Counted, MetricAdmin, ObjectStoreState, Offender, SnapshotTaker, StoreTrouble, StoredBlock,
 };
 pub use metric_store::{MetricReader, MetricWriter, Rollup, SampleBuffer, SelectRequest, SelectedSeries, SeriesSource};
+pub use purse::Purse;
 pub use query::{BudgetError, QueryBudget, StoreError, Unlimited, WriteError, WriteReport};
 pub use time::{NanoRange, TimeRange};
 pub use trace::{Span, SpanEvent, SpanGroup, SpanId, SpanKind, SpanLink, StatusCode, TraceBatch, TraceId};

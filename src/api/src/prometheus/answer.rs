@@ -339,7 +339,7 @@ pub fn label_map(labels: &Labels) -> serde_json::Value {
 mod tests {
     use std::sync::Arc;
 
-    use trefoil_model::{BudgetError, HistogramSpan};
+    use trefoil_model::{HistogramSpan, Purse};
 
     use super::*;
 
@@ -388,28 +388,6 @@ mod tests {
         );
     }
 
-    /// Counts what is charged.
-    #[derive(Default)]
-    struct Purse(std::sync::atomic::AtomicU64);
-
-    impl QueryBudget for Purse {
-        fn check(&self) -> Result<(), BudgetError> {
-            Ok(())
-        }
-        fn charge_samples(&self, _: u64) -> Result<(), BudgetError> {
-            Ok(())
-        }
-        fn release_samples(&self, _: u64) {}
-        fn charge_series(&self, _: u64) -> Result<(), BudgetError> {
-            Ok(())
-        }
-        fn charge_bytes(&self, n: u64) -> Result<(), BudgetError> {
-            self.0.fetch_add(n, std::sync::atomic::Ordering::Relaxed);
-            Ok(())
-        }
-        fn release_bytes(&self, _: u64) {}
-    }
-
     #[test]
     fn long_answers_come_in_charged_pieces() {
         let samples: Vec<(i64, SampleValue)> =
@@ -423,7 +401,7 @@ mod tests {
         assert!(text.0.len() > 3, "{} pieces", text.0.len());
         assert!(text.0.iter().all(|piece| piece.len() < 2 * PIECE_BYTES));
         let whole = text.0.concat();
-        let charged = purse.0.into_inner();
+        let charged = purse.peak_bytes();
         assert!(charged >= whole.len() as u64 - 3 && charged < whole.len() as u64 + 2 * PIECE_BYTES as u64);
         let read: serde_json::Value = serde_json::from_slice(&whole).unwrap();
         assert_eq!(read["data"][0]["values"].as_array().unwrap().len(), 60_000);

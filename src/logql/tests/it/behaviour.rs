@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use trefoil_logql::{Answer, Engine, Error, InstantQuery, Output, RangeQuery, merge_labels};
 use trefoil_model::{
-    AttributeValue, BudgetError, Direction, Labels, LogGroup, LogRecord, QueryBudget, SpanId, TenantId, TraceId,
-    Unlimited,
+    AttributeValue, Direction, Labels, LogGroup, LogRecord, Purse, SpanId, TenantId, TraceId, Unlimited,
 };
 
 use trefoil_logql::testing::GroupsReader;
@@ -141,24 +140,6 @@ fn the_bytes_read_have_a_limit() {
     assert!(matches!(error, Error::Scan(10)) && error.status() == 400, "{error}");
 }
 
-struct Spent;
-
-impl QueryBudget for Spent {
-    fn check(&self) -> Result<(), BudgetError> {
-        Ok(())
-    }
-    fn charge_samples(&self, _: u64) -> Result<(), BudgetError> {
-        Err(BudgetError::Samples)
-    }
-    fn release_samples(&self, _: u64) {}
-    fn charge_series(&self, _: u64) -> Result<(), BudgetError> {
-        Err(BudgetError::Series(1))
-    }
-    fn charge_bytes(&self, n: u64) -> Result<(), BudgetError> {
-        Err(BudgetError::Bytes(n))
-    }
-}
-
 #[test]
 fn budgets_stop_queries() {
     let reader = reader();
@@ -171,10 +152,10 @@ fn budgets_stop_queries() {
         limit: 0,
         tenant: TenantId(0),
     };
-    let error = Engine::range(&request, &reader, &Spent).unwrap_err();
+    let error = Engine::range(&request, &reader, &Purse::empty()).unwrap_err();
     assert_eq!(error.status(), 400, "{error}");
     let metric = RangeQuery { query: r#"rate({service_name="api"}[1s])"#, ..request };
-    assert!(Engine::range(&metric, &reader, &Spent).is_err());
+    assert!(Engine::range(&metric, &reader, &Purse::empty()).is_err());
     let many = RangeQuery { query: "vector(1)", end_ns: 1_000_000, ..request };
     assert_eq!(Engine::range(&many, &reader, &Unlimited).unwrap_err().status(), 400);
 }

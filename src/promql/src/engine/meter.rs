@@ -141,42 +141,13 @@ impl Drop for Held<'_> {
 
 #[cfg(test)]
 mod tests {
+    use trefoil_model::Purse;
+
     use super::*;
-
-    /// Gives out up to so many bytes; the first is what it gave.
-    struct Purse(AtomicU64, u64);
-
-    impl QueryBudget for Purse {
-        fn check(&self) -> Result<(), BudgetError> {
-            Ok(())
-        }
-        fn charge_samples(&self, _: u64) -> Result<(), BudgetError> {
-            Ok(())
-        }
-        fn release_samples(&self, _: u64) {}
-        fn charge_series(&self, _: u64) -> Result<(), BudgetError> {
-            Ok(())
-        }
-        fn charge_bytes(&self, n: u64) -> Result<(), BudgetError> {
-            let given = self.0.fetch_add(n, Ordering::SeqCst) + n;
-            if given <= self.1 {
-                return Ok(());
-            }
-            self.0.fetch_sub(n, Ordering::SeqCst);
-            Err(BudgetError::Bytes(self.1))
-        }
-        fn release_bytes(&self, n: u64) {
-            assert!(self.0.fetch_sub(n, Ordering::SeqCst) >= n);
-        }
-    }
-
-    fn purse(bytes: u64) -> Purse {
-        Purse(AtomicU64::new(0), bytes)
-    }
 
     #[test]
     fn settles_to_what_is_left() {
-        let purse = purse(10 << 20);
+        let purse = Purse::of_bytes(10 << 20);
         let meter = Meter::new(&purse);
         meter.take(1000).unwrap();
         let mark = meter.used();
@@ -185,14 +156,14 @@ mod tests {
         assert_eq!(meter.take(6 << 20), Err(BudgetError::Bytes(10 << 20)));
         meter.settle(mark, 500).unwrap();
         assert_eq!(meter.used(), 1500);
-        assert!(purse.0.load(Ordering::SeqCst) < 2 << 20);
+        assert!(purse.bytes() < 2 << 20);
         meter.finish(700).unwrap();
-        assert_eq!(purse.0.load(Ordering::SeqCst), 700);
+        assert_eq!(purse.bytes(), 700);
     }
 
     #[test]
     fn threads_never_hold_more_than_was_given() {
-        let purse = purse(8 << 20);
+        let purse = Purse::of_bytes(8 << 20);
         let meter = Meter::new(&purse);
         std::thread::scope(|scope| {
             for i in 0..4u64 {
@@ -207,6 +178,6 @@ mod tests {
             }
         });
         meter.finish(0).unwrap();
-        assert_eq!((meter.used(), purse.0.load(Ordering::SeqCst)), (0, 0));
+        assert_eq!((meter.used(), purse.bytes()), (0, 0));
     }
 }

@@ -1,6 +1,4 @@
-use std::sync::atomic::{AtomicI64, Ordering};
-
-use trefoil_model::{BudgetError, FloatHistogram, HistogramSpan, Labels, QueryBudget, Unlimited};
+use trefoil_model::{BudgetError, FloatHistogram, HistogramSpan, Labels, Purse, Unlimited};
 
 use super::*;
 use crate::testing::MemoryReader;
@@ -114,25 +112,6 @@ fn samples_are_counted_as_the_reference_does() {
 
 #[test]
 fn budgets_are_given_back() {
-    struct Held(AtomicI64);
-    impl QueryBudget for Held {
-        fn check(&self) -> Result<(), BudgetError> {
-            Ok(())
-        }
-        fn charge_samples(&self, n: u64) -> Result<(), BudgetError> {
-            self.0.fetch_add(n as i64, Ordering::Relaxed);
-            Ok(())
-        }
-        fn release_samples(&self, n: u64) {
-            assert!(self.0.fetch_sub(n as i64, Ordering::Relaxed) >= n as i64, "more given back than taken");
-        }
-        fn charge_series(&self, _: u64) -> Result<(), BudgetError> {
-            Ok(())
-        }
-        fn charge_bytes(&self, _: u64) -> Result<(), BudgetError> {
-            Ok(())
-        }
-    }
     let engine = Engine::default();
     for query in [
         "sum(vector(1))",
@@ -143,37 +122,19 @@ fn budgets_are_given_back() {
         "max(max_over_time(rate(requests_total[1m])[2m:15s]))",
     ] {
         let expr = engine.parse(query).unwrap();
-        let held = Held(AtomicI64::new(0));
+        let held = Purse::default();
         let tenant = TenantId::default();
         engine.range(&expr, 0, 285_000, 15_000, &QueryOptions::default(), &store(), tenant, &held).unwrap();
-        assert_eq!(held.0.into_inner(), 0, "{query}");
+        assert_eq!(held.samples(), 0, "{query}");
     }
 }
 
 #[test]
 fn budgets_end_queries() {
-    struct Few(AtomicI64);
-    impl QueryBudget for Few {
-        fn check(&self) -> Result<(), BudgetError> {
-            Ok(())
-        }
-        fn charge_samples(&self, n: u64) -> Result<(), BudgetError> {
-            if self.0.fetch_sub(n as i64, Ordering::Relaxed) < n as i64 { Err(BudgetError::Samples) } else { Ok(()) }
-        }
-        fn release_samples(&self, n: u64) {
-            self.0.fetch_add(n as i64, Ordering::Relaxed);
-        }
-        fn charge_series(&self, _: u64) -> Result<(), BudgetError> {
-            Ok(())
-        }
-        fn charge_bytes(&self, _: u64) -> Result<(), BudgetError> {
-            Ok(())
-        }
-    }
     let engine = Engine::default();
     for query in ["rate(requests_total[5m])", "max_over_time(requests_total[1h:1ms])", "vector(1)[100000d:1ms]"] {
         let expr = engine.parse(query).unwrap();
-        let few = Few(AtomicI64::new(10));
+        let few = Purse::of_samples(10);
         let result = engine.instant(&expr, 285_000, &QueryOptions::default(), &store(), TenantId::default(), &few);
         assert!(matches!(result, Err(EngineError::Budget(BudgetError::Samples))), "{query}");
     }

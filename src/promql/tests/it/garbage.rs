@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use trefoil_model::{BudgetError, Labels, QueryBudget, TenantId};
+use trefoil_model::{Labels, Purse, TenantId};
 use trefoil_promql::testing::MemoryReader;
 use trefoil_promql::testing::script::{Command, parse_script};
 use trefoil_promql::{Engine, EngineOptions, ParserOptions, QueryOptions};
@@ -14,26 +14,6 @@ impl Random {
     fn below(&mut self, n: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) as usize % n
-    }
-}
-
-/// Ends a query after so many questions.
-struct Patience(std::sync::atomic::AtomicI64);
-
-impl QueryBudget for Patience {
-    fn check(&self) -> Result<(), BudgetError> {
-        let left = self.0.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
-        if left > 0 { Ok(()) } else { Err(BudgetError::Canceled) }
-    }
-    fn charge_samples(&self, n: u64) -> Result<(), BudgetError> {
-        if n > 200_000 { Err(BudgetError::Samples) } else { Ok(()) }
-    }
-    fn release_samples(&self, _: u64) {}
-    fn charge_series(&self, _: u64) -> Result<(), BudgetError> {
-        Ok(())
-    }
-    fn charge_bytes(&self, _: u64) -> Result<(), BudgetError> {
-        Ok(())
     }
 }
 
@@ -111,7 +91,7 @@ fn damaged_queries_do_not_panic() {
         let query: String = chars.into_iter().collect();
         let Ok(expr) = engine.parse(&query) else { continue };
         accepted += 1;
-        let budget = Patience(std::sync::atomic::AtomicI64::new(2000));
+        let budget = Purse::of_checks(2000).and_samples(200_000);
         let tenant = TenantId::default();
         // What comes out does not matter here.
         drop(engine.instant(&expr, 300_000, &QueryOptions::default(), &store, tenant, &budget));
@@ -134,7 +114,7 @@ fn deep_queries_fit_a_small_stack() {
                 let expr = engine.parse(&query).unwrap();
                 assert_eq!(expr.to_string(), query);
                 assert!(trefoil_promql::pretty(&expr).len() > query.len());
-                let budget = Patience(std::sync::atomic::AtomicI64::new(i64::MAX));
+                let budget = Purse::default().and_samples(200_000);
                 engine.instant(&expr, 0, &QueryOptions::default(), &store(), TenantId::default(), &budget).unwrap();
             }
         })

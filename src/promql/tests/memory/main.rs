@@ -2,9 +2,8 @@
 //! holds much more than the budget. A test of its own process, since it looks at the memory of all of it.
 
 use std::fs;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use trefoil_model::{BudgetError, Labels, QueryBudget, TenantId};
+use trefoil_model::{BudgetError, Labels, Purse, TenantId};
 use trefoil_promql::testing::MemoryReader;
 use trefoil_promql::{Engine, EngineError, EngineOptions, ParserOptions, QueryOptions, QueryResult, Value};
 
@@ -15,38 +14,6 @@ const GROWTH_MAX: u64 = BUDGET + BUDGET / 2 + 24 * MIB;
 const SERIES: usize = 3000;
 const RANGE_MS: i64 = 1_800_000;
 const STEP_MS: i64 = 2000;
-
-/// Gives out bytes up to [`BUDGET`].
-#[derive(Default)]
-struct Purse {
-    held: AtomicU64,
-    peak: AtomicU64,
-}
-
-impl QueryBudget for Purse {
-    fn check(&self) -> Result<(), BudgetError> {
-        Ok(())
-    }
-    fn charge_samples(&self, _: u64) -> Result<(), BudgetError> {
-        Ok(())
-    }
-    fn release_samples(&self, _: u64) {}
-    fn charge_series(&self, _: u64) -> Result<(), BudgetError> {
-        Ok(())
-    }
-    fn charge_bytes(&self, n: u64) -> Result<(), BudgetError> {
-        let after = self.held.fetch_add(n, Ordering::SeqCst) + n;
-        if after > BUDGET {
-            self.held.fetch_sub(n, Ordering::SeqCst);
-            return Err(BudgetError::Bytes(BUDGET));
-        }
-        self.peak.fetch_max(after, Ordering::SeqCst);
-        Ok(())
-    }
-    fn release_bytes(&self, n: u64) {
-        assert!(self.held.fetch_sub(n, Ordering::SeqCst) >= n, "more given back than taken");
-    }
-}
 
 /// A field of `/proc/self/status` in bytes.
 fn status(field: &str) -> Option<u64> {
@@ -155,26 +122,26 @@ const LIGHT: &[&str] = &[
 fn memory_stays_within_the_budget() {
     let store = store();
     // Threads and their first memory.
-    drop(range(&store, "sum(load)", &Purse::default()));
+    drop(range(&store, "sum(load)", &Purse::of_bytes(BUDGET)));
     for query in HEAVY {
-        let purse = Purse::default();
+        let purse = Purse::of_bytes(BUDGET);
         let grown = growth(|| match range(&store, query, &purse) {
             Err(EngineError::Budget(BudgetError::Bytes(BUDGET))) => {}
             Err(e) => panic!("{query}: {e}"),
-            Ok(_) => panic!("{query}: is answered, at most {} bytes were held", purse.peak.load(Ordering::SeqCst)),
+            Ok(_) => panic!("{query}: is answered, at most {} bytes were held", purse.peak_bytes()),
         });
-        assert_eq!(purse.held.load(Ordering::SeqCst), 0, "{query}: all is given back");
+        assert_eq!(purse.bytes(), 0, "{query}: all is given back");
         match grown {
             Some(grown) => assert!(grown <= GROWTH_MAX, "{query}: grew by {} MiB", grown / MIB),
             None => println!("skipped: memory of {query}"),
         }
     }
     for query in LIGHT {
-        let purse = Purse::default();
+        let purse = Purse::of_bytes(BUDGET);
         let result = range(&store, query, &purse).unwrap_or_else(|e| panic!("{query}: {e}"));
         let Value::Matrix(series) = result.value else { panic!("{query}: gives a matrix") };
         let samples: usize = series.iter().map(|s| s.samples.len()).sum();
-        let held = purse.held.load(Ordering::SeqCst) as usize;
+        let held = purse.bytes() as usize;
         assert!(held >= samples * 24 && held <= samples * 24 + series.len() * 400, "{query}: holds {held} bytes");
     }
 }

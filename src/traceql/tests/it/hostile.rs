@@ -1,13 +1,12 @@
 //! Text and traces from outside never panic and never take long.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use trefoil_model::{
-    BudgetError, NanoRange, QueryBudget, SpanGroup, SpanId, SpanKind, SpanQuery, StoreError, StoredTrace, TenantId,
-    TraceId, TraceReader, Unlimited,
+    BudgetError, NanoRange, Purse, QueryBudget, SpanGroup, SpanId, SpanKind, SpanQuery, StoreError, StoredTrace,
+    TenantId, TraceId, TraceReader, Unlimited,
 };
 use trefoil_traceql::{
     Error, MetricsInstantQuery, SearchAnswer, SearchQuery, TracesReader, metrics_instant, parse, search, testing,
@@ -180,36 +179,7 @@ impl TraceReader for Charging {
     }
 }
 
-#[derive(Default)]
-struct Small(AtomicU64);
-
-impl Small {
-    const BYTES: u64 = 60_000;
-}
-
-impl QueryBudget for Small {
-    fn check(&self) -> Result<(), BudgetError> {
-        Ok(())
-    }
-    fn charge_samples(&self, _: u64) -> Result<(), BudgetError> {
-        Ok(())
-    }
-    fn release_samples(&self, _: u64) {}
-    fn charge_series(&self, _: u64) -> Result<(), BudgetError> {
-        Ok(())
-    }
-    fn charge_bytes(&self, n: u64) -> Result<(), BudgetError> {
-        if self.0.load(Ordering::Relaxed) + n > Self::BYTES {
-            return Err(BudgetError::Bytes(Self::BYTES));
-        }
-        self.0.fetch_add(n, Ordering::Relaxed);
-        Ok(())
-    }
-    fn release_bytes(&self, n: u64) {
-        let before = self.0.fetch_sub(n, Ordering::Relaxed);
-        assert!(before >= n, "more given back than taken");
-    }
-}
+const SMALL_BYTES: u64 = 60_000;
 
 #[test]
 fn many_traces_pass_through_a_small_budget() {
@@ -220,18 +190,18 @@ fn many_traces_pass_through_a_small_budget() {
     };
     let reader = Charging(TracesReader { traces: (0..2000).map(one).collect() });
     let whole: usize = reader.0.traces.iter().flat_map(|t| &t.groups[0].spans).map(|s| s.heap_bytes()).sum();
-    assert!(whole as u64 > 5 * Small::BYTES, "{whole}");
-    let budget = Small::default();
+    assert!(whole as u64 > 5 * SMALL_BYTES, "{whole}");
+    let budget = Purse::of_bytes(SMALL_BYTES);
     let (start_ns, end_ns) = (testing::EPOCH_NS, testing::EPOCH_NS + 3_000_000_000_000);
     let request = MetricsInstantQuery { query: "{ } | count_over_time()", start_ns, end_ns, tenant: TenantId(0) };
     let answer = metrics_instant(&request, &reader, &budget).expect("within the budget");
     assert_eq!(answer.series[0].values, [Some(2000.0)]);
-    let held = budget.0.load(Ordering::Relaxed);
+    let held = budget.bytes();
     assert!(held < 5000, "{held} bytes are held");
     // A trace that does not fit by itself is an error, not an endless search.
     let mut large = chain(10_000, |_| None);
     large.traces.extend(reader.0.traces);
-    let refused = metrics_instant(&request, &Charging(large), &Small::default());
+    let refused = metrics_instant(&request, &Charging(large), &Purse::of_bytes(SMALL_BYTES));
     assert!(matches!(refused, Err(Error::Store(StoreError::Budget(BudgetError::Bytes(_))))));
 }
 

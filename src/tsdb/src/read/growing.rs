@@ -44,46 +44,19 @@ impl<'a> Growing<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use trefoil_model::Purse;
 
     use super::*;
 
-    /// Gives out up to 1 MiB.
-    #[derive(Default)]
-    struct Purse(AtomicU64);
-
-    impl QueryBudget for Purse {
-        fn check(&self) -> Result<(), BudgetError> {
-            Ok(())
-        }
-        fn charge_samples(&self, _: u64) -> Result<(), BudgetError> {
-            Ok(())
-        }
-        fn release_samples(&self, _: u64) {}
-        fn charge_series(&self, _: u64) -> Result<(), BudgetError> {
-            Ok(())
-        }
-        fn charge_bytes(&self, n: u64) -> Result<(), BudgetError> {
-            if self.0.load(Ordering::Relaxed) + n > 1 << 20 {
-                return Err(BudgetError::Bytes(1 << 20));
-            }
-            self.0.fetch_add(n, Ordering::Relaxed);
-            Ok(())
-        }
-        fn release_bytes(&self, n: u64) {
-            assert!(self.0.fetch_sub(n, Ordering::Relaxed) >= n);
-        }
-    }
-
     #[test]
     fn draws_what_is_used_and_little_more() {
-        let purse = Purse::default();
+        let purse = Purse::of_bytes(1 << 20);
         let mut growing = Growing::new(&purse);
         (0..9000).for_each(|_| growing.take(100).unwrap());
-        let drawn = purse.0.load(Ordering::Relaxed);
+        let drawn = purse.bytes();
         assert!((900_000..900_000 + PIECE_BYTES).contains(&drawn), "{drawn}");
         growing.give(800_000);
-        let drawn = purse.0.load(Ordering::Relaxed);
+        let drawn = purse.bytes();
         assert!((100_000..100_000 + 2 * PIECE_BYTES).contains(&drawn), "{drawn}");
         assert_eq!(growing.take(1 << 20), Err(BudgetError::Bytes(1 << 20)));
         growing.take(1000).unwrap();

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use trefoil_model::{
-    Exemplar, Labels, MatchOp, MetricBatch, MetricKind, MetricMetadata, MetricReader, MetricWriter, QueryBudget,
-    STALE_NAN, SelectRequest, StoreError, TenantId, TimeRange, Unlimited, WriteError,
+    Exemplar, Labels, MatchOp, MetricBatch, MetricKind, MetricMetadata, MetricReader, MetricWriter, Purse, STALE_NAN,
+    SelectRequest, StoreError, TenantId, TimeRange, Unlimited, WriteError,
 };
 use trefoil_runtime::vfs::sim::SimDisk;
 use trefoil_runtime::{Accountant, SimClock};
@@ -393,51 +393,12 @@ fn replay_flushes_on_its_way_and_loses_nothing() {
     assert_eq!(read(&db, 0, vec![], TimeRange::ALL)[&numbered(0)].len(), 300);
 }
 
-struct Poor;
-
-impl QueryBudget for Poor {
-    fn check(&self) -> Result<(), trefoil_model::BudgetError> {
-        Ok(())
-    }
-    fn charge_samples(&self, _: u64) -> Result<(), trefoil_model::BudgetError> {
-        Ok(())
-    }
-    fn release_samples(&self, _: u64) {}
-    fn charge_series(&self, _: u64) -> Result<(), trefoil_model::BudgetError> {
-        Err(trefoil_model::BudgetError::Series(0))
-    }
-    fn charge_bytes(&self, _: u64) -> Result<(), trefoil_model::BudgetError> {
-        Ok(())
-    }
-}
-
 #[test]
 fn selecting_charges_series() {
     let db = open(&SimDisk::new()).unwrap();
     write(&db, &[(numbered(0), (BASE, 0, float(1.0)))]).unwrap();
-    let error = db.select(&request(vec![], TimeRange::ALL), &Poor).err().unwrap();
+    let error = db.select(&request(vec![], TimeRange::ALL), &Purse::empty()).err().unwrap();
     assert!(matches!(error, StoreError::Budget(trefoil_model::BudgetError::Series(0))));
-}
-
-/// A budget of so many series.
-struct Few(std::sync::atomic::AtomicU64);
-
-impl QueryBudget for Few {
-    fn check(&self) -> Result<(), trefoil_model::BudgetError> {
-        Ok(())
-    }
-    fn charge_samples(&self, _: u64) -> Result<(), trefoil_model::BudgetError> {
-        Ok(())
-    }
-    fn release_samples(&self, _: u64) {}
-    fn charge_series(&self, n: u64) -> Result<(), trefoil_model::BudgetError> {
-        let taken = |left: u64| left.checked_sub(n);
-        let order = std::sync::atomic::Ordering::Relaxed;
-        self.0.fetch_update(order, order, taken).map(drop).map_err(|_| trefoil_model::BudgetError::Series(0))
-    }
-    fn charge_bytes(&self, _: u64) -> Result<(), trefoil_model::BudgetError> {
-        Ok(())
-    }
 }
 
 #[test]
@@ -459,7 +420,7 @@ fn series_answers_hold_no_more_than_their_limit() {
         let (whole, cut) = db.series(&requests, 0, &Unlimited).unwrap();
         assert!(!cut && whole.len() >= 900);
         for limit in [1, 2, 10, 500, whole.len() - 1, whole.len(), whole.len() + 1] {
-            let budget = Few((limit as u64 + 1).into());
+            let budget = Purse::of_series(limit as u64 + 1);
             let (first, cut) = db.series(&requests, limit, &budget).unwrap();
             assert!(first == whole[..limit.min(whole.len())], "limit {limit}");
             assert_eq!(cut, limit < whole.len(), "limit {limit}");
