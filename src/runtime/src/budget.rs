@@ -8,7 +8,7 @@ use trefoil_model::{BudgetError, QueryBudget};
 
 use crate::clock::SharedClock;
 use crate::limits::{self, Limits};
-use crate::memory::{Accountant, Pool};
+use crate::memory::{Accountant, Pool, Reservation};
 
 /// The budget of one query. Share it as `Arc<QueryContext>`; what it took is given back when it is dropped.
 pub struct QueryContext {
@@ -64,6 +64,12 @@ impl QueryContext {
     /// Returns how many bytes the query holds.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Keeps `n` of the bytes that the query took, at most those it holds, beyond its end: for an answer on its way.
+    pub fn keep(&self, n: u64) -> Reservation {
+        let before = self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| Some(used.saturating_sub(n)));
+        self.accountant.taken(Pool::Query, before.map_or(0, |used| used.min(n)))
     }
 
     /// Returns how many samples the query holds.
@@ -207,7 +213,13 @@ mod tests {
         context.release_bytes(20);
         assert_eq!((context.bytes(), accountant.used(Pool::Query)), (40, 40));
         assert_eq!(context.charge_bytes(20), Ok(()));
+        let mut kept = context.keep(50);
+        assert_eq!((context.bytes(), accountant.used(Pool::Query)), (10, 60));
         drop(context);
+        assert_eq!(accountant.used(Pool::Query), 50);
+        kept.shrink(30);
+        assert_eq!(accountant.used(Pool::Query), 20);
+        drop(kept);
         assert_eq!(accountant.used(Pool::Query), 0);
     }
 }

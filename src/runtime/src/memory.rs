@@ -106,7 +106,12 @@ impl Accountant {
     /// Reserves `bytes` of a pool, until the reservation is dropped.
     pub fn try_reserve(&self, pool: Pool, bytes: u64) -> Result<Reservation, OverBudget> {
         self.take(pool, bytes)?;
-        Ok(Reservation { accountant: self.clone(), pool, bytes })
+        Ok(self.taken(pool, bytes))
+    }
+
+    /// Makes a reservation of `bytes` that were taken before.
+    pub(crate) fn taken(&self, pool: Pool, bytes: u64) -> Reservation {
+        Reservation { accountant: self.clone(), pool, bytes }
     }
 
     /// Returns how many bytes a pool holds.

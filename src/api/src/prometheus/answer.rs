@@ -11,6 +11,7 @@ use http::{HeaderValue, StatusCode};
 use trefoil_model::{FloatHistogram, Labels, QueryBudget};
 use trefoil_promql::histogram::buckets::all_buckets;
 use trefoil_promql::{SampleValue, format_value, push_uint, push_value};
+use trefoil_runtime::{QueryContext, Reservation};
 
 use crate::error::{ApiError, ErrorKind};
 
@@ -79,16 +80,36 @@ pub fn success(data: &serde_json::Value) -> Response {
 }
 
 /// The text of an answer, in pieces: a long one is never copied to make room, and what is sent is freed.
-#[derive(Debug, Default)]
-pub struct Text(Vec<Bytes>);
+#[derive(Default)]
+pub struct Text {
+    pieces: Vec<Bytes>,
+    held: Option<Reservation>,
+}
+
+impl Text {
+    /// Keeps what the query took for the text until it is sent.
+    pub(super) fn held_by(mut self, budget: &QueryContext) -> Self {
+        self.held = Some(budget.keep(self.pieces.iter().map(|piece| piece.len() as u64).sum()));
+        self
+    }
+}
 
 impl From<Text> for Body {
     fn from(text: Text) -> Self {
-        let mut pieces = text.0;
+        let Text { mut pieces, mut held } = text;
         if pieces.len() == 1 {
             return pieces.remove(0).into();
         }
-        Self::from_stream(futures::stream::iter(pieces.into_iter().map(Ok::<_, Infallible>)))
+        // The last piece is given back when the client took it and asks for more.
+        let mut sent = 0;
+        let each = pieces.into_iter().map(Some).chain([None]).filter_map(move |piece| {
+            if let Some(held) = &mut held {
+                held.shrink(sent);
+            }
+            sent = piece.as_ref().map_or(0, |piece| piece.len() as u64);
+            piece.map(Ok::<_, Infallible>)
+        });
+        Self::from_stream(futures::stream::iter(each))
     }
 }
 
@@ -204,7 +225,7 @@ impl Writer {
         }
         self.out.push('}');
         self.pieces.push(Bytes::from(self.out));
-        Text(self.pieces)
+        Text { pieces: self.pieces, held: None }
     }
 }
 
@@ -338,8 +359,11 @@ pub fn label_map(labels: &Labels) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
 
+    use futures::StreamExt;
     use trefoil_model::{HistogramSpan, Purse};
+    use trefoil_runtime::{Accountant, Limits, Pool, SimClock};
 
     use super::*;
 
@@ -388,6 +412,27 @@ mod tests {
         );
     }
 
+    #[tokio::test]
+    async fn what_is_not_sent_stays_charged() {
+        let (accountant, limits) = (Accountant::new(400 << 20), Limits::default());
+        let budget = QueryContext::new(SimClock::new(0), Duration::from_secs(5), &limits, accountant.clone());
+        let samples: Vec<(i64, SampleValue)> =
+            (0..60_000).map(|t| (t * 1000, SampleValue::Float(t as f64 / 7.0))).collect();
+        let mut writer = Writer::new(10 << 20);
+        writer.series(&Labels::empty(), &samples, &budget).unwrap();
+        let text = writer.finish(&[], &[]).held_by(&budget);
+        let length: usize = text.pieces.iter().map(Bytes::len).sum();
+        drop(budget);
+        assert_eq!(accountant.used(Pool::Query), length as u64);
+        let mut body = Body::from(text).into_data_stream();
+        let first = body.next().await.unwrap().unwrap();
+        assert_eq!(accountant.used(Pool::Query), length as u64);
+        body.next().await.unwrap().unwrap();
+        assert_eq!(accountant.used(Pool::Query), (length - first.len()) as u64);
+        drop(body);
+        assert_eq!(accountant.used(Pool::Query), 0);
+    }
+
     #[test]
     fn long_answers_come_in_charged_pieces() {
         let samples: Vec<(i64, SampleValue)> =
@@ -398,9 +443,9 @@ mod tests {
         writer.series(&Labels::from_pairs([("a", "b")]), &samples, &purse).unwrap();
         writer.out.push(']');
         let text = writer.finish(&[], &[]);
-        assert!(text.0.len() > 3, "{} pieces", text.0.len());
-        assert!(text.0.iter().all(|piece| piece.len() < 2 * PIECE_BYTES));
-        let whole = text.0.concat();
+        assert!(text.pieces.len() > 3, "{} pieces", text.pieces.len());
+        assert!(text.pieces.iter().all(|piece| piece.len() < 2 * PIECE_BYTES));
+        let whole = text.pieces.concat();
         let charged = purse.peak_bytes();
         assert!(charged >= whole.len() as u64 - 3 && charged < whole.len() as u64 + 2 * PIECE_BYTES as u64);
         let read: serde_json::Value = serde_json::from_slice(&whole).unwrap();

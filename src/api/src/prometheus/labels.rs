@@ -112,7 +112,7 @@ pub(super) async fn series(State(state): State<AppState>, request: Request) -> P
             writer.check(budget)?;
         }
         writer.out.push(']');
-        Ok(writer.finish(&truncated(cut), &[]))
+        Ok(writer.finish(&truncated(cut), &[]).held_by(budget))
     })
     .await?;
     Ok(json(body))
@@ -130,7 +130,7 @@ pub(super) async fn names(State(state): State<AppState>, request: Request) -> Pr
         let (names, cut) = app.metrics.label_names(app.tenant, range, &requests, limit, budget)?;
         let mut writer = Writer::new(app.limits.response_bytes_max);
         writer.texts(names, budget)?;
-        Ok(writer.finish(&truncated(cut), &[]))
+        Ok(writer.finish(&truncated(cut), &[]).held_by(budget))
     })
     .await?;
     Ok(json(body))
@@ -159,7 +159,7 @@ pub(super) async fn values(
         let (values, cut) = app.metrics.label_values(app.tenant, &name, range, &requests, limit, budget)?;
         let mut writer = Writer::new(app.limits.response_bytes_max);
         writer.texts(values, budget)?;
-        Ok(writer.finish(&truncated(cut), &[]))
+        Ok(writer.finish(&truncated(cut), &[]).held_by(budget))
     })
     .await?;
     Ok(json(body))
@@ -239,7 +239,7 @@ pub(super) async fn metadata(State(state): State<AppState>, request: Request) ->
             writer.check(budget)?;
         }
         writer.out.push('}');
-        Ok(writer.finish(&[], &[]))
+        Ok(writer.finish(&[], &[]).held_by(budget))
     })
     .await?;
     Ok(json(body))
@@ -285,7 +285,7 @@ pub(super) async fn exemplars(State(state): State<AppState>, request: Request) -
             writer.check(budget)?;
         }
         writer.out.push(']');
-        Ok(writer.finish(&[], &[]))
+        Ok(writer.finish(&[], &[]).held_by(budget))
     })
     .await?;
     Ok(json(body))

@@ -137,6 +137,9 @@ impl Asker {
         let Asked { path, query, steps: Steps { start_ms, end_ms, step_ms } } = asked;
         let (query, client) = (query.to_owned(), self.client);
         let note = QueryNote { path, query, start_ms, end_ms, step_ms, client, rule_group: None };
+        let work = move |budget: &QueryContext, waited: Duration| {
+            work(budget, waited).map(|(text, stats)| (text.held_by(budget), stats))
+        };
         let result = state.gate.run_at_hand(state, timeout, Some(note.clone()), at_hand, work).await;
         if state.query_log.is_on() {
             let (stats, error) = match &result {

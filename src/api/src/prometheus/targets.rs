@@ -167,7 +167,7 @@ pub(super) async fn metadata(State(state): State<AppState>, request: Request) ->
             }
         }
         writer.out.push(']');
-        Ok(writer.finish(&[], &[]))
+        Ok(writer.finish(&[], &[]).held_by(budget))
     })
     .await?;
     Ok(json_body(body))
