@@ -38,6 +38,11 @@ export async function around(at: UnixNs, labels: Labels, count: number, signal?:
   return { lines: lines([...found.before, ...found.at, ...found.after]), more: found.moreBefore || found.moreAfter };
 }
 
+/** The LogQL that finds, among the lines of a query, what is typed: words, phrases, fields. */
+export async function compose(typed: string, query: string, range: TimeRange, signal?: AbortSignal): Promise<string> {
+  return obj({ query: str })(await data("search", { q: typed, query, ...bounds(range), limit: 1 }, signal), "data").query;
+}
+
 export interface Pattern {
   readonly pattern: string;
   readonly level: Level;

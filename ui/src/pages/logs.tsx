@@ -1,7 +1,7 @@
 // Logs: a LogQL query, how many lines when, and the lines themselves.
 import { useCallback, useEffect, useMemo, useState } from "preact/hooks";
 import { download } from "../api/client";
-import { exportUrl, fields, type Field } from "../api/logs";
+import { compose, exportUrl, fields, type Field } from "../api/logs";
 import { logLabels, logLabelValues, queryCounts, queryLines } from "../api/loki";
 import type { QueryAnswer } from "../api/prometheus";
 import { Page } from "../components/frame/page";
@@ -17,7 +17,7 @@ import { msToNs, nsToMs, unixNs, type DurationMs } from "../lib/brand";
 import { seriesVar } from "../lib/colors";
 import { formatCount, formatValue } from "../lib/format";
 import { addLabelFilter, addMatcher, formatLabels, quoteString } from "../lib/labels";
-import { appendOlder, histogramOf, isMetricQuery, LEVELS, normaliseLevel, volumeQuery, type LogLine } from "../lib/logs/lines";
+import { appendOlder, histogramOf, isLogQuery, isMetricQuery, LEVELS, normaliseLevel, volumeQuery, type LogLine } from "../lib/logs/lines";
 import { LOGQL_WORDS } from "../lib/promql-words";
 import { promDuration } from "../lib/time/duration";
 import { formatDateTime, span, stepFor } from "../lib/time/range";
@@ -36,18 +36,34 @@ export function LogsPage() {
   const query = params.get("q") ?? ALL_STREAMS;
   const [draft, setDraft] = useState(query);
   const [words, setWords] = useState("");
+  const [fault, setFault] = useState("");
   const [labelsOpen, setLabelsOpen] = useState(false);
   useEffect(() => setDraft(query), [query]);
   const metric = isMetricQuery(query);
 
   const run = useCallback(
     (text: string) => {
+      setFault("");
       const next = text.trim() || ALL_STREAMS;
       if (next === query) time.refresh();
       else set({ q: next === ALL_STREAMS ? undefined : next });
     },
     [query, set, time],
   );
+  /** Narrows a query by what is typed, which the server reads. */
+  const search = useCallback(
+    (typed: string, within: string) => {
+      if (typed.trim() === "") return;
+      compose(typed.trim(), within.trim() || ALL_STREAMS, time.range)
+        .then((next) => {
+          setWords("");
+          run(next);
+        })
+        .catch((reason: unknown) => setFault(reason instanceof Error ? reason.message : "the search could not be read"));
+    },
+    [run, time.range],
+  );
+  const submit = (text: string): void => (isLogQuery(text) ? run(text) : search(text, ALL_STREAMS));
   const labels = useData(["log-labels", time.range.from, time.range.to], (signal) => logLabels(time.range, signal));
   const suggestions = useMemo<Suggestion[]>(
     () => [...(labels.data ?? []).map((text) => ({ text, kind: "label" })), ...LOGQL_WORDS.map((text) => ({ text, kind: "stage" }))],
@@ -58,25 +74,28 @@ export function LogsPage() {
     <Page title="Logs" testid="page-logs" flush>
       <div class={css["page"]}>
         <div class={css["query"]}>
-          <QueryInput value={draft} label="LogQL query" placeholder={'LogQL, e.g. {service_name="checkout"} |= "error"'} testid="logql" suggestions={suggestions} onChange={setDraft} onRun={run} />
+          <QueryInput value={draft} label="Words or a LogQL query" placeholder={'Words, or LogQL, e.g. {service_name="checkout"} |= "error"'} testid="logql" suggestions={suggestions} onChange={setDraft} onRun={submit} />
           <input
             class={css["contains"]}
             value={words}
-            placeholder="Containing text"
-            aria-label="Only lines containing"
+            placeholder="Narrow: timeout -debug status:>499"
+            aria-label="Only lines with these words, phrases and fields"
             data-testid="log-contains"
             onInput={(event) => setWords(event.currentTarget.value)}
             onKeyDown={(event) => {
-              if (event.key !== "Enter" || words.trim() === "") return;
-              run(`${draft.trim() || ALL_STREAMS} |= ${quoteString(words.trim())}`);
-              setWords("");
+              if (event.key === "Enter") search(words, isLogQuery(draft) ? draft : query);
             }}
           />
           <Button icon="tag" label="Labels" pressed={labelsOpen} onClick={() => setLabelsOpen(!labelsOpen)} testid="log-labels-toggle" />
-          <Button kind="primary" icon="play" onClick={() => run(draft)} testid="logql-run">
+          <Button kind="primary" icon="play" onClick={() => submit(draft)} testid="logql-run">
             Run
           </Button>
         </div>
+        {fault && (
+          <p class={css["fault"]} role="alert" data-testid="log-search-fault">
+            {fault}
+          </p>
+        )}
         <div class={css["split"]}>
           <LabelPicker names={labels.data ?? []} open={labelsOpen} loading={labels.loading} error={labels.error?.message} onPick={(key, value) => run(addMatcher(draft, key, "=", value))}>
             {!metric && <FieldPicker query={query} onPick={(field, value) => run(addLabelFilter(parsedFor(draft, field), field.name, "=", value))} />}

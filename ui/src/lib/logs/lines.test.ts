@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { durationMs, unixMs } from "../brand";
-import { appendOlder, histogramOf, isMetricQuery, normaliseLevel, toLines, traceIdInText, volumeQuery } from "./lines";
+import { appendOlder, histogramOf, isLogQuery, isMetricQuery, normaliseLevel, toLines, traceIdInText, volumeQuery } from "./lines";
 
 const ID = "4bf92f3577b34da6a3ce929d0e0e4736";
 
@@ -53,4 +53,17 @@ test("queries", () => {
   expect(volumeQuery(' {a="b"} |= "x" ', "10s")).toBe('sum by (detected_level) (count_over_time({a="b"} |= "x" | drop __error__ [10s]))');
   expect(isMetricQuery('{a="b"} | json')).toBe(false);
   expect(isMetricQuery(' sum(rate({a="b"}[1m]))')).toBe(true);
+});
+
+test.each([
+  ['{a="b"}', true],
+  ["", true],
+  ['sum by (level) (rate({a="b"}[1m]))', true],
+  ['(topk(3, count_over_time({a="b"} [5m])))', true],
+  ["timeout", false],
+  ['"payment failed" -debug', false],
+  ["status:>499 path:/api/*", false],
+  ["failed (twice)", false],
+])("%s is LogQL: %s", (text, is) => {
+  expect(isLogQuery(text)).toBe(is);
 });

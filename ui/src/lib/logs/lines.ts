@@ -125,3 +125,7 @@ export const volumeQuery = (query: string, step: string): string =>
 
 /** A query that answers numbers (`rate(...)`, `sum by ...`), not lines. */
 export const isMetricQuery = (query: string): boolean => !query.trim().startsWith("{");
+
+/** LogQL: a selector, or a function or aggregation over one. Everything else is words to search for. */
+export const isLogQuery = (text: string): boolean =>
+  /^\s*($|\{|\(*\s*[a-z_]+\s*((by|without)\s*\([^)]*\)\s*)?\((.|\n)*\{)/.test(text);
