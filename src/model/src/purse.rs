@@ -7,7 +7,7 @@ use crate::{BudgetError, QueryBudget};
 /// Gives out up to its bounds and counts what it gave; giving back more than was taken is a panic.
 ///
 /// Without bounds until [`Purse::of_bytes`] and its like set one.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Purse {
     checks: Pocket,
     samples: Pocket,
@@ -42,17 +42,6 @@ impl Pocket {
 
     fn give(&self, n: u64) {
         assert!(self.held.fetch_sub(n, Ordering::SeqCst) >= n, "more given back than taken");
-    }
-}
-
-impl Default for Purse {
-    fn default() -> Self {
-        Self {
-            checks: Pocket::default(),
-            samples: Pocket::default(),
-            series: Pocket::default(),
-            bytes: Pocket::default(),
-        }
     }
 }
 
