@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Notify, RwLockReadGuard};
 use trefoil_journal::{FileJournal, JournalOptions, JournalStore, Position, ReplayStop};
 use trefoil_model::{TenantId, WriteError};
 use trefoil_parts::{Commit, MergePlan, MergePolicy, PartId, PartMeta, PartSet, PendingPart, redundancy, retention};
@@ -23,6 +24,8 @@ use crate::part_file::PartReader;
 use crate::wire::Malformed;
 
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// Memtables, the frozen and the active one, hold together at most so many times the bytes after which one is written.
+const MEMTABLE_TIMES_MAX: u64 = 3;
 /// Batches from this size are encoded off the async threads.
 const ENCODE_INLINE_BYTES_MAX: u64 = 64 << 10;
 /// Bytes that open term indexes may hold per kind; above it all are closed and opened again as needed.
@@ -73,6 +76,8 @@ pub(crate) struct EngineOptions {
     pub(crate) retention_bytes: Option<u64>,
     pub(crate) memtable_bytes_max: u64,
     pub(crate) memtable_age_max: Duration,
+    /// How long a write waits for room in the memtables before it is refused.
+    pub(crate) memtable_wait_max: Duration,
     pub(crate) journal: JournalOptions,
     pub(crate) start: StartProgress,
     pub(crate) merge: MergePolicy,
@@ -120,6 +125,12 @@ pub(crate) struct Engine<K: Kind> {
     disk: DiskGuard,
     gate: tokio::sync::RwLock<()>,
     flushing: tokio::sync::Mutex<()>,
+    /// Told when the active memtable is large enough to be written.
+    full: Notify,
+    /// Told when the memtables have room again.
+    room: Notify,
+    /// The active memtable was large enough to be written before the frozen one was: the next flush is to be faster.
+    is_behind: AtomicBool,
     view: RwLock<Arc<View<K>>>,
     next_sequence: AtomicU64,
     /// Held from a commit until the view shows it, so that parts are not replaced in between.
@@ -180,6 +191,9 @@ impl<K: Kind> Engine<K> {
             disk,
             gate: tokio::sync::RwLock::new(()),
             flushing: tokio::sync::Mutex::new(()),
+            full: Notify::new(),
+            room: Notify::new(),
+            is_behind: AtomicBool::new(false),
             view: RwLock::new(Arc::new(View { active, frozen: None })),
             next_sequence: AtomicU64::new(sequence),
             publishing: Mutex::new(()),
@@ -271,9 +285,7 @@ impl<K: Kind> Engine<K> {
             .await
             .map_err(|error| WriteError::Unavailable { reason: error.to_string(), retry_after: RETRY_AFTER })?
         };
-        let _gate = self.gate.read().await;
-        let memtable = Arc::clone(&self.view.read().active);
-        memtable.reserved.lock().grow(bytes).map_err(over)?;
+        let (_gate, memtable) = self.take_room(bytes).await?;
         if let Err(error) = self.journal.append(record.into()).await {
             memtable.reserved.lock().shrink(bytes);
             return Err(error.into());
@@ -282,6 +294,63 @@ impl<K: Kind> Engine<K> {
         metrics::APPENDED.with_label_values(&[K::NAME]).inc_by(count);
         metrics::MEMTABLE_BYTES.with_label_values(&[K::NAME]).add(i64::try_from(bytes).unwrap_or(i64::MAX));
         Ok(())
+    }
+
+    /// Reserves bytes of the active memtable, and holds the gate. While the memtables are full it waits for a flush,
+    /// for some time.
+    async fn take_room(&self, bytes: u64) -> Result<(RwLockReadGuard<'_, ()>, Arc<Memtable<K>>), WriteError> {
+        let bytes_max = self.options.memtable_bytes_max.saturating_mul(MEMTABLE_TIMES_MAX);
+        let mut end = None;
+        loop {
+            let room = self.room.notified();
+            let gate = self.gate.read().await;
+            let view = Arc::clone(&self.view.read());
+            let frozen = view.frozen.as_ref().map_or(0, |frozen| frozen.memtable.reserved.lock().bytes());
+            {
+                let mut reserved = view.active.reserved.lock();
+                let held = reserved.bytes().saturating_add(frozen);
+                // What is larger than all the room comes in when nothing else is there.
+                if held == 0 || held.saturating_add(bytes) <= bytes_max {
+                    reserved.grow(bytes).map_err(|error| WriteError::Unavailable {
+                        reason: error.to_string(),
+                        retry_after: RETRY_AFTER,
+                    })?;
+                    let is_full = reserved.bytes() >= self.options.memtable_bytes_max;
+                    drop(reserved);
+                    if is_full {
+                        if view.frozen.is_some() {
+                            self.is_behind.store(true, Ordering::Relaxed);
+                        }
+                        self.full.notify_one();
+                    }
+                    if end.is_some() {
+                        metrics::WAITS.with_label_values(&[K::NAME, "room"]).inc();
+                    }
+                    return Ok((gate, Arc::clone(&view.active)));
+                }
+            }
+            drop((gate, view));
+            self.is_behind.store(true, Ordering::Relaxed);
+            self.full.notify_one();
+            let now = self.options.clock.monotonic();
+            let end = *end.get_or_insert(now.saturating_add(self.options.memtable_wait_max));
+            if now >= end {
+                metrics::WAITS.with_label_values(&[K::NAME, "refused"]).inc();
+                trefoil_runtime::limits::hit("memory_memtable");
+                let reason =
+                    format!("memtables of the {} store are full: {bytes_max} bytes wait to be written", K::NAME);
+                return Err(WriteError::Unavailable { reason, retry_after: RETRY_AFTER });
+            }
+            tokio::select! {
+                () = room => {}
+                () = self.options.clock.sleep(end.saturating_sub(now)) => {}
+            }
+        }
+    }
+
+    /// Waits until the active memtable is large enough to be written.
+    pub(crate) async fn until_full(&self) {
+        self.full.notified().await;
     }
 
     /// Whether the memtable is large or old enough to be written, or one waits since a failed flush.
@@ -333,7 +402,10 @@ impl<K: Kind> Engine<K> {
 
     async fn write_frozen_off_thread(self: &Arc<Self>) -> Result<(), EventsError> {
         let engine = Arc::clone(self);
-        background::run("flush-events", Priority::Low, move || engine.write_frozen())
+        // A thread that has begun at a low priority may not be allowed to raise it.
+        let is_behind = self.is_behind.swap(false, Ordering::Relaxed);
+        let priority = if is_behind { Priority::Normal } else { Priority::Low };
+        background::run("flush-events", priority, move || engine.write_frozen())
             .await
             .map_err(|error| EventsError::Write(std::io::Error::other(error)))?
     }
@@ -361,9 +433,14 @@ impl<K: Kind> Engine<K> {
             let mut view = self.view.write();
             *view = Arc::new(View { active: Arc::clone(&view.active), frozen: None });
         }
+        // Whoever still reads it holds it a little longer.
+        frozen.memtable.reserved.lock().shrink(u64::MAX);
+        let end = frozen.journal;
+        drop(frozen);
+        self.room.notify_waiters();
         timer.observe_duration();
         self.show();
-        if let Err(error) = self.journal.truncate_before(frozen.journal) {
+        if let Err(error) = self.journal.truncate_before(end) {
             // The next flush tries again.
             tracing::warn!(kind = K::NAME, %error, "journal was not truncated");
         }

@@ -10,8 +10,8 @@ use trefoil_model::{
 };
 
 use crate::EventsError;
-use crate::log_block::StoredLog;
-use crate::log_memtable::Run;
+use crate::log_block::{self, StoredLog};
+use crate::log_memtable::{Kept, Run};
 use crate::log_plan::{BlockRead, Chosen, ChosenRows, Filter, LogSources, Plan, What, choose, within};
 use crate::wire::Malformed;
 
@@ -98,9 +98,9 @@ impl Work<'_> {
         let range = within(run, self.query.range);
         for logs in run[range].chunks(ROWS_AT_ONCE) {
             stats.records += logs.len() as u64;
-            stats.bytes += logs.iter().map(|log| log.record.text.len() as u64).sum::<u64>();
-            let logs: Vec<&StoredLog> = logs.iter().map(|log| &**log).filter(|log| self.filter.passes(log)).collect();
-            self.deliver(stream, &logs, fold)?;
+            stats.bytes += logs.iter().map(|log| log.text().len() as u64).sum::<u64>();
+            let logs: Vec<&Kept> = logs.iter().filter(|log| self.filter.passes(log)).collect();
+            self.deliver_kept(stream, &logs, fold)?;
         }
         ControlFlow::Continue(())
     }
@@ -143,6 +143,49 @@ impl Work<'_> {
                 Ok(ControlFlow::Continue(()))
             }
         }
+    }
+
+    /// Delivers records of a memtable.
+    fn deliver_kept(&self, stream: u32, logs: &[&Kept], fold: &mut dyn LogFold) -> ControlFlow<()> {
+        if logs.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        let wants = &self.filter.wants;
+        // Those that are not wholly described by what they have in common with others.
+        let whole: Vec<Option<LogRecord>> =
+            logs.iter().map(|log| (!log.common(&wants.attributes).1).then(|| log.record())).collect();
+        let mut sets: Vec<LogSet<'_>> = Vec::new();
+        let mut set_of = Vec::with_capacity(logs.len());
+        for (log, whole) in logs.iter().zip(&whole) {
+            let (shared, record) = (log.shared(), whole.as_ref().unwrap_or(log.common(&wants.attributes).0));
+            let is_same = |set: &LogSet<'_>| {
+                (std::ptr::eq(set.shared, shared) || log_block::same(set.shared, shared))
+                    && (std::ptr::eq(set.record, record) || same_as_wanted(set.record, record, &wants.attributes))
+            };
+            let index = match sets.iter().rev().take(SETS_SOUGHT).position(is_same) {
+                Some(back) => sets.len() - 1 - back,
+                None => {
+                    sets.push(LogSet { shared, record });
+                    sets.len() - 1
+                }
+            };
+            set_of.push(u32::try_from(index).unwrap_or(u32::MAX));
+        }
+        let times: Vec<i64> = logs.iter().map(|log| log.time_ns).collect();
+        let texts: Vec<&str> = match wants.text {
+            true => logs.iter().map(|log| log.text()).collect(),
+            false => Vec::new(),
+        };
+        let text_bytes: Vec<u32> = logs.iter().map(|log| u32::try_from(log.text().len()).unwrap_or(u32::MAX)).collect();
+        fold.rows(&LogRows {
+            stream: &self.plan.streams.labels[stream as usize],
+            stream_ref: u64::from(stream),
+            times: &times,
+            texts: &texts,
+            text_bytes: &text_bytes,
+            set_of: &set_of,
+            sets: &sets,
+        })
     }
 
     /// Delivers records that are not in columns.
@@ -296,13 +339,8 @@ pub(crate) fn volumes(
         match &source.what {
             What::Run { stream, run } => {
                 for log in &run[within(run, query.range)] {
-                    let volume = LogVolume { records: 1, bytes: log.record.text.len() as u64 };
-                    each(
-                        &plan.streams.labels[*stream as usize],
-                        u64::from(*stream),
-                        query.step(log.record.time_ns),
-                        volume,
-                    );
+                    let volume = LogVolume { records: 1, bytes: log.text().len() as u64 };
+                    each(&plan.streams.labels[*stream as usize], u64::from(*stream), query.step(log.time_ns), volume);
                 }
             }
             What::Block { part, block } => {

@@ -14,7 +14,7 @@ use crate::EventsError;
 use crate::deletions::{self, Deletions};
 use crate::log_block::{LogBlock, Sets, StoredLog};
 use crate::log_block_v1;
-use crate::log_memtable::Run;
+use crate::log_memtable::{Kept, Run};
 use crate::part_file::PartReader;
 use crate::table::{BlockStream, CHUNK_STREAMS};
 use crate::text_codec::Texts;
@@ -114,7 +114,7 @@ impl<'p> Plan<'p> {
         };
         for (labels, run) in runs {
             let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
-            let (min_t, max_t) = (first.record.time_ns, last.record.time_ns);
+            let (min_t, max_t) = (first.time_ns, last.time_ns);
             let stream = plan.streams.number(&labels);
             plan.sources.push(Source { min_t, max_t, what: What::Run { stream, run } });
         }
@@ -229,9 +229,9 @@ fn matcher_conditions(matchers: &[Matcher]) -> Vec<Condition> {
 }
 
 /// The records of a memtable's run within a range.
-pub(crate) fn within(run: &[Arc<StoredLog>], range: NanoRange) -> std::ops::Range<usize> {
-    let start = run.partition_point(|log| log.record.time_ns < range.start_ns);
-    start..run.partition_point(|log| log.record.time_ns < range.end_ns).max(start)
+pub(crate) fn within(run: &[Kept], range: NanoRange) -> std::ops::Range<usize> {
+    let start = run.partition_point(|log| log.time_ns < range.start_ns);
+    start..run.partition_point(|log| log.time_ns < range.end_ns).max(start)
 }
 
 /// What records must satisfy beside stream and labels.
@@ -251,8 +251,8 @@ impl<'q> Filter<'q> {
     }
 
     /// Whether a record is wanted.
-    pub(crate) fn passes(&self, log: &StoredLog) -> bool {
-        self.range.contains(log.record.time_ns) && self.passes_text(&log.record.text)
+    pub(crate) fn passes(&self, log: &Kept) -> bool {
+        self.range.contains(log.time_ns) && self.passes_text(log.text())
     }
 
     fn passes_text(&self, text: &str) -> bool {

@@ -13,7 +13,7 @@ use trefoil_model::{Direction, Labels, LogQuery, LogWants, QueryBudget, StoreErr
 
 use crate::EventsError;
 use crate::log_block::StoredLog;
-use crate::log_memtable::Run;
+use crate::log_memtable::{Kept, Run};
 use crate::log_plan::{BlockRead, Chosen, Filter, LogSources, Plan, What, choose, within};
 
 /// Records between two looks at the budget.
@@ -37,21 +37,6 @@ enum Records {
     Block(std::vec::IntoIter<(u32, Arc<StoredLog>)>),
     /// What is left of a run, in the order of time.
     Run { stream: u32, run: Run, left: std::ops::Range<usize> },
-}
-
-impl Records {
-    fn next(&mut self, direction: Direction) -> Option<(u32, Arc<StoredLog>)> {
-        match self {
-            Self::Block(records) => records.next(),
-            Self::Run { stream, run, left } => {
-                let index = match direction {
-                    Direction::Forward => left.next()?,
-                    Direction::Backward => left.next_back()?,
-                };
-                Some((*stream, Arc::clone(&run[index])))
-            }
-        }
-    }
 }
 
 /// The next record of an open source.
@@ -196,7 +181,7 @@ impl<'q> Scan<'q> {
                     open.len() - 1
                 });
                 open[slot] = Some(opened);
-                self.advance(&plan, &mut open, &mut free, slot, &mut heap);
+                self.advance(&plan, &mut open, &mut free, slot, &mut heap)?;
             }
             let Some(head) = heap.pop() else {
                 if pending.is_empty() {
@@ -208,17 +193,10 @@ impl<'q> Scan<'q> {
             if delivered.is_multiple_of(CHECK_INTERVAL) {
                 self.budget.check()?;
             }
-            let is_of_run = matches!(open[head.source], Some(Open { records: Records::Run { .. }, .. }));
-            if is_of_run {
-                self.stats.records += 1;
-                self.stats.bytes += head.log.record.text.len() as u64;
-            }
-            if (!is_of_run || self.filter.passes(&head.log))
-                && each(&head.labels, u64::from(head.stream), &head.log).is_break()
-            {
+            if each(&head.labels, u64::from(head.stream), &head.log).is_break() {
                 return Ok(self.stats);
             }
-            self.advance(&plan, &mut open, &mut free, head.source, &mut heap);
+            self.advance(&plan, &mut open, &mut free, head.source, &mut heap)?;
         }
     }
 
@@ -230,10 +208,14 @@ impl<'q> Scan<'q> {
         free: &mut Vec<usize>,
         slot: usize,
         heap: &mut BinaryHeap<Head>,
-    ) {
+    ) -> Result<(), StoreError> {
         let direction = self.query.direction;
-        let Some(source) = open[slot].as_mut() else { return };
-        match source.records.next(direction) {
+        let Some(source) = open[slot].as_mut() else { return Ok(()) };
+        let next = match &mut source.records {
+            Records::Block(records) => records.next(),
+            Records::Run { stream, run, left } => self.next_of_run(run, left)?.map(|log| (*stream, Arc::new(log))),
+        };
+        match next {
             Some((stream, log)) => {
                 let labels = plan.streams.labels[stream as usize].clone();
                 heap.push(Head { stream, labels, log, source: slot, place: source.place, direction });
@@ -242,6 +224,31 @@ impl<'q> Scan<'q> {
                 self.open_bytes -= source.bytes;
                 open[slot] = None;
                 free.push(slot);
+            }
+        }
+        Ok(())
+    }
+
+    /// The next wanted record of what is left of a run.
+    fn next_of_run(
+        &mut self,
+        run: &[Kept],
+        left: &mut std::ops::Range<usize>,
+    ) -> Result<Option<StoredLog>, StoreError> {
+        loop {
+            let index = match self.query.direction {
+                Direction::Forward => left.next(),
+                Direction::Backward => left.next_back(),
+            };
+            let Some(index) = index else { return Ok(None) };
+            let log = &run[index];
+            self.stats.records += 1;
+            self.stats.bytes += log.text().len() as u64;
+            if self.stats.records.is_multiple_of(CHECK_INTERVAL) {
+                self.budget.check()?;
+            }
+            if self.filter.passes(log) {
+                return Ok(Some(log.stored()));
             }
         }
     }

@@ -35,6 +35,7 @@ macro_rules! durations {
 counters! {
     APPENDED "trefoil_events_appended_total" ["kind"] "Records and spans acknowledged.";
     REJECTED "trefoil_events_rejected_total" ["kind", "reason"] "Records and spans refused one by one.";
+    WAITS "trefoil_events_memtable_waits_total" ["kind", "end"] "Writes that waited because the memtables were full: end is room or refused.";
     REPLAYED "trefoil_events_replayed_records_total" ["kind"] "Journal records replayed at start.";
 }
 

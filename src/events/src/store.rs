@@ -51,6 +51,9 @@ pub struct EventStoreOptions {
     pub memtable_bytes_max: u64,
     /// Age of a memtable after which it is written. Default 60 s.
     pub memtable_age_max: Duration,
+    /// How long a write waits for room when memtables hold three times [`Self::memtable_bytes_max`], before it is
+    /// refused. Default 10 s.
+    pub memtable_wait_max: Duration,
     /// Limits of records and spans.
     pub limits: Arc<Limits>,
     /// Which parts are merged. Default: at most 256 MiB at once.
@@ -80,6 +83,7 @@ impl EventStoreOptions {
             retention_traces: Some(DAY * 14),
             memtable_bytes_max: 64 << 20,
             memtable_age_max: Duration::from_secs(60),
+            memtable_wait_max: Duration::from_secs(10),
             limits: Arc::new(Limits::default()),
             merge: MergePolicy { bytes_max: 256 << 20, ..MergePolicy::default() },
             block_bytes: 128 << 10,
@@ -99,6 +103,7 @@ impl EventStoreOptions {
             retention_bytes: None,
             memtable_bytes_max: self.memtable_bytes_max,
             memtable_age_max: self.memtable_age_max,
+            memtable_wait_max: self.memtable_wait_max,
             journal: JournalOptions { name: journal, ..self.journal.clone() },
             start: self.start.clone(),
             merge: self.merge.clone(),
@@ -130,6 +135,14 @@ impl EventStore {
     /// Whether a memtable is large or old enough to be written. Cheap; ask every second or so.
     pub fn should_flush(&self) -> bool {
         self.logs.should_flush() || self.traces.should_flush()
+    }
+
+    /// Waits until a memtable may be large enough to be written; ask [`Self::should_flush`] then. Cancel-safe.
+    pub async fn until_full(&self) {
+        tokio::select! {
+            () = self.logs.until_full() => {}
+            () = self.traces.until_full() => {}
+        }
     }
 
     /// Writes the memtables as parts. On an error what was acknowledged stays in journal and memory, and the next
@@ -318,8 +331,8 @@ impl LogReader for EventStore {
         for memtable in &snapshot.memtables {
             let mut wanted = |labels: &Labels| stream_matches(labels, matchers);
             for (labels, run) in memtable.table.runs(tenant, range, &mut wanted) {
-                let start = run.partition_point(|log| log.record.time_ns < range.start_ns);
-                if run.get(start).is_some_and(|log| range.contains(log.record.time_ns)) {
+                let start = run.partition_point(|log| log.time_ns < range.start_ns);
+                if run.get(start).is_some_and(|log| range.contains(log.time_ns)) {
                     found.insert(labels);
                 }
             }

@@ -504,7 +504,8 @@ async fn open_stores(
         options.retention_logs = retention.logs.get().map(|d| d.as_std());
         options.retention_logs_bytes = retention.logs_bytes.get().map(|b| b.as_u64());
         options.retention_traces = retention.traces.get().map(|d| d.as_std());
-        options.memtable_bytes_max = memtable.flush_bytes.as_u64();
+        // Records take more memory while they are written than samples do.
+        options.memtable_bytes_max = memtable.flush_bytes.as_u64() / 2;
         options.memtable_age_max = memtable.flush_interval.as_std();
         options.limits = Arc::new(limits);
         options.journal.segment_bytes = journal.segment_bytes.as_u64();

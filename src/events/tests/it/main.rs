@@ -7,6 +7,7 @@ mod damage;
 mod fixture;
 mod journal;
 mod logs;
+mod memtable;
 mod record;
 mod support;
 mod traces;
