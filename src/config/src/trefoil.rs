@@ -75,8 +75,8 @@ section! {
     pub struct MemtableConfig {
         /// Age at which a memtable is written out. Default 10m, at least 1s.
         pub flush_interval: PromDuration = PromDuration::from_secs(600),
-        /// Size at which a memtable is written out before its age; for logs and for traces half of it. Writes of these wait
-        /// when three times so much is not written out yet. Default 256MB, at least 1MB.
+        /// Size at which a memtable is written out before its age; for logs and for traces half of it. Writes of these
+        /// wait when three times so much is not written out yet. Default 256MB, at least 1MB.
         pub flush_bytes: ByteSize = ByteSize::mib(256),
     }
     check MemtableConfig::check
