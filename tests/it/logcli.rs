@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use serde_json::json;
-use trefoil_tests::{Http, Peer, Server, ServerOptions, conformance, find_program, run, skipped, wait_for, wire};
+use serde_json::{Value, json};
+use trefoil_tests::{
+    Http, Peer, Server, ServerOptions, conformance, find_program, items, run, skipped, text, wait_for, wire,
+};
 
 const JSON: &[(&str, &str)] = &[("content-type", "application/json")];
 
@@ -40,19 +42,42 @@ fn logcli_reads_and_follows() {
     assert_eq!(lines, ["level=info one", "level=error two", "level=info three"]);
     let statistics = call(&["query", "--since=5m", "--stats", r#"{app="shop"}"#]);
     assert!(statistics.contains("Summary.TotalLinesProcessed") && statistics.contains('3'), "{statistics}");
-    let counted = call(&["instant-query", r#"sum by (level) (count_over_time({app="shop"} | logfmt [10m]))"#]);
-    assert!(counted.contains("\"error\"") && counted.contains("\"info\""), "{counted}");
-    assert!(call(&["labels", "--since=5m"]).contains("app"), "labels");
-    assert!(call(&["labels", "--since=5m", "app"]).contains("shop"), "values");
-    assert!(call(&["series", "--since=5m", r#"{env="dev"}"#]).contains("shop"), "series");
-    let volume = call(&["volume", "--since=5m", r#"{app="shop"}"#]);
-    assert!(volume.contains("shop"), "{volume}");
-    let volume = call(&["volume_range", "--since=5m", "--step=1m", r#"{app="shop"}"#]);
-    assert!(volume.contains("shop"), "{volume}");
+    let json = |arguments: &[&str]| -> Value {
+        let answered = call(arguments);
+        serde_json::from_str(&answered).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {answered}"))
+    };
+    let query = r#"sum by (level) (count_over_time({app="shop"} | logfmt [10m]))"#;
+    let counted = json(&["instant-query", query]);
+    let counts: Vec<(String, String)> =
+        items(&counted).map(|s| (text(&s["metric"]["level"]), text(&s["value"][1]))).collect();
+    assert_eq!(counts, [("error", "1"), ("info", "2")].map(|(l, n)| (l.to_owned(), n.to_owned())), "{counted}");
+    let ranged = json(&["query", "--since=5m", "--step=60s", query]);
+    assert_eq!(items(&ranged).map(|s| text(&s["metric"]["level"])).collect::<Vec<_>>(), ["error", "info"], "{ranged}");
+    // Pages overlap by a line, which is shown once.
+    let paged = call(&["query", "--since=5m", "--output=raw", "--batch=2", "--limit=3", r#"{app="shop"}"#]);
+    let paged: Vec<&str> = paged.lines().map(str::trim).collect();
+    assert_eq!(paged, ["level=info three", "level=error two", "level=info one"]);
+    let labels = call(&["labels", "--since=5m"]);
+    assert!(["app", "env", "service_name"].iter().all(|l| labels.lines().any(|line| line.trim() == *l)), "{labels}");
+    assert_eq!(call(&["labels", "--since=5m", "app"]).trim(), "shop");
+    let series = call(&["series", "--since=5m", r#"{env="dev"}"#]);
+    assert_eq!(series.trim(), r#"{app="shop", env="dev", service_name="shop"}"#);
+    let volume = json(&["volume", "--since=5m", r#"{app="shop"}"#]);
+    assert_eq!((&volume[0]["metric"], &volume[0]["value"][1]), (&json!({"app": "shop"}), &json!("45")), "{volume}");
+    let volume = json(&["volume_range", "--since=5m", "--step=1m", r#"{app="shop"}"#]);
+    let bytes: Vec<String> = items(&volume[0]["values"]).map(|v| text(&v[1])).collect();
+    assert_eq!((&volume[0]["metric"], bytes), (&json!({"app": "shop"}), vec!["45".to_owned()]), "{volume}");
     let stats = call(&["stats", "--since=5m", r#"{app="shop"}"#]);
-    assert!(stats.contains("entries") && stats.contains('3'), "{stats}");
+    for wanted in ["bytes: 45B", "streams: 1", "entries: 3"] {
+        assert!(stats.lines().any(|line| line.trim() == wanted), "{wanted}: {stats}");
+    }
     let fields = call(&["detected-fields", "--since=5m", r#"{app="shop"}"#]);
-    assert!(fields.contains("level"), "{fields}");
+    let level = fields.lines().find(|l| l.contains("label: level")).unwrap_or_default();
+    assert!(level.contains("type: string") && level.contains("cardinality: 2"), "{fields}");
+    let mut command = Command::new(&program);
+    command.arg(format!("--addr=http://127.0.0.1:{}", server.http_port)).args(["query", r#"{app="shop""#]);
+    let refused = run(&mut command, b"");
+    assert!(refused.code == Some(1) && refused.output().contains("parse error at line 1"), "{}", refused.output());
     // Follow: what is there, then what comes.
     let log = server.dir.join("tail.log");
     let mut command = Command::new(&program);

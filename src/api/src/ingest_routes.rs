@@ -1,10 +1,10 @@
-//! Where data comes in: remote write, Loki push, OTLP over HTTP and gRPC.
+//! Where data comes in: remote write, Loki push, OTLP over HTTP and gRPC, Zipkin.
 
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use trefoil_ingest::otlp::grpc;
-use trefoil_ingest::{Answer, Signal};
+use trefoil_ingest::{Answer, Signal, ZipkinVersion};
 
 use crate::error::ApiError;
 use crate::params::collect;
@@ -23,6 +23,7 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::post("/api/v1/otlp/v1/metrics", Access::Write, otlp_metrics),
     ];
     routes.extend(otlp_http_routes());
+    routes.extend(zipkin_routes());
     routes
 }
 
@@ -33,6 +34,11 @@ pub(crate) fn otlp_http_routes() -> Vec<Route> {
         Route::post("/v1/traces", Access::Write, otlp_traces),
         Route::post("/v1/metrics", Access::Write, otlp_metrics),
     ]
+}
+
+/// The routes of Zipkin's senders.
+pub(crate) fn zipkin_routes() -> Vec<Route> {
+    vec![Route::post("/api/v1/spans", Access::Write, zipkin_v1), Route::post("/api/v2/spans", Access::Write, zipkin_v2)]
 }
 
 /// The routes of OTLP over gRPC.
@@ -86,6 +92,25 @@ async fn otlp(state: &AppState, signal: Signal, request: Request) -> Response {
         Ok(body) => {
             let ingest = state.ingest.clone();
             detached(state, async move { ingest.otlp_http(signal, &parts.headers, body).await }).await
+        }
+        Err(error) => error.into_text(),
+    }
+}
+
+async fn zipkin_v1(State(state): State<AppState>, request: Request) -> Response {
+    zipkin(&state, ZipkinVersion::V1, request).await
+}
+
+async fn zipkin_v2(State(state): State<AppState>, request: Request) -> Response {
+    zipkin(&state, ZipkinVersion::V2, request).await
+}
+
+async fn zipkin(state: &AppState, version: ZipkinVersion, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    match collect(body, state.limits.body_bytes_max, "body_bytes_max").await {
+        Ok(body) => {
+            let ingest = state.ingest.clone();
+            detached(state, async move { ingest.zipkin(version, &parts.headers, body).await }).await
         }
         Err(error) => error.into_text(),
     }

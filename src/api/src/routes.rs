@@ -162,6 +162,13 @@ pub fn otlp_http() -> Vec<Route> {
     routes
 }
 
+/// The routes of the listener for Zipkin's senders.
+pub fn zipkin() -> Vec<Route> {
+    let mut routes = crate::ingest_routes::zipkin_routes();
+    routes.extend(crate::prometheus::health_routes());
+    routes
+}
+
 /// The routes of the listener for OTLP over gRPC.
 pub fn otlp_grpc(state: &AppState) -> Vec<Route> {
     crate::ingest_routes::grpc_routes(state)

@@ -22,7 +22,7 @@ use parking_lot::RwLock;
 use prometheus::{IntCounterVec, IntGaugeVec, register_int_counter_vec, register_int_gauge_vec};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt;
 use trefoil_config::{ListenAddress, LoadedConfig};
 use trefoil_runtime::{Limits, OnError, Phase, StartProgress, Stop, Tasks};
@@ -44,6 +44,8 @@ static ACCEPT_ERRORS: LazyLock<IntCounterVec> = LazyLock::new(|| {
 
 /// How often a connection looks whether it is overdue.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// How long a request that must not be refused waits for the end of the start.
+const START_WAIT: Duration = Duration::from_secs(30);
 /// Wait after an accept that failed, as it does without free file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -81,6 +83,8 @@ pub enum Kind {
     OtlpGrpc,
     /// OTLP over HTTP.
     OtlpHttp,
+    /// Zipkin's spans.
+    Zipkin,
 }
 
 impl Kind {
@@ -90,6 +94,7 @@ impl Kind {
             Self::Http => "http",
             Self::OtlpGrpc => "otlp_grpc",
             Self::OtlpHttp => "otlp_http",
+            Self::Zipkin => "zipkin",
         }
     }
 }
@@ -129,6 +134,7 @@ struct Open {
     http: Router,
     otlp_grpc: Router,
     otlp_http: Router,
+    zipkin: Router,
     prefix: String,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -139,6 +145,22 @@ struct Shared {
     /// What is told until `open` is set.
     start: StartProgress,
     open: RwLock<Option<Arc<Open>>>,
+    /// Becomes true with `open`.
+    opened: watch::Sender<bool>,
+}
+
+impl Shared {
+    /// The routers; who `waits` gets them at the end of the start, unless that takes long.
+    async fn opened(&self, waits: bool) -> Option<Arc<Open>> {
+        let open = self.open.read().clone();
+        if open.is_some() || !waits {
+            return open;
+        }
+        let mut opened = self.opened.subscribe();
+        // Also when nobody opens any more the wait ends.
+        drop(tokio::time::timeout(START_WAIT, opened.wait_for(|is_open| *is_open)).await);
+        self.open.read().clone()
+    }
 }
 
 /// All listeners of the process.
@@ -152,9 +174,12 @@ impl Servers {
     pub async fn bind(config: &LoadedConfig) -> Result<Self, BindError> {
         let doors = &config.config.trefoil.listeners;
         let mut listeners = Vec::new();
-        for (kind, door) in
-            [(Kind::Http, &doors.http), (Kind::OtlpGrpc, &doors.otlp_grpc), (Kind::OtlpHttp, &doors.otlp_http)]
-        {
+        for (kind, door) in [
+            (Kind::Http, &doors.http),
+            (Kind::OtlpGrpc, &doors.otlp_grpc),
+            (Kind::OtlpHttp, &doors.otlp_http),
+            (Kind::Zipkin, &doors.zipkin),
+        ] {
             if !door.enabled {
                 continue;
             }
@@ -170,7 +195,12 @@ impl Servers {
         let limits = config.config.trefoil.limits.limits.clone();
         Ok(Self {
             listeners,
-            shared: Arc::new(Shared { limits, start: StartProgress::default(), open: RwLock::new(None) }),
+            shared: Arc::new(Shared {
+                limits,
+                start: StartProgress::default(),
+                open: RwLock::new(None),
+                opened: watch::Sender::new(false),
+            }),
         })
     }
 
@@ -189,7 +219,7 @@ impl Servers {
         self.shared.start.clone()
     }
 
-    /// Begins to accept; until [`Servers::open`] only `/-/healthy` says 200. The tasks end in [`Phase::Accept`]:
+    /// Begins to accept; until [`Servers::open`] only `/-/healthy` says 200 and `_bulk` waits. The tasks end in [`Phase::Accept`]:
     /// accepting stops at once, connections finish what they are at.
     pub fn serve(&self, tasks: &Tasks) {
         for listener in &self.listeners {
@@ -218,11 +248,13 @@ impl Servers {
             http: routes::main_router(state),
             otlp_grpc: routes::router(state, routes::otlp_grpc(state)),
             otlp_http: routes::router(state, routes::otlp_http()),
+            zipkin: routes::router(state, routes::zipkin()),
             prefix: state.path_prefix().to_owned(),
             headers: headers.collect(),
             state: state.clone(),
         };
         *self.shared.open.write() = Some(Arc::new(open));
+        self.shared.opened.send_replace(true);
     }
 }
 
@@ -385,8 +417,9 @@ async fn answer(kind: Kind, shared: &Shared, mut request: Request) -> Response {
         trefoil_runtime::limits::hit("headers_max");
         return StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE.into_response();
     }
-    let open = shared.open.read().clone();
-    let Some(open) = open else { return starting(&request, &shared.start) };
+    // rsyslog's omelasticsearch drops its lines when the answer is anything but a result.
+    let waits = request.uri().path().ends_with("/_bulk");
+    let Some(open) = shared.opened(waits).await else { return starting(&request, &shared.start) };
     let origin = request.headers().get(http::header::ORIGIN).cloned();
     let origin = origin.filter(|o| is_shared(request.uri().path()) && open.state.origins.cors_allows(o));
     let mut response = if request.method() == Method::OPTIONS && kind != Kind::OtlpGrpc {
@@ -402,6 +435,7 @@ async fn answer(kind: Kind, shared: &Shared, mut request: Request) -> Response {
             Kind::Http => &open.http,
             Kind::OtlpGrpc => &open.otlp_grpc,
             Kind::OtlpHttp => &open.otlp_http,
+            Kind::Zipkin => &open.zipkin,
         };
         match router.clone().oneshot(request).await {
             Ok(response) => response,
@@ -465,8 +499,8 @@ const CSP: &str = "default-src 'self'; script-src 'self'; style-src 'self'; img-
 /// Whether pages of allowed origins may use a path: Prometheus' API, and OTLP from browsers. Loki and Jaeger let no
 /// other pages read, and neither do we for logs and traces.
 fn is_shared(path: &str) -> bool {
-    let is_otlp = ["/v1/logs", "/v1/traces", "/v1/metrics"].iter().any(|p| path.ends_with(p));
-    is_otlp || (path.contains("/api/v1/") && !path.contains("/loki/"))
+    let is_pushed = ["/v1/logs", "/v1/traces", "/v1/metrics", "/api/v2/spans"].iter().any(|p| path.ends_with(p));
+    is_pushed || (path.contains("/api/v1/") && !path.contains("/loki/"))
 }
 
 /// CORS as Prometheus answers it, and what browsers should not do with our answers.

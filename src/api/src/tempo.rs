@@ -1,7 +1,9 @@
-//! Tempo's read API, as far as a trace is fetched by its id.
+//! Tempo's read API: traces by their id here, searches and metrics in `query`.
 
 mod json;
 mod otlp;
+mod params;
+mod query;
 
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
@@ -22,12 +24,14 @@ pub const TEMPO_VERSION: &str = "2.8.0";
 
 /// The routes of Tempo's API.
 pub(crate) fn routes() -> Vec<Route> {
-    vec![
+    let mut routes = vec![
         Route::get("/tempo/api/echo", Access::Read, echo),
         Route::get("/tempo/api/status/buildinfo", Access::Read, build_info),
         Route::get("/tempo/api/traces/{id}", Access::Read, trace_v1),
         Route::get("/tempo/api/v2/traces/{id}", Access::Read, trace_v2),
-    ]
+    ];
+    routes.extend(query::routes());
+    routes
 }
 
 /// The answer of version 2 (`tempopb.TraceByIDResponse`). A trace has the form of OpenTelemetry's `TracesData`.

@@ -28,6 +28,8 @@ pub const SPLUNK_HEC: &str = "splunk_hec";
 pub const DATADOG: &str = "datadog";
 /// Label value of journals' uploads.
 pub const JOURNALD: &str = "journald";
+/// Label value of Zipkin's spans.
+pub const ZIPKIN: &str = "zipkin";
 /// Label value of log files that this process reads.
 pub const FILES: &str = "files";
 /// Label value of scraping (counted by the scrape loops).

@@ -6,7 +6,7 @@
 //!
 //! Reading order: [`ingest`] (the front: [`Ingest`], [`IngestOptions`]), [`body`] (decompression under caps),
 //! [`answer`] and [`error`] (outcomes), [`counters`]; then the protocols: [`remote_write`], [`loki_push`], [`otlp`]
-//! (logs, traces, metrics over HTTP and gRPC); the doors of [`documents`]: [`bulk`], JSON lines, [`hec`], [`datadog`],
+//! (logs, traces, metrics over HTTP and gRPC), [`zipkin`]; the doors of [`documents`]: [`bulk`], JSON lines, [`hec`], [`datadog`],
 //! [`journald`]; logs over sockets of their own: [`syslog`], [`forward`], [`gelf`], whose records [`received`] puts
 //! together; [`records`] (what this process reads itself); and their helpers [`protobuf`] (a borrowing wire reader), [`metric_limits`],
 //! [`event_limits`], [`label_text`], [`level`], [`native_histogram`].
@@ -43,6 +43,7 @@ pub mod records;
 pub mod remote_write;
 pub mod syslog;
 mod syslog_level;
+pub mod zipkin;
 
 pub use answer::Answer;
 pub use documents::FieldOptions;
@@ -51,3 +52,4 @@ pub use error::IngestError;
 pub use ingest::{Ingest, IngestOptions};
 pub use otlp::Signal;
 pub use received::Received;
+pub use zipkin::ZipkinVersion;

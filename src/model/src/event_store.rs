@@ -230,6 +230,17 @@ pub trait TraceReader: Send + Sync {
     /// Traces with a matching span, whole, newest first (by the latest matching span's start, then by id).
     fn find(&self, query: &SpanQuery, budget: &dyn QueryBudget) -> Result<Vec<StoredTrace>, StoreError>;
 
+    /// Delivers all traces that [`Self::find`] would find without a limit, each once, in its order, until `each`
+    /// breaks. They are not held at the same time.
+    fn visit(
+        &self,
+        query: &SpanQuery,
+        budget: &dyn QueryBudget,
+        each: &mut dyn FnMut(&StoredTrace) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        crate::trace_visit::pages(self, query, budget, each)
+    }
+
     /// Service names with a span in the range, sorted.
     fn services(&self, tenant: TenantId, range: NanoRange, budget: &dyn QueryBudget)
     -> Result<Vec<String>, StoreError>;

@@ -23,6 +23,7 @@ pub mod query;
 pub mod re2;
 pub mod time;
 pub mod trace;
+pub mod trace_visit;
 pub mod value;
 
 pub use alert::{Alert, AlertReceiver};

@@ -1,4 +1,4 @@
-//! `trefoil test`: PromQL test scripts (the reference's `.test` format) and LogQL case files against the engines.
+//! `trefoil test`: PromQL test scripts (the reference's `.test` format), LogQL and TraceQL case files against the engines.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -33,6 +33,15 @@ pub(crate) enum TestCommand {
         #[arg(long)]
         quiet: bool,
     },
+    /// TraceQL case files in the format `trefoil-traceql-cases/1`.
+    Traceql {
+        /// The files; of a folder all that end in `.yaml`.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Prints one line in all, and the failures.
+        #[arg(long)]
+        quiet: bool,
+    },
 }
 
 fn promql(text: &str) -> Findings {
@@ -45,12 +54,18 @@ fn logql(text: &str) -> Findings {
     Ok((report.cases.len(), report.failures.iter().map(|f| format!("{}: {}", f.id, f.message)).collect()))
 }
 
+fn traceql(text: &str) -> Findings {
+    let report = trefoil_traceql::testing::run(text)?;
+    Ok((report.cases.len(), report.failures.iter().map(|f| format!("{}: {}", f.id, f.message)).collect()))
+}
+
 /// Runs the scripts; the exit code is 1 when a test fails or a script cannot be read.
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "printing the findings is what the command is for")]
 pub(crate) fn run(command: TestCommand) -> ExitCode {
     let (files, quiet, ending, tests, runner): (_, _, _, _, fn(&str) -> Findings) = match command {
         TestCommand::Promql { files, quiet } => (files, quiet, "test", "evals", promql),
         TestCommand::Logql { files, quiet } => (files, quiet, "yaml", "cases", logql),
+        TestCommand::Traceql { files, quiet } => (files, quiet, "yaml", "cases", traceql),
     };
     let (mut count, mut failed, mut unreadable) = (0, 0, 0);
     let scripts = match scripts(&files, ending) {

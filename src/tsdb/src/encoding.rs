@@ -1,6 +1,6 @@
 //! How samples become bytes: variable-length integers, bit packing, float and histogram columns, blocks.
 //!
-//! Reading order: [`varint`], [`bits`], [`unpack`], [`ints`], [`pco`], [`floats`], [`histogram`], [`times`], [`rollups`],
+//! Reading order: [`varint`], [`bits`], [`wide`], [`unpack`], [`ints`], [`pco`], [`floats`], [`histogram`], [`times`], [`rollups`],
 //! [`block`]. Everything here is total:
 //! whatever bytes a decoder gets, it answers with values or [`DecodeError`], never with a panic.
 
@@ -14,6 +14,7 @@ pub(crate) mod rollups;
 pub(crate) mod times;
 pub(crate) mod unpack;
 pub(crate) mod varint;
+pub(crate) mod wide;
 
 /// The bytes are cut short or are not what their encoder writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -174,7 +174,7 @@ fn any_value(message: &AnyValue) -> Value {
 }
 
 /// JSON has no infinities; the mapping writes their names.
-fn double(d: f64) -> Value {
+pub(super) fn double(d: f64) -> Value {
     if d.is_finite() {
         json!(d)
     } else if d.is_nan() {

@@ -90,14 +90,14 @@ async fn searches() {
     let server = filled();
     let (first, second) = ("01010101010101010101010101010101", "00000000000000000000000000000abc");
     for (query, want) in [
-        ("service=cart".to_owned(), vec![first, second]),
-        (String::new(), vec![first, second]),
+        ("service=cart".to_owned(), vec![second, first]),
+        (String::new(), vec![second, first]),
         ("service=shop&operation=GET+/".to_owned(), vec![first]),
-        ("service=cart&limit=1".to_owned(), vec![first]),
+        ("service=cart&limit=1".to_owned(), vec![second]),
         ("service=none".to_owned(), vec![]),
         ("service=cart&lookback=30s".to_owned(), vec![]),
         ("service=cart&minDuration=6ms".to_owned(), vec![]),
-        (format!("service=cart&tags={}", encoded(r#"{"http.route":"/buy"}"#)), vec![first, second]),
+        (format!("service=cart&tags={}", encoded(r#"{"http.route":"/buy"}"#)), vec![second, first]),
         ("service=cart&tag=http.route:/none".to_owned(), vec![]),
         (format!("traceID={first}&traceID=abc"), vec![first, second]),
     ] {

@@ -192,6 +192,19 @@ async fn only_health_is_answered_until_the_stores_are_there() {
     for (path, want) in [("/-/healthy", 200), ("/-/ready", 503), ("/api/v1/query", 503)] {
         assert_eq!(text(client().get(format!("http://{address}{path}"))).await.0, want, "{path}");
     }
+    // A batch of rsyslog would be lost by a refusal: it waits.
+    let server = TestServer::start("").await;
+    let send = client()
+        .post(format!("http://{address}/elasticsearch/_bulk"))
+        .header("content-type", "application/x-ndjson")
+        .body("{\"create\":{\"_index\":\"a\"}}\n{\"message\":\"x\"}\n");
+    let opens = async {
+        assert_eq!(text(client().get(format!("http://{address}/-/ready"))).await.0, 503);
+        servers.open(&server.state);
+    };
+    let ((status, body), ()) = tokio::join!(text(send), opens);
+    assert!(status == 200 && body.contains("\"errors\":false"), "{status} {body}");
+    server.stop().await;
     assert!(tasks.shutdown(std::time::Duration::from_secs(5)).await.finished);
 }
 

@@ -15,3 +15,5 @@ mod prometheus;
 mod queries;
 mod support;
 mod tempo;
+mod tempo_query;
+mod zipkin;

@@ -1,6 +1,7 @@
 //! The contracts of the event store over records and spans in memory, and a state with them behind the real router.
 #![expect(clippy::unwrap_used, reason = "a helper that panics fails its test")]
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use trefoil_insight::{Insight, InsightWriter};
 use trefoil_model::event_store::ScanStats;
 use trefoil_model::labels::underscored;
 use trefoil_model::metric_store::{SelectRequest, SelectedSeries};
+use trefoil_model::trace_visit::latest_start;
 use trefoil_model::{
     AttributeValue, Direction, EventWriter, Labels, LogBatch, LogEntry, LogGroup, LogQuery, LogReader, LogRecord,
     Matcher, MetricBatch, MetricReader, MetricWriter, NanoRange, QueryBudget, SpanKind, SpanQuery, StoreError,
@@ -131,13 +133,17 @@ impl TraceReader for MemoryEvents {
                         query.operation.as_ref().is_none_or(|o| *o == s.name)
                             && query.range.is_none_or(|r| r.contains(s.start_ns))
                             && query.min_duration_ns.is_none_or(|d| s.duration_ns() >= d)
+                            && query.max_duration_ns.is_none_or(|d| s.duration_ns() <= d)
                             && query.tags.iter().all(|(n, v)| {
                                 s.attributes.iter().any(|(name, value)| name == n && value.to_text() == *v)
                             })
                     })
             })
         };
-        Ok(self.traces.lock().iter().filter(matches).take(query.limit).cloned().collect())
+        let mut found: Vec<StoredTrace> = self.traces.lock().iter().filter(matches).cloned().collect();
+        found.sort_by_key(|t| (Reverse(latest_start(query, t)), t.trace_id));
+        found.truncate(query.limit);
+        Ok(found)
     }
 
     fn services(&self, _: TenantId, _: NanoRange, _: &dyn QueryBudget) -> Result<Vec<String>, StoreError> {

@@ -328,6 +328,7 @@ pub(crate) struct TestServer {
     pub(crate) http: SocketAddr,
     pub(crate) otlp_grpc: SocketAddr,
     pub(crate) otlp_http: SocketAddr,
+    pub(crate) zipkin: Option<SocketAddr>,
     pub(crate) quit: Arc<AtomicBool>,
 }
 
@@ -431,6 +432,7 @@ impl TestServer {
             http: address(Kind::Http),
             otlp_grpc: address(Kind::OtlpGrpc),
             otlp_http: address(Kind::OtlpHttp),
+            zipkin: servers.address(Kind::Zipkin),
             quit,
             state,
         }

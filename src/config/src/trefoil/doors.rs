@@ -38,7 +38,7 @@ pub struct Listener {
     pub more_addresses: Vec<ListenAddress>,
     /// TLS. Default none.
     pub tls: Option<ListenerTls>,
-    /// Listen at all. Default true.
+    /// Listen at all. Default true, of Zipkin's false.
     pub enabled: bool,
 }
 
@@ -58,6 +58,7 @@ impl Listener {
         if let Kind::Scalar(_) = node.kind {
             if let Some(address) = ListenAddress::decode(node, sink) {
                 self.address = address;
+                self.enabled = true;
             }
             return self;
         }
@@ -95,6 +96,8 @@ pub struct Listeners {
     pub otlp_grpc: Listener,
     /// OTLP over HTTP. Default 127.0.0.1:4318.
     pub otlp_http: Listener,
+    /// Zipkin's spans, off by default. Default 127.0.0.1:9411.
+    pub zipkin: Listener,
 }
 
 impl Default for Listeners {
@@ -103,6 +106,7 @@ impl Default for Listeners {
             http: Listener::loopback(9090),
             otlp_grpc: Listener::loopback(4317),
             otlp_http: Listener::loopback(4318),
+            zipkin: Listener { enabled: false, ..Listener::loopback(9411) },
         }
     }
 }
@@ -125,7 +129,8 @@ impl Listeners {
 
     /// The listeners with their keys, those that are off too.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Listener)> {
-        [("http", &self.http), ("otlp_grpc", &self.otlp_grpc), ("otlp_http", &self.otlp_http)].into_iter()
+        [("http", &self.http), ("otlp_grpc", &self.otlp_grpc), ("otlp_http", &self.otlp_http), ("zipkin", &self.zipkin)]
+            .into_iter()
     }
 }
 
@@ -133,9 +138,12 @@ impl Decode for Listeners {
     fn decode(node: &Node, sink: &mut Sink) -> Option<Self> {
         let mut out = Self::default();
         let mut fields = crate::decode::Fields::new(node, sink)?;
-        for (key, slot) in
-            [("http", &mut out.http), ("otlp_grpc", &mut out.otlp_grpc), ("otlp_http", &mut out.otlp_http)]
-        {
+        for (key, slot) in [
+            ("http", &mut out.http),
+            ("otlp_grpc", &mut out.otlp_grpc),
+            ("otlp_http", &mut out.otlp_http),
+            ("zipkin", &mut out.zipkin),
+        ] {
             if let Some(own) = fields.take_node(key) {
                 *slot = sink.within(key, |sink| slot.clone().read(own, sink));
             }

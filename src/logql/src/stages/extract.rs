@@ -87,9 +87,8 @@ impl Extractor {
         let labels = &mut *line.labels;
         match self {
             Self::Json => {
-                if !line.text.is_empty()
-                    && let Err(error) = flatten(&line.text, "", 0, labels)
-                {
+                // An empty line is not JSON either; `unpack` and expressions pass it, as in Loki.
+                if let Err(error) = flatten(&line.text, "", 0, labels) {
                     labels.set_error(JSON_ERROR, error.to_string());
                 }
             }

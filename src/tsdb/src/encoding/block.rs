@@ -10,6 +10,7 @@ use super::histogram::{decode_histogram, encode_histogram};
 use super::rollups::{ROLLUPS, decode_rollups, encode_rollups};
 use super::times::{ColumnId, Head, TimeColumns, cached, remember};
 use super::varint::{Reader, put_ivarint, put_uvarint};
+use super::wide::crc32c_append;
 use super::{DecodeError, Effort};
 use crate::downsample::Timed;
 use crate::part::layout::HEADER_BYTES;
@@ -124,8 +125,8 @@ fn put_block(series: u64, payload: &[u8], out: &mut Vec<u8>) {
 }
 
 fn checksum(series: u64, payload: &[u8]) -> u32 {
-    let before = if series == NO_SERIES { NO_SERIES_CRC } else { crc32c::crc32c(&series.to_le_bytes()) };
-    crc32c::crc32c_append(before, payload)
+    let before = if series == NO_SERIES { NO_SERIES_CRC } else { crc32c_append(0, &series.to_le_bytes()) };
+    crc32c_append(before, payload)
 }
 
 fn put_starts(starts: &[i64], out: &mut Vec<u8>) {

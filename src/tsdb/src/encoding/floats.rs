@@ -4,6 +4,7 @@ use super::bits::{BitReader, BitWriter, XorState};
 use super::ints::{PCO_COUNT_MIN, Sink, encode_last_ints, is_worth_it, read_ints};
 use super::pco::{decode_pco, encode_pco};
 use super::varint::{Reader, put_float, put_uvarint};
+use super::wide::{Work, wide};
 use super::{DecodeError, Effort};
 
 /// All values have the same bits.
@@ -74,7 +75,7 @@ pub(crate) fn decode_floats(from: &mut Reader<'_>, count: usize, out: &mut Vec<f
             out.resize(out.len() + count, v);
             Ok(())
         }
-        SCALED => decode_scaled(from, count, out),
+        SCALED => wide(DecodeScaled { from, count, out }),
         XOR => {
             let n = from.length(1)?;
             let mut bits = BitReader::new(from.bytes(n)?);
@@ -184,11 +185,12 @@ fn encode_scaled(effort: Effort, values: &[f64], out: &mut Vec<u8>) -> bool {
 }
 
 /// Makes floats of whole numbers.
-struct Whole<'a>(&'a mut Vec<f64>);
+struct Whole<'a>(&'a mut [f64]);
 
 impl Sink for Whole<'_> {
+    #[inline(always)]
     fn take(&mut self, piece: &mut [i64]) {
-        append_floats(piece, self.0, |v| v);
+        put_floats(piece, next(&mut self.0, piece.len()), |v| v);
     }
 }
 
@@ -196,16 +198,18 @@ impl Sink for Whole<'_> {
 struct Divided<'a> {
     power: f64,
     inverse: Inverse,
-    out: &'a mut Vec<f64>,
+    room: &'a mut [f64],
 }
 
 impl Sink for Divided<'_> {
+    #[inline(always)]
     fn take(&mut self, piece: &mut [i64]) {
-        let Self { power, inverse, ref mut out } = *self;
+        let Self { power, inverse, ref mut room } = *self;
+        let out = next(room, piece.len());
         if inverse.first != 0.0 && are_below::<{ Inverse::BITS }>(piece) {
-            append_floats(piece, out, |v| inverse.times(v));
+            put_floats(piece, out, |v| inverse.times(v));
         } else {
-            append_floats(piece, out, |v| v / power);
+            put_floats(piece, out, |v| v / power);
         }
     }
 }
@@ -262,24 +266,53 @@ static INVERSES: [Inverse; EXPONENT_MAX + 1] = {
 };
 
 /// Whether all values are at least -2^`BITS` and below 2^`BITS`.
+#[inline(always)]
 fn are_below<const BITS: u32>(values: &[i64]) -> bool {
     values.iter().fold(0, |all, v| all | v.wrapping_add(1 << BITS) as u64) >> (BITS + 1) == 0
 }
 
-/// Appends what `each` makes of whole numbers.
+/// Cuts the next `n` places off, or what is left.
 #[inline(always)]
-fn append_floats(values: &[i64], out: &mut Vec<f64>, each: impl Fn(f64) -> f64) {
+fn next<'a>(room: &mut &'a mut [f64], n: usize) -> &'a mut [f64] {
+    let whole = std::mem::take(room);
+    let (head, rest) = whole.split_at_mut(n.min(whole.len()));
+    *room = rest;
+    head
+}
+
+/// Writes what `each` makes of whole numbers.
+#[inline(always)]
+fn put_floats(values: &[i64], out: &mut [f64], each: impl Fn(f64) -> f64) {
     /// 2^52 + 2^51: near it the last bit of a float is worth one.
     const UNIT: f64 = 6_755_399_441_055_744.0;
     // Converting takes one number at a time before AVX-512; this does not.
     if are_below::<50>(values) {
-        let float = |v: &i64| f64::from_bits(v.wrapping_add(UNIT.to_bits() as i64) as u64) - UNIT;
-        out.extend(values.iter().map(|v| each(float(v))));
+        for (out, v) in out.iter_mut().zip(values) {
+            *out = each(f64::from_bits(v.wrapping_add(UNIT.to_bits() as i64) as u64) - UNIT);
+        }
     } else {
-        out.extend(values.iter().map(|v| each(*v as f64)));
+        for (out, v) in out.iter_mut().zip(values) {
+            *out = each(*v as f64);
+        }
     }
 }
 
+struct DecodeScaled<'a, 'b> {
+    from: &'a mut Reader<'b>,
+    count: usize,
+    out: &'a mut Vec<f64>,
+}
+
+impl Work for DecodeScaled<'_, '_> {
+    type Output = Result<(), DecodeError>;
+
+    #[inline(always)]
+    fn run(self) -> Result<(), DecodeError> {
+        decode_scaled(self.from, self.count, self.out)
+    }
+}
+
+#[inline(always)]
 fn decode_scaled(from: &mut Reader<'_>, count: usize, out: &mut Vec<f64>) -> Result<(), DecodeError> {
     let exponent = usize::from(from.u8()?);
     let power = *POWERS.get(exponent).ok_or(DecodeError)?;
@@ -290,11 +323,12 @@ fn decode_scaled(from: &mut Reader<'_>, count: usize, out: &mut Vec<f64>) -> Res
         from.u64()?;
     }
     let start = out.len();
-    out.reserve(count);
+    out.resize(start + count, 0.0);
+    let room = &mut out[start..];
     if power == 1.0 {
-        read_ints(from, count, &mut Whole(out))?;
+        read_ints(from, count, &mut Whole(room))?;
     } else {
-        read_ints(from, count, &mut Divided { power, inverse: INVERSES[exponent], out })?;
+        read_ints(from, count, &mut Divided { power, inverse: INVERSES[exponent], room })?;
     }
     let mut at = 0usize;
     for _ in 0..outliers {
@@ -329,8 +363,8 @@ mod tests {
     #[track_caller]
     fn check(ints: &[i64]) {
         for (exponent, power) in POWERS.iter().enumerate().skip(1) {
-            let mut out = Vec::new();
-            Divided { power: *power, inverse: INVERSES[exponent], out: &mut out }.take(&mut ints.to_vec());
+            let mut out = vec![0.0; ints.len()];
+            Divided { power: *power, inverse: INVERSES[exponent], room: &mut out }.take(&mut ints.to_vec());
             for (v, float) in ints.iter().zip(out) {
                 assert_eq!(float.to_bits(), (*v as f64 / power).to_bits(), "{v} / {power}");
             }
@@ -356,9 +390,9 @@ mod tests {
         for edge in edges {
             for v in [edge.wrapping_sub(1), edge, edge.wrapping_add(1), edge.wrapping_neg()] {
                 check(&[v]);
-                let mut out = Vec::new();
+                let mut out = [0.0; 2];
                 Whole(&mut out).take(&mut [v, 0]);
-                assert_eq!(out.iter().map(|v| v.to_bits()).collect::<Vec<_>>(), [(v as f64).to_bits(), 0]);
+                assert_eq!(out.map(f64::to_bits), [(v as f64).to_bits(), 0]);
             }
         }
     }

@@ -266,13 +266,14 @@ pub(crate) fn decode_ints(from: &mut Reader<'_>, count: usize, out: &mut Vec<i64
     read_ints(from, count, out)
 }
 
-/// Where decoded integers go.
+/// Where decoded integers go. Each method has to be `#[inline(always)]`: see [`wide`](super::wide).
 pub(crate) trait Sink {
     /// Takes the next integers; may use their place for its work.
     fn take(&mut self, piece: &mut [i64]);
 }
 
 impl Sink for Vec<i64> {
+    #[inline(always)]
     fn take(&mut self, piece: &mut [i64]) {
         self.extend_from_slice(piece);
     }
@@ -286,6 +287,7 @@ struct Multiplied<'a, S> {
 }
 
 impl<S: Sink> Sink for Multiplied<'_, S> {
+    #[inline(always)]
     fn take(&mut self, piece: &mut [i64]) {
         let (first, factor) = (self.first, self.factor);
         for v in &mut *piece {
@@ -296,6 +298,7 @@ impl<S: Sink> Sink for Multiplied<'_, S> {
 }
 
 /// Hands `count` integers to `to`.
+#[inline(always)]
 pub(crate) fn read_ints(from: &mut Reader<'_>, count: usize, to: &mut impl Sink) -> Result<(), DecodeError> {
     match from.u8()? {
         _ if count == 0 => Ok(()),
@@ -307,16 +310,23 @@ pub(crate) fn read_ints(from: &mut Reader<'_>, count: usize, to: &mut impl Sink)
     }
 }
 
+#[inline(always)]
 fn read_packed(form: u8, from: &mut Reader<'_>, count: usize, to: &mut impl Sink) -> Result<(), DecodeError> {
     match form {
-        PLAIN => for_each_piece(from, count, |piece| to.take(piece)),
+        PLAIN => {
+            let mut groups = Groups::new(from, count)?;
+            while let Some(group) = groups.next(from)? {
+                to.take(group);
+            }
+        }
         DELTA => {
             let mut last = from.ivarint()?;
             to.take(&mut [last]);
-            for_each_piece(from, count - 1, |piece| {
-                last = add_up(last, piece);
-                to.take(piece);
-            })
+            let mut groups = Groups::new(from, count - 1)?;
+            while let Some(group) = groups.next(from)? {
+                last = add_up(last, group);
+                to.take(group);
+            }
         }
         DELTA2 => {
             let mut last = from.ivarint()?;
@@ -327,31 +337,35 @@ fn read_packed(form: u8, from: &mut Reader<'_>, count: usize, to: &mut impl Sink
             let mut delta = from.ivarint()?;
             last = last.wrapping_add(delta);
             to.take(&mut [last]);
-            for_each_piece(from, count - 2, |piece| {
-                delta = add_up(delta, piece);
-                last = add_up(last, piece);
-                to.take(piece);
-            })
+            let mut groups = Groups::new(from, count - 2)?;
+            while let Some(group) = groups.next(from)? {
+                delta = add_up(delta, group);
+                last = add_up(last, group);
+                to.take(group);
+            }
         }
         PCO => {
             let data = from.bytes(from.rest().len())?;
-            decode_pco(data, count, |piece| to.take(piece))
+            decode_pco(data, count, |piece| to.take(piece))?;
         }
         LINE => {
             let (mut at, step) = (from.ivarint()?, from.ivarint()?);
-            for_each_piece(from, count, |piece| {
-                for v in &mut *piece {
+            let mut groups = Groups::new(from, count)?;
+            while let Some(group) = groups.next(from)? {
+                for v in &mut *group {
                     *v = v.wrapping_add(at);
                     at = at.wrapping_add(step);
                 }
-                to.take(piece);
-            })
+                to.take(group);
+            }
         }
-        _ => Err(DecodeError),
+        _ => return Err(DecodeError),
     }
+    Ok(())
 }
 
 /// Makes of each value its sum with all before it and `start`; answers the last.
+#[inline(always)]
 fn add_up(start: i64, values: &mut [i64]) -> i64 {
     let mut last = start;
     let (fours, rest) = values.as_chunks_mut::<4>();
@@ -371,15 +385,31 @@ fn add_up(start: i64, values: &mut [i64]) -> i64 {
     last
 }
 
-/// Calls `each` with the next `count` values of groups, at most 64 at once.
-fn for_each_piece(from: &mut Reader<'_>, count: usize, mut each: impl FnMut(&mut [i64])) -> Result<(), DecodeError> {
-    // A group of nothing but its head takes three bytes: a count that cannot be true allocates nothing.
-    if count.div_ceil(GROUP).saturating_mul(3) > from.rest().len() {
-        return Err(DecodeError);
+/// Takes groups apart, one after the other.
+struct Groups {
+    left: usize,
+    halves: [[i64; HALF]; 2],
+}
+
+impl Groups {
+    /// For `count` values that begin where `from` is.
+    #[inline(always)]
+    fn new(from: &Reader<'_>, count: usize) -> Result<Self, DecodeError> {
+        // A group of nothing but its head takes three bytes: a count that cannot be true allocates nothing.
+        if count.div_ceil(GROUP).saturating_mul(3) > from.rest().len() {
+            return Err(DecodeError);
+        }
+        Ok(Self { left: count, halves: [[0; HALF]; 2] })
     }
-    let mut left = count;
-    while left > 0 {
-        let n = left.min(GROUP);
+
+    /// The values of the next group, at most [`GROUP`]; `None` behind the last.
+    #[inline(always)]
+    fn next(&mut self, from: &mut Reader<'_>) -> Result<Option<&mut [i64]>, DecodeError> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        let n = self.left.min(GROUP);
+        self.left -= n;
         let width = u32::from(from.u8()?);
         let outliers = from.u8()?;
         let base = from.ivarint()?;
@@ -388,32 +418,28 @@ fn for_each_piece(from: &mut Reader<'_>, count: usize, mut each: impl FnMut(&mut
         }
         let packed = from.bytes((n * width as usize).div_ceil(8))?;
         let (low, high) = packed.split_at(packed.len().min(HALF / 8 * width as usize));
-        let mut first = unpack(low, width, base);
-        if n <= HALF {
-            patch(from, outliers, width, [&mut first[..n], &mut []])?;
-            each(&mut first[..n]);
-        } else {
-            let mut second = unpack(high, width, base);
-            let second = &mut second[..n - HALF];
-            patch(from, outliers, width, [&mut first, second])?;
-            each(&mut first);
-            each(second);
+        unpack(low, width, base, &mut self.halves[0]);
+        if n > HALF {
+            unpack(high, width, base, &mut self.halves[1]);
         }
-        left -= n;
+        let values = &mut self.halves.as_flattened_mut()[..n];
+        if outliers > 0 {
+            patch(from, outliers, width, values)?;
+        }
+        Ok(Some(values))
     }
-    Ok(())
 }
 
 /// Adds the high bits of outliers to the values of a group.
-#[inline]
-fn patch(from: &mut Reader<'_>, outliers: u8, width: u32, mut halves: [&mut [i64]; 2]) -> Result<(), DecodeError> {
+#[inline(never)]
+fn patch(from: &mut Reader<'_>, outliers: u8, width: u32, values: &mut [i64]) -> Result<(), DecodeError> {
     for _ in 0..outliers {
         let i = usize::from(from.u8()?);
         let high = from.uvarint()?;
         if width == 64 || high.leading_zeros() < width {
             return Err(DecodeError);
         }
-        let place = halves.get_mut(i / HALF).and_then(|half| half.get_mut(i % HALF)).ok_or(DecodeError)?;
+        let place = values.get_mut(i).ok_or(DecodeError)?;
         *place = place.wrapping_add((high << width) as i64);
     }
     Ok(())

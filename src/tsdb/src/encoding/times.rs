@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 use super::DecodeError;
 use super::ints::{encode_times, read_ints};
 use super::varint::{Reader, put_ivarint, put_uvarint};
+use super::wide::{Work, wide};
 
 const REGULAR: u8 = 0;
 const INTS: u8 = 1;
@@ -54,6 +55,11 @@ impl Head {
 
     /// Appends the times, which follow the head, to `out`. They ascend strictly between the bounds.
     pub(crate) fn times(self, from: &mut Reader<'_>, out: &mut Vec<i64>) -> Result<(), DecodeError> {
+        wide(ReadTimes { head: self, from, out })
+    }
+
+    #[inline(always)]
+    fn read_times(self, from: &mut Reader<'_>, out: &mut Vec<i64>) -> Result<(), DecodeError> {
         let Self { count, min_t, max_t } = self;
         let start = out.len();
         out.reserve(count);
@@ -77,6 +83,21 @@ impl Head {
         let gaps = times.iter().zip(&times[1..]).fold(0, |all, (a, b)| all | b.wrapping_sub(*a).wrapping_sub(1) as u64);
         let ascends = gaps >> 46 == 0 || times.windows(2).all(|w| w[0] < w[1]);
         if ascends && times[0] == min_t && times[count - 1] == max_t { Ok(()) } else { Err(DecodeError) }
+    }
+}
+
+struct ReadTimes<'a, 'b> {
+    head: Head,
+    from: &'a mut Reader<'b>,
+    out: &'a mut Vec<i64>,
+}
+
+impl Work for ReadTimes<'_, '_> {
+    type Output = Result<(), DecodeError>;
+
+    #[inline(always)]
+    fn run(self) -> Result<(), DecodeError> {
+        self.head.read_times(self.from, self.out)
     }
 }
 

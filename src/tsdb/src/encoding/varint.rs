@@ -92,6 +92,25 @@ impl<'a> Reader<'a> {
     }
 
     fn long_uvarint(&mut self) -> Result<u64, DecodeError> {
+        // All bytes at once: the first without its highest bit ends the number.
+        if let Some(bytes) = self.rest.first_chunk::<8>() {
+            let word = u64::from_le_bytes(*bytes);
+            let ends = !word & 0x8080_8080_8080_8080;
+            if ends != 0 {
+                let bits = ends.trailing_zeros() + 1;
+                let word = word & (u64::MAX >> (64 - bits)) & 0x7f7f_7f7f_7f7f_7f7f;
+                let word = (word & 0x007f_007f_007f_007f) | (word & 0x7f00_7f00_7f00_7f00) >> 1;
+                let word = (word & 0x0000_3fff_0000_3fff) | (word & 0x3fff_0000_3fff_0000) >> 2;
+                let word = (word & 0x0fff_ffff) | (word & 0x0fff_ffff_0000_0000) >> 4;
+                self.rest = &self.rest[bits as usize / 8..];
+                return Ok(word);
+            }
+        }
+        self.uvarint_by_bytes()
+    }
+
+    #[inline(never)]
+    fn uvarint_by_bytes(&mut self) -> Result<u64, DecodeError> {
         let mut v = 0u64;
         for (i, &b) in self.rest.iter().take(10).enumerate() {
             let bits = u64::from(b & 0x7f);
@@ -107,6 +126,7 @@ impl<'a> Reader<'a> {
         Err(DecodeError)
     }
 
+    #[inline]
     pub(crate) fn ivarint(&mut self) -> Result<i64, DecodeError> {
         self.uvarint().map(unzigzag)
     }

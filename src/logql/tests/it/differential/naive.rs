@@ -173,9 +173,6 @@ fn flat(prefix: &str, object: &serde_json::Map<String, Json>, out: &mut Vec<(Str
 }
 
 fn json(line: &mut Line) {
-    if line.text.is_empty() {
-        return;
-    }
     let Ok(object) = serde_json::from_str::<serde_json::Map<String, Json>>(&line.text) else {
         line.error = Some("JSONParserErr");
         return;

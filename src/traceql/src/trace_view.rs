@@ -1,0 +1,171 @@
+//! A stored trace laid out for evaluation: spans in order of time, each with its parent.
+//!
+//! Parents come from the ids that spans carry. Where several spans have the id of a parent (two services may reuse
+//! one) a span of the child's own service wins, then the earliest. Spans on a cycle have no parent.
+
+use std::cell::OnceCell;
+
+use rustc_hash::FxHashMap;
+use trefoil_model::{Resource, Scope, Span, SpanId, StoredTrace, TraceId};
+
+/// A span with what it came with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SpanView<'a> {
+    pub(crate) span: &'a Span,
+    pub(crate) resource: &'a Resource,
+    pub(crate) scope: &'a Scope,
+}
+
+/// Left, right, parent of the nested sets model.
+pub(crate) type NestedSet = (i64, i64, i64);
+
+pub(crate) struct TraceView<'a> {
+    pub(crate) id: TraceId,
+    /// By start, then by id.
+    pub(crate) spans: Vec<SpanView<'a>>,
+    /// The earliest span that names no parent.
+    pub(crate) root: Option<usize>,
+    pub(crate) start_ns: i64,
+    pub(crate) end_ns: i64,
+    parents: OnceCell<Vec<Option<u32>>>,
+    nested: OnceCell<Vec<NestedSet>>,
+    child_counts: OnceCell<Vec<u32>>,
+}
+
+impl<'a> TraceView<'a> {
+    pub(crate) fn new(trace: &'a StoredTrace) -> Self {
+        let mut spans: Vec<SpanView<'a>> = trace
+            .groups
+            .iter()
+            .flat_map(|g| g.spans.iter().map(|span| SpanView { span, resource: &g.resource, scope: &g.scope }))
+            .collect();
+        spans.sort_by_key(|s| (s.span.start_ns, s.span.span_id));
+        spans.truncate(u32::MAX as usize);
+        Self {
+            id: trace.trace_id,
+            root: spans.iter().position(|s| s.span.parent_span_id.is_none()),
+            start_ns: spans.first().map_or(0, |s| s.span.start_ns),
+            end_ns: spans.iter().map(|s| s.span.end_ns.max(s.span.start_ns)).max().unwrap_or(0),
+            spans,
+            parents: OnceCell::new(),
+            nested: OnceCell::new(),
+            child_counts: OnceCell::new(),
+        }
+    }
+
+    pub(crate) fn duration_ns(&self) -> i64 {
+        self.end_ns.saturating_sub(self.start_ns)
+    }
+
+    /// For each span the number of its parent.
+    pub(crate) fn parents(&self) -> &[Option<u32>] {
+        self.parents.get_or_init(|| {
+            let mut parents = self.pointers();
+            cut_cycles(&mut parents);
+            parents
+        })
+    }
+
+    fn pointers(&self) -> Vec<Option<u32>> {
+        let mut by_id: FxHashMap<SpanId, Vec<u32>> = FxHashMap::default();
+        for (i, s) in (0u32..).zip(&self.spans) {
+            by_id.entry(s.span.span_id).or_default().push(i);
+        }
+        let parent = |(i, s): (u32, &SpanView<'a>)| {
+            let candidates = by_id.get(&s.span.parent_span_id?)?;
+            // Where an id is reused without end only the first few are looked at.
+            let others = || candidates.iter().copied().filter(|c| *c != i).take(64);
+            let own = s.resource.service_name();
+            others().find(|c| self.spans[*c as usize].resource.service_name() == own).or_else(|| others().next())
+        };
+        (0u32..).zip(&self.spans).map(parent).collect()
+    }
+
+    pub(crate) fn child_counts(&self) -> &[u32] {
+        self.child_counts.get_or_init(|| {
+            let mut counts = vec![0; self.spans.len()];
+            for parent in self.parents().iter().flatten() {
+                counts[*parent as usize] += 1;
+            }
+            counts
+        })
+    }
+
+    /// Numbers of a walk through the trees of all roots; zeros where no root leads to.
+    pub(crate) fn nested_sets(&self) -> &[NestedSet] {
+        self.nested.get_or_init(|| {
+            let parents = self.parents();
+            let mut children: Vec<Vec<u32>> = vec![Vec::new(); self.spans.len()];
+            for (i, parent) in (0u32..).zip(parents) {
+                if let Some(parent) = parent {
+                    children[*parent as usize].push(i);
+                }
+            }
+            let mut out: Vec<NestedSet> = vec![(0, 0, 0); self.spans.len()];
+            let mut counter = 0;
+            for (root, s) in (0u32..).zip(&self.spans) {
+                if s.span.parent_span_id.is_some() {
+                    continue;
+                }
+                let mut stack: Vec<(u32, usize)> = vec![(root, 0)];
+                counter += 1;
+                out[root as usize] = (counter, 0, -1);
+                while let Some((node, next)) = stack.last_mut() {
+                    let at = *node as usize;
+                    if let Some(child) = children[at].get(*next) {
+                        *next += 1;
+                        counter += 1;
+                        out[*child as usize] = (counter, 0, out[at].0);
+                        stack.push((*child, 0));
+                    } else {
+                        counter += 1;
+                        out[at].1 = counter;
+                        stack.pop();
+                    }
+                }
+            }
+            out
+        })
+    }
+
+    /// Whether siblings: equal for spans of one parent, stored or not; `None` for roots.
+    pub(crate) fn family(&self, span: usize) -> Option<Family> {
+        match self.parents()[span] {
+            Some(parent) => Some(Family::Of(parent)),
+            None => self.spans[span].span.parent_span_id.map(Family::Missing),
+        }
+    }
+}
+
+/// Whose child a span is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Family {
+    /// A stored span's.
+    Of(u32),
+    /// That of a span that is not here.
+    Missing(SpanId),
+}
+
+/// Takes the parents of all spans that stand on a cycle.
+fn cut_cycles(parents: &mut [Option<u32>]) {
+    // 0: not seen; else the number of the walk that saw the span first.
+    let mut seen = vec![0u32; parents.len()];
+    for start in 0..parents.len() {
+        let walk = start as u32 + 1;
+        let mut at = start;
+        while seen[at] == 0 {
+            seen[at] = walk;
+            match parents[at] {
+                Some(parent) => at = parent as usize,
+                None => break,
+            }
+        }
+        // The walk met itself: `at` is on a cycle.
+        if seen[at] == walk && parents[at].is_some() {
+            let mut on_cycle = at;
+            while let Some(next) = parents[on_cycle].take() {
+                on_cycle = next as usize;
+            }
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Tests of the whole crate.
+mod cases;
+mod differential;
+mod hostile;
