@@ -431,10 +431,10 @@ impl<K: Kind> Engine<K> {
                 })
                 .map_err(|source| EventsError::Parts { kind: K::NAME, source })?;
             let mut view = self.view.write();
+            // Who no longer sees it must not find it reserved. Whoever still reads it holds it a little longer.
+            frozen.memtable.reserved.lock().shrink(u64::MAX);
             *view = Arc::new(View { active: Arc::clone(&view.active), frozen: None });
         }
-        // Whoever still reads it holds it a little longer.
-        frozen.memtable.reserved.lock().shrink(u64::MAX);
         let end = frozen.journal;
         drop(frozen);
         self.room.notify_waiters();
