@@ -113,6 +113,8 @@ struct View<K: Kind> {
 pub(crate) struct Snapshot<K: Kind> {
     pub(crate) memtables: Vec<Arc<Memtable<K>>>,
     pub(crate) parts: Vec<Arc<PartReader>>,
+    /// Why one of the wanted parts could not be opened.
+    pub(crate) unread: Option<EventsError>,
     /// What is hidden of the parts.
     pub(crate) deletions: Arc<Deletions>,
 }
@@ -138,6 +140,8 @@ pub(crate) struct Engine<K: Kind> {
     merging: Mutex<BTreeSet<PartId>>,
     /// Parts that cannot be merged because they are damaged.
     damaged: Mutex<BTreeSet<PartId>>,
+    /// Parts that could not be opened, which was told.
+    unread: Mutex<BTreeSet<PartId>>,
     readers: Mutex<BTreeMap<PartId, Arc<PartReader>>>,
     deletions: RwLock<Arc<Deletions>>,
     is_closed: AtomicBool,
@@ -199,6 +203,7 @@ impl<K: Kind> Engine<K> {
             publishing: Mutex::new(()),
             merging: Mutex::new(BTreeSet::new()),
             damaged: Mutex::new(BTreeSet::new()),
+            unread: Mutex::new(BTreeSet::new()),
             readers: Mutex::new(BTreeMap::new()),
             deletions: RwLock::new(Arc::new(deletions)),
             is_closed: AtomicBool::new(false),
@@ -447,8 +452,7 @@ impl<K: Kind> Engine<K> {
         Ok(())
     }
 
-    /// What a query over `min_t..=max_t` of a tenant reads. A part whose table is damaged is left out, with an error
-    /// in the log.
+    /// What a query of a tenant reads. Of parts that cannot be opened one is named.
     pub(crate) fn snapshot(&self, tenant: TenantId, wanted: impl Fn(&PartMeta) -> bool) -> Snapshot<K> {
         let (view, metas) = loop {
             let view = Arc::clone(&self.view.read());
@@ -468,28 +472,38 @@ impl<K: Kind> Engine<K> {
         }
         self.bound_indexes();
         let chosen = metas.iter().filter(|meta| meta.tenant == tenant && wanted(meta));
-        let parts = chosen
-            .filter_map(|meta| match self.reader(meta) {
-                Ok(reader) => Some(reader),
-                Err(error) => {
-                    metrics::BLOCKS_CORRUPT.inc();
-                    tracing::error!(kind = K::NAME, part = meta.id.0, %error, "part cannot be read");
-                    None
-                }
-            })
-            .collect();
+        let (mut parts, mut unread) = (Vec::new(), None);
+        for meta in chosen {
+            match self.reader(meta) {
+                Ok(reader) => parts.push(reader),
+                Err(error) => unread = Some(error),
+            }
+        }
         // After the parts: a deletion that is newer than them hides what it should, an older one is still listed.
         let deletions = Arc::clone(&self.deletions.read());
-        Snapshot { memtables, parts, deletions }
+        Snapshot { memtables, parts, unread, deletions }
     }
 
     fn reader(&self, meta: &Arc<PartMeta>) -> Result<Arc<PartReader>, EventsError> {
         if let Some(reader) = self.readers.lock().get(&meta.id) {
             return Ok(Arc::clone(reader));
         }
-        let reader = Arc::new(PartReader::open(&self.set, meta, K::NAME)?);
-        self.readers.lock().insert(meta.id, Arc::clone(&reader));
-        Ok(reader)
+        match PartReader::open(&self.set, meta, K::NAME) {
+            Ok(reader) => {
+                let reader = Arc::new(reader);
+                self.unread.lock().remove(&meta.id);
+                self.readers.lock().insert(meta.id, Arc::clone(&reader));
+                Ok(reader)
+            }
+            Err(error) => {
+                if self.unread.lock().insert(meta.id) {
+                    metrics::BLOCKS_CORRUPT.inc();
+                    let error = trefoil_runtime::tasks::chain(&error);
+                    tracing::error!(kind = K::NAME, part = meta.id.0, error, "part cannot be read");
+                }
+                Err(error)
+            }
+        }
     }
 
     fn bound_indexes(&self) {
@@ -521,17 +535,10 @@ impl<K: Kind> Engine<K> {
         });
         let timer = metrics::MERGE_SECONDS.with_label_values(&[K::NAME]).start_timer();
         let output = self.output();
-        let read = metas.iter().map(|meta| self.reader(meta)).collect::<Result<Vec<_>, _>>();
-        let pending = match read.and_then(|readers| K::merge(&readers, &output, plan.level)) {
-            Ok(pending) => pending,
-            Err(error) => {
-                if matches!(error, EventsError::Corrupt { .. } | EventsError::Read(_)) {
-                    // What is readable in them stays readable; a merge would drop the rest for good.
-                    self.damaged.lock().extend(plan.parts.iter());
-                }
-                return Err(error);
-            }
-        };
+        let readers = metas.iter().map(|meta| self.reader(meta)).collect::<Result<Vec<_>, _>>();
+        let pending = readers.and_then(|readers| K::merge(&readers, &output, plan.level)).inspect_err(|error| {
+            self.note_damaged(&plan.parts, error);
+        })?;
         {
             let _publishing = self.publishing.lock();
             // Retention may have removed a part meanwhile; then the commit fails and the next plan is without it.
@@ -557,6 +564,18 @@ impl<K: Kind> Engine<K> {
         drop(metas);
         self.show();
         Ok(true)
+    }
+
+    /// Keeps parts out of merges because of which one failed. What is readable in them stays readable; a merge would drop
+    /// the rest for good.
+    fn note_damaged(&self, parts: &[PartId], error: &EventsError) {
+        let (readers, unread) = (self.readers.lock(), self.unread.lock());
+        let is_damaged = |id: &&PartId| unread.contains(id) || readers.get(id).is_some_and(|r| r.is_damaged());
+        let mut found: Vec<PartId> = parts.iter().filter(is_damaged).copied().collect();
+        if found.is_empty() && matches!(error, EventsError::Corrupt { .. } | EventsError::Read(_)) {
+            found = parts.to_vec();
+        }
+        self.damaged.lock().extend(found);
     }
 
     /// A merge of one part, for one that holds deleted events.

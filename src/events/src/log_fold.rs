@@ -28,7 +28,7 @@ pub(crate) fn fold(
     sources: LogSources<'_>,
     folds: &mut [Box<dyn LogFold + '_>],
 ) -> Result<ScanStats, StoreError> {
-    let plan = Plan::new(query, wants.any_of, sources, false, budget)?;
+    let plan = Plan::new(query, wants.any_of, sources, budget)?;
     let filter = Filter::new(query, wants);
     let work = Work {
         query,
@@ -111,7 +111,7 @@ impl Work<'_> {
         fold: &mut dyn LogFold,
         stats: &mut ScanStats,
     ) -> Result<ControlFlow<()>, StoreError> {
-        let mut read = || {
+        let mut read = || -> Result<_, EventsError> {
             let runs = self.plan.parts[part].block_streams(block)?;
             let (chosen, read) = choose(self.plan, self.filter, (part, block), &runs)?;
             stats.blocks += 1;
@@ -135,14 +135,7 @@ impl Work<'_> {
                 }
             }
         };
-        match read() {
-            Ok(flow) => Ok(flow),
-            Err(error) => {
-                let error: EventsError = error;
-                tracing::error!(part = self.plan.parts[part].meta.id.0, %error, "block was left out of a query");
-                Ok(ControlFlow::Continue(()))
-            }
-        }
+        Ok(read()?)
     }
 
     /// Delivers records of a memtable.
@@ -333,7 +326,7 @@ pub(crate) fn volumes(
     each: &mut dyn FnMut(&Labels, u64, usize, LogVolume),
 ) -> Result<ScanStats, StoreError> {
     let all = LogQuery::new(query.tenant, query.range, query.matchers.to_vec());
-    let plan = Plan::new(&all, &[], sources, false, budget)?;
+    let plan = Plan::new(&all, &[], sources, budget)?;
     let mut stats = ScanStats::default();
     for source in &plan.sources {
         match &source.what {
@@ -345,15 +338,9 @@ pub(crate) fn volumes(
             }
             What::Block { part, block } => {
                 budget.check()?;
-                match block_volumes(query, &plan, (*part, *block), each) {
-                    Ok(read) => {
-                        stats.blocks += u64::from(read.records > 0);
-                        stats.records += read.records;
-                    }
-                    Err(error) => {
-                        tracing::error!(part = plan.parts[*part].meta.id.0, %error, "block was left out of a query");
-                    }
-                }
+                let read = block_volumes(query, &plan, (*part, *block), each)?;
+                stats.blocks += u64::from(read.records > 0);
+                stats.records += read.records;
             }
         }
     }

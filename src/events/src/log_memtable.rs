@@ -14,6 +14,8 @@ use crate::log_block::{StoredLog, same};
 
 /// Records of a stream, sorted by (time, sequence).
 pub(crate) type Run = Arc<Vec<Kept>>;
+/// Runs with their streams.
+pub(crate) type Runs = Vec<(Labels, Run)>;
 
 /// Different rests of a batch, the latest, among which the next record's is sought.
 const RESTS_SOUGHT: usize = 8;
@@ -230,12 +232,7 @@ impl LogMemtable {
     }
 
     /// The runs of a tenant that overlap a range and whose stream is wanted.
-    pub(crate) fn runs(
-        &self,
-        tenant: TenantId,
-        range: NanoRange,
-        wanted: &mut dyn FnMut(&Labels) -> bool,
-    ) -> Vec<(Labels, Run)> {
+    pub(crate) fn runs(&self, tenant: TenantId, range: NanoRange, wanted: &mut dyn FnMut(&Labels) -> bool) -> Runs {
         let tenants = self.tenants.read();
         let Some(streams) = tenants.get(&tenant) else { return Vec::new() };
         let mut out = Vec::new();

@@ -14,7 +14,7 @@ use crate::EventsError;
 use crate::deletions::{self, Deletions};
 use crate::log_block::{LogBlock, Sets, StoredLog};
 use crate::log_block_v1;
-use crate::log_memtable::{Kept, Run};
+use crate::log_memtable::{Kept, Run, Runs};
 use crate::part_file::PartReader;
 use crate::table::{BlockStream, CHUNK_STREAMS};
 use crate::text_codec::Texts;
@@ -79,7 +79,7 @@ pub(crate) struct Source {
 pub(crate) struct LogSources<'s> {
     pub(crate) parts: &'s [Arc<PartReader>],
     /// Of memtables.
-    pub(crate) runs: Vec<(Labels, Run)>,
+    pub(crate) runs: Runs,
     /// What is hidden of the parts.
     pub(crate) deletions: &'s Deletions,
 }
@@ -96,12 +96,11 @@ pub(crate) struct Plan<'p> {
 }
 
 impl<'p> Plan<'p> {
-    /// Finds what may hold wanted records. With `is_strict` damage is an error; else it is left out.
+    /// Finds what may hold wanted records. Damage is an error.
     pub(crate) fn new(
         query: &LogQuery,
         any_of: &[Vec<String>],
         sources: LogSources<'p>,
-        is_strict: bool,
         budget: &dyn QueryBudget,
     ) -> Result<Self, StoreError> {
         let LogSources { parts, runs, deletions } = sources;
@@ -151,17 +150,10 @@ impl<'p> Plan<'p> {
                 if done % CHECK_BLOCKS == CHECK_BLOCKS - 1 {
                     budget.check()?;
                 }
-                match plan.has_wanted(query, index, block as usize) {
-                    Ok(true) => {
-                        let info = &part.table.blocks[block as usize];
-                        let what = What::Block { part: index, block: block as usize };
-                        plan.sources.push(Source { min_t: info.min_t, max_t: info.max_t, what });
-                    }
-                    Ok(false) => {}
-                    Err(error) if is_strict => return Err(error.into()),
-                    Err(error) => {
-                        tracing::error!(part = part.meta.id.0, %error, "block was left out of a query");
-                    }
+                if plan.has_wanted(query, index, block as usize)? {
+                    let info = &part.table.blocks[block as usize];
+                    let what = What::Block { part: index, block: block as usize };
+                    plan.sources.push(Source { min_t: info.min_t, max_t: info.max_t, what });
                 }
             }
         }

@@ -21,7 +21,7 @@ use crate::check::{Window, check_logs, check_spans};
 use crate::deletions::{DELETIONS_MAX, Deletions};
 use crate::engine::{Engine, EngineOptions, Kind, Snapshot};
 use crate::log_fold;
-use crate::log_memtable::Run;
+use crate::log_memtable::Runs;
 use crate::log_part::Logs;
 use crate::log_plan::{LogSources, stream_matches};
 use crate::log_scan::Scan;
@@ -212,20 +212,26 @@ impl EventStore {
         task.await.map_err(|error| EventsError::Write(std::io::Error::other(error)))?
     }
 
+    /// The memtables and the parts of log records that overlap a range. A part that cannot be opened is an error.
+    fn log_snapshot(&self, tenant: TenantId, range: NanoRange) -> Result<Snapshot<Logs>, StoreError> {
+        let mut snapshot = self.logs.snapshot(tenant, |meta| range.overlaps(meta.min_t, meta.max_t));
+        snapshot.unread.take().map_or(Ok(snapshot), |error| Err(error.into()))
+    }
+
     /// What a query of log records reads: parts, and runs of memtables.
     fn log_sources(
         &self,
         tenant: TenantId,
         range: NanoRange,
         matchers: &[Matcher],
-    ) -> (Snapshot<Logs>, Vec<(Labels, Run)>) {
-        let snapshot = self.logs.snapshot(tenant, |meta| range.overlaps(meta.min_t, meta.max_t));
+    ) -> Result<(Snapshot<Logs>, Runs), StoreError> {
+        let snapshot = self.log_snapshot(tenant, range)?;
         let mut runs = Vec::new();
         for memtable in &snapshot.memtables {
             let mut wanted = |labels: &Labels| stream_matches(labels, matchers);
             runs.extend(memtable.table.runs(tenant, range, &mut wanted));
         }
-        (snapshot, runs)
+        Ok((snapshot, runs))
     }
 
     fn window<K: Kind>(&self, engine: &Engine<K>) -> Window {
@@ -233,23 +239,18 @@ impl EventStore {
     }
 }
 
-/// Which streams of a part have a record in blocks that overlap a range, for those blocks that can be read.
-fn live_streams(part: &PartReader, range: NanoRange) -> Vec<bool> {
+/// Which streams of a part have a record in blocks that overlap a range.
+fn live_streams(part: &PartReader, range: NanoRange) -> Result<Vec<bool>, EventsError> {
     let mut live = vec![false; usize::try_from(part.table.stream_count).unwrap_or(0)];
     for (number, block) in part.table.blocks.iter().enumerate() {
         if !range.overlaps(block.min_t, block.max_t) {
             continue;
         }
-        match part.block_streams(number) {
-            Ok(runs) => {
-                for run in runs.iter().filter(|run| range.overlaps(run.min_t, run.max_t)) {
-                    live[run.stream as usize] = true;
-                }
-            }
-            Err(error) => tracing::error!(part = part.meta.id.0, %error, "block was left out of a query"),
+        for run in part.block_streams(number)?.iter().filter(|run| range.overlaps(run.min_t, run.max_t)) {
+            live[run.stream as usize] = true;
         }
     }
-    live
+    Ok(live)
 }
 
 #[async_trait::async_trait]
@@ -285,7 +286,7 @@ impl LogReader for EventStore {
         each: &mut dyn FnMut(LogEntry<'_>) -> ControlFlow<()>,
     ) -> Result<ScanStats, StoreError> {
         budget.check()?;
-        let (snapshot, runs) = self.log_sources(query.tenant, query.range, &query.matchers);
+        let (snapshot, runs) = self.log_sources(query.tenant, query.range, &query.matchers)?;
         let sources = LogSources { parts: &snapshot.parts, runs, deletions: &snapshot.deletions };
         Scan::new(query, wants, budget).run(sources, &mut |stream, stream_ref, log| {
             each(LogEntry { stream, stream_ref, sequence: log.sequence, shared: &log.shared, record: &log.record })
@@ -300,7 +301,7 @@ impl LogReader for EventStore {
         folds: &mut [Box<dyn LogFold + '_>],
     ) -> Result<ScanStats, StoreError> {
         budget.check()?;
-        let (snapshot, runs) = self.log_sources(query.tenant, query.range, &query.matchers);
+        let (snapshot, runs) = self.log_sources(query.tenant, query.range, &query.matchers)?;
         let sources = LogSources { parts: &snapshot.parts, runs, deletions: &snapshot.deletions };
         log_fold::fold(query, wants, budget, sources, folds)
     }
@@ -312,7 +313,7 @@ impl LogReader for EventStore {
         each: &mut dyn FnMut(&Labels, u64, usize, LogVolume),
     ) -> Result<ScanStats, StoreError> {
         budget.check()?;
-        let (snapshot, runs) = self.log_sources(query.tenant, query.range, query.matchers);
+        let (snapshot, runs) = self.log_sources(query.tenant, query.range, query.matchers)?;
         let sources = LogSources { parts: &snapshot.parts, runs, deletions: &snapshot.deletions };
         log_fold::volumes(query, budget, sources, each)
     }
@@ -326,7 +327,7 @@ impl LogReader for EventStore {
         matchers: &[Matcher],
         budget: &dyn QueryBudget,
     ) -> Result<Vec<Labels>, StoreError> {
-        let snapshot = self.logs.snapshot(tenant, |meta| range.overlaps(meta.min_t, meta.max_t));
+        let snapshot = self.log_snapshot(tenant, range)?;
         let mut found: BTreeSet<Labels> = BTreeSet::new();
         for memtable in &snapshot.memtables {
             let mut wanted = |labels: &Labels| stream_matches(labels, matchers);
@@ -341,18 +342,11 @@ impl LogReader for EventStore {
             budget.check()?;
             let live = match range.contains(part.meta.min_t) && range.contains(part.meta.max_t) {
                 true => None,
-                false => Some(live_streams(part, range)),
+                false => Some(live_streams(part, range)?),
             };
             let count = usize::try_from(part.table.stream_count).unwrap_or(usize::MAX);
             for chunk in 0..count.div_ceil(CHUNK_STREAMS) {
-                let labels = match part.stream_chunk(chunk) {
-                    Ok(labels) => labels,
-                    Err(error) => {
-                        tracing::error!(part = part.meta.id.0, %error, "streams were left out of a query");
-                        continue;
-                    }
-                };
-                for (at, labels) in labels.into_iter().enumerate() {
+                for (at, labels) in part.stream_chunk(chunk)?.into_iter().enumerate() {
                     let is_live = live.as_ref().is_none_or(|live| live[chunk * CHUNK_STREAMS + at]);
                     if is_live && stream_matches(&labels, matchers) {
                         found.insert(labels);

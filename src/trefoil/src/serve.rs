@@ -499,6 +499,7 @@ async fn open_stores(
         }
         options.start = start.clone();
         crate::snapshots::tell_lost_metrics(&data);
+        crate::lost::tell_events(&vfs, &data);
         let metrics = Tsdb::open(options).context("open the metrics store")?;
         let mut options = EventStoreOptions::new(data.join("events"), vfs, Arc::clone(&clock), accountant);
         options.retention_logs = retention.logs.get().map(|d| d.as_std());
