@@ -2,6 +2,7 @@
 //! moments, damaged files.
 
 mod damage;
+mod retention;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -21,6 +21,7 @@ use crate::EventsError;
 use crate::deletions::{DELETIONS, Deletions};
 use crate::metrics;
 use crate::part_file::PartReader;
+use crate::retention::Retention;
 use crate::wire::Malformed;
 
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -49,6 +50,10 @@ pub(crate) trait Kind: Send + Sync + 'static {
     fn insert(memtable: &Self::Memtable, batch: Self::Batch, sequence: u64);
     /// Writes a memtable as parts, one for each tenant and day.
     fn write(memtable: &Self::Memtable, output: &Output<'_>) -> Result<Vec<PendingPart>, EventsError>;
+    /// Whether a part has records of which the retention keeps nothing up to the part's end.
+    fn has_past(_part: &PartReader, _retention: &Retention, _now_ms: i64) -> Result<bool, EventsError> {
+        Ok(false)
+    }
     /// Merges parts of one tenant and day; `None` when nothing is left of them.
     fn merge(parts: &[Arc<PartReader>], output: &Output<'_>, level: u8) -> Result<Option<PendingPart>, EventsError>;
 }
@@ -59,6 +64,8 @@ pub(crate) struct Output<'a> {
     pub(crate) now_ms: i64,
     /// What parts of now leave out.
     pub(crate) deletions: Arc<Deletions>,
+    /// Likewise.
+    pub(crate) retention: Arc<Retention>,
     /// A block ends after about this many bytes of events.
     pub(crate) block_bytes: usize,
     /// A slice ends after about this many bytes of events.
@@ -71,9 +78,7 @@ pub(crate) struct EngineOptions {
     pub(crate) vfs: SharedVfs,
     pub(crate) clock: SharedClock,
     pub(crate) accountant: Accountant,
-    pub(crate) retention: Option<Duration>,
-    /// Bytes of parts above which the oldest days go.
-    pub(crate) retention_bytes: Option<u64>,
+    pub(crate) retention: Retention,
     pub(crate) memtable_bytes_max: u64,
     pub(crate) memtable_age_max: Duration,
     /// How long a write waits for room in the memtables before it is refused.
@@ -109,6 +114,9 @@ struct View<K: Kind> {
     frozen: Option<Arc<Frozen<K>>>,
 }
 
+/// The retention for which a part was looked at, and which of its rules keep nothing of the part's time.
+type Kept = (Arc<Retention>, Vec<bool>);
+
 /// What a query reads: memtables and parts that together hold every item once.
 pub(crate) struct Snapshot<K: Kind> {
     pub(crate) memtables: Vec<Arc<Memtable<K>>>,
@@ -117,6 +125,10 @@ pub(crate) struct Snapshot<K: Kind> {
     pub(crate) unread: Option<EventsError>,
     /// What is hidden of the parts.
     pub(crate) deletions: Arc<Deletions>,
+    /// What is kept of all.
+    pub(crate) retention: Arc<Retention>,
+    /// The time to which it is applied, in Unix milliseconds.
+    pub(crate) now_ms: i64,
 }
 
 /// Journal, memtables and parts of one kind.
@@ -144,12 +156,16 @@ pub(crate) struct Engine<K: Kind> {
     unread: Mutex<BTreeSet<PartId>>,
     readers: Mutex<BTreeMap<PartId, Arc<PartReader>>>,
     deletions: RwLock<Arc<Deletions>>,
+    retention: RwLock<Arc<Retention>>,
+    /// Parts that have nothing of what the retention does not keep, with what it was and which of its rules were over.
+    kept: Mutex<BTreeMap<PartId, Kept>>,
     is_closed: AtomicBool,
 }
 
 impl<K: Kind> Engine<K> {
     /// Opens the engine and replays its journal.
-    pub(crate) fn open(options: EngineOptions) -> Result<Self, EventsError> {
+    pub(crate) fn open(mut options: EngineOptions) -> Result<Self, EventsError> {
+        let retention = RwLock::new(Arc::new(std::mem::take(&mut options.retention)));
         let parts = |source| EventsError::Parts { kind: K::NAME, source };
         let journal_error = |source| EventsError::Journal { kind: K::NAME, source };
         let journal_dir = options.dir.join("journal");
@@ -206,6 +222,8 @@ impl<K: Kind> Engine<K> {
             unread: Mutex::new(BTreeSet::new()),
             readers: Mutex::new(BTreeMap::new()),
             deletions: RwLock::new(Arc::new(deletions)),
+            retention,
+            kept: Mutex::new(BTreeMap::new()),
             is_closed: AtomicBool::new(false),
             options,
         };
@@ -481,7 +499,7 @@ impl<K: Kind> Engine<K> {
         }
         // After the parts: a deletion that is newer than them hides what it should, an older one is still listed.
         let deletions = Arc::clone(&self.deletions.read());
-        Snapshot { memtables, parts, unread, deletions }
+        Snapshot { memtables, parts, unread, deletions, retention: self.retention(), now_ms: self.now_ms() }
     }
 
     fn reader(&self, meta: &Arc<PartMeta>) -> Result<Arc<PartReader>, EventsError> {
@@ -521,7 +539,10 @@ impl<K: Kind> Engine<K> {
             let metas = self.set.parts();
             let mut busy = merging.clone();
             busy.extend(self.damaged.lock().iter());
-            let plan = self.options.merge.plan(&metas, &busy).or_else(|| self.plan_deletion(&metas, &busy));
+            let plan = self.options.merge.plan(&metas, &busy).or_else(|| {
+                let part = self.plan_deletion(&metas, &busy).or_else(|| self.plan_retention(&metas, &busy));
+                part.map(|meta| rewrite_of(&meta))
+            });
             let Some(plan) = plan else { return Ok(false) };
             merging.extend(plan.parts.iter());
             let metas: Vec<_> = metas.iter().filter(|meta| plan.parts.contains(&meta.id)).map(Arc::clone).collect();
@@ -578,21 +599,47 @@ impl<K: Kind> Engine<K> {
         self.damaged.lock().extend(found);
     }
 
-    /// A merge of one part, for one that holds deleted events.
-    fn plan_deletion(&self, metas: &[Arc<PartMeta>], busy: &BTreeSet<PartId>) -> Option<MergePlan> {
+    /// A part that holds deleted events.
+    fn plan_deletion(&self, metas: &[Arc<PartMeta>], busy: &BTreeSet<PartId>) -> Option<Arc<PartMeta>> {
         let deletions = Arc::clone(&self.deletions.read());
         if deletions.waiting() == 0 {
             return None;
         }
-        let meta = metas.iter().find(|meta| !busy.contains(&meta.id) && deletions.concern(meta))?;
-        Some(MergePlan {
-            tenant: meta.tenant,
-            partition: meta.partition,
-            kind: meta.kind.clone(),
-            parts: vec![meta.id],
-            level: meta.level,
-            bytes: meta.bytes,
-        })
+        metas.iter().find(|meta| !busy.contains(&meta.id) && deletions.concern(meta)).cloned()
+    }
+
+    /// A part that holds events which are not kept, beside others.
+    fn plan_retention(&self, metas: &[Arc<PartMeta>], busy: &BTreeSet<PartId>) -> Option<Arc<PartMeta>> {
+        let (retention, now_ms) = (self.retention(), self.now_ms());
+        let at = retention.at(now_ms);
+        for meta in metas.iter().filter(|meta| !busy.contains(&meta.id)) {
+            let over = at.over_at(meta.max_t);
+            let is_known = |(of, known): &Kept| Arc::ptr_eq(of, &retention) && *known == over;
+            if !over.contains(&true) || self.kept.lock().get(&meta.id).is_some_and(is_known) {
+                continue;
+            }
+            match self.reader(meta).and_then(|part| K::has_past(&part, &retention, now_ms)) {
+                Ok(true) => return Some(Arc::clone(meta)),
+                Ok(false) => {
+                    self.kept.lock().insert(meta.id, (Arc::clone(&retention), over));
+                }
+                // It was told.
+                Err(_) => {
+                    self.damaged.lock().insert(meta.id);
+                }
+            }
+        }
+        None
+    }
+
+    /// What is kept.
+    pub(crate) fn retention(&self) -> Arc<Retention> {
+        Arc::clone(&self.retention.read())
+    }
+
+    /// Replaces what is kept. Queries and writes follow at once, files with the next merges.
+    pub(crate) fn set_retention(&self, retention: Retention) {
+        *self.retention.write() = Arc::new(retention);
     }
 
     /// The deletions once these are the parts, if that changes them.
@@ -653,11 +700,12 @@ impl<K: Kind> Engine<K> {
     /// Removes the parts of days that are past the retention or too many. Blocks.
     pub(crate) fn apply_retention(&self, now_ms: i64) -> Result<usize, EventsError> {
         let parts = self.set.parts();
-        let mut remove = match self.options.retention {
+        let keeps = self.retention();
+        let mut remove = match keeps.longest() {
             Some(max_age) => retention::expired(&parts, now_ms, max_age),
             None => Vec::new(),
         };
-        if let Some(bytes_max) = self.options.retention_bytes {
+        if let Some(bytes_max) = keeps.bytes_max {
             let kept: Vec<_> = parts.iter().filter(|meta| !remove.contains(&meta.id)).cloned().collect();
             remove.extend(retention::over_bytes(&kept, bytes_max));
         }
@@ -710,16 +758,8 @@ impl<K: Kind> Engine<K> {
 
     fn output(&self) -> Output<'_> {
         let EngineOptions { block_bytes, slice_bytes, .. } = self.options;
-        let deletions = self.deletions();
-        Output { set: &self.set, now_ms: self.now_ms(), deletions, block_bytes, slice_bytes }
-    }
-
-    /// Oldest time that is accepted, in Unix milliseconds.
-    pub(crate) fn oldest_ms(&self) -> i64 {
-        match self.options.retention {
-            Some(age) => self.options.clock.now_ms().saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)),
-            None => i64::MIN,
-        }
+        let (deletions, retention) = (self.deletions(), self.retention());
+        Output { set: &self.set, now_ms: self.now_ms(), deletions, retention, block_bytes, slice_bytes }
     }
 
     /// Milliseconds since the Unix epoch.
@@ -737,6 +777,7 @@ impl<K: Kind> Engine<K> {
         let metas = self.set.parts();
         let ids: BTreeSet<PartId> = metas.iter().map(|meta| meta.id).collect();
         self.readers.lock().retain(|id, _| ids.contains(id));
+        self.kept.lock().retain(|id, _| ids.contains(id));
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         metrics::PARTS.with_label_values(&[K::NAME]).set(number(metas.len() as u64));
         metrics::PARTS_BYTES.with_label_values(&[K::NAME]).set(number(metas.iter().map(|m| m.bytes).sum()));
@@ -745,6 +786,18 @@ impl<K: Kind> Engine<K> {
         let bytes = view.active.reserved.lock().bytes() + frozen;
         metrics::MEMTABLE_BYTES.with_label_values(&[K::NAME]).set(number(bytes));
         self.set.collect_garbage();
+    }
+}
+
+/// A merge of one part alone.
+fn rewrite_of(meta: &PartMeta) -> MergePlan {
+    MergePlan {
+        tenant: meta.tenant,
+        partition: meta.partition,
+        kind: meta.kind.clone(),
+        parts: vec![meta.id],
+        level: meta.level,
+        bytes: meta.bytes,
     }
 }
 

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use trefoil_model::event_store::{ScanStats, VolumeQuery};
 use trefoil_model::{
-    AttributeWants, Labels, LogFold, LogQuery, LogRecord, LogRows, LogSet, LogVolume, LogWants, QueryBudget, StoreError,
+    AttributeWants, Labels, LogFold, LogQuery, LogRecord, LogRows, LogSet, LogVolume, LogWants, NanoRange, QueryBudget,
+    StoreError,
 };
 
 use crate::EventsError;
@@ -31,7 +32,6 @@ pub(crate) fn fold(
     let plan = Plan::new(query, wants.any_of, sources, budget)?;
     let filter = Filter::new(query, wants);
     let work = Work {
-        query,
         plan: &plan,
         filter: &filter,
         budget,
@@ -60,7 +60,6 @@ pub(crate) fn fold(
 
 /// What the threads share.
 struct Work<'w> {
-    query: &'w LogQuery,
     plan: &'w Plan<'w>,
     filter: &'w Filter<'w>,
     budget: &'w dyn QueryBudget,
@@ -95,11 +94,11 @@ impl Work<'_> {
     }
 
     fn fold_run(&self, stream: u32, run: &Run, fold: &mut dyn LogFold, stats: &mut ScanStats) -> ControlFlow<()> {
-        let range = within(run, self.query.range);
+        let range = within(run, self.plan.range(stream));
         for logs in run[range].chunks(ROWS_AT_ONCE) {
             stats.records += logs.len() as u64;
             stats.bytes += logs.iter().map(|log| log.text().len() as u64).sum::<u64>();
-            let logs: Vec<&Kept> = logs.iter().filter(|log| self.filter.passes(log)).collect();
+            let logs: Vec<&Kept> = logs.iter().filter(|log| self.filter.passes_text(log.text())).collect();
             self.deliver_kept(stream, &logs, fold)?;
         }
         ControlFlow::Continue(())
@@ -331,7 +330,7 @@ pub(crate) fn volumes(
     for source in &plan.sources {
         match &source.what {
             What::Run { stream, run } => {
-                for log in &run[within(run, query.range)] {
+                for log in &run[within(run, plan.range(*stream))] {
                     let volume = LogVolume { records: 1, bytes: log.text().len() as u64 };
                     each(&plan.streams.labels[*stream as usize], u64::from(*stream), query.step(log.time_ns), volume);
                 }
@@ -356,18 +355,22 @@ fn block_volumes(
 ) -> Result<BlockRead, EventsError> {
     let reader = &plan.parts[part];
     let runs = reader.block_streams(block)?;
-    let is_whole = |min_t: i64, max_t: i64| {
-        query.range.contains(min_t) && query.range.contains(max_t) && query.step(min_t) == query.step(max_t)
+    let is_whole = |range: NanoRange, min_t: i64, max_t: i64| {
+        range.contains(min_t) && range.contains(max_t) && query.step(min_t) == query.step(max_t)
     };
     let wanted = |stream: u32| plan.number(part, stream);
     let is_cut = runs.iter().any(|run| {
         let Some(number) = wanted(run.stream) else { return false };
-        let is_in_range = query.range.overlaps(run.min_t, run.max_t);
-        is_in_range && (!is_whole(run.min_t, run.max_t) || !plan.hidden(part, number).is_empty())
+        let range = plan.range(number);
+        let is_in_range = range.overlaps(run.min_t, run.max_t);
+        is_in_range && (!is_whole(range, run.min_t, run.max_t) || !plan.hidden(part, number).is_empty())
     });
     if !is_cut {
-        for run in runs.iter().filter(|run| query.range.overlaps(run.min_t, run.max_t)) {
+        for run in runs.iter() {
             let Some(number) = wanted(run.stream) else { continue };
+            if !plan.range(number).overlaps(run.min_t, run.max_t) {
+                continue;
+            }
             let volume = LogVolume { records: run.count, bytes: run.text_bytes };
             each(&plan.streams.labels[number as usize], u64::from(number), query.step(run.min_t), volume);
         }

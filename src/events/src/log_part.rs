@@ -21,6 +21,7 @@ use crate::log_plan::LogSources;
 use crate::log_scan;
 use crate::part_file::{LOGS_VERSION, PartFileWriter, PartReader};
 use crate::record;
+use crate::retention::Retention;
 use crate::table::CHUNK_STREAMS;
 use crate::wire::Malformed;
 
@@ -83,6 +84,20 @@ impl Kind for Logs {
         Ok(pending)
     }
 
+    fn has_past(part: &PartReader, retention: &Retention, now_ms: i64) -> Result<bool, EventsError> {
+        let at = retention.at(now_ms);
+        if at.kept_by_all_ns() <= part.meta.max_t {
+            return Ok(false);
+        }
+        let count = usize::try_from(part.table.stream_count).unwrap_or(usize::MAX);
+        for chunk in 0..count.div_ceil(CHUNK_STREAMS) {
+            if part.stream_chunk(chunk)?.iter().any(|labels| at.start_ns(labels) > part.meta.max_t) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn merge(parts: &[Arc<PartReader>], output: &Output<'_>, level: u8) -> Result<Option<PendingPart>, EventsError> {
         let first = &parts.first().expect("a plan has two parts or more").meta;
         let mut part = LogPartWriter::begin(output, first.tenant, first.partition)?;
@@ -94,7 +109,9 @@ impl Kind for Logs {
         let mut rewritten_bytes = 0;
         for part in smallest_first {
             let bytes = text_bytes(&part);
-            let must = part.version != LOGS_VERSION || output.deletions.concern(&part.meta);
+            let must = part.version != LOGS_VERSION
+                || output.deletions.concern(&part.meta)
+                || Self::has_past(&part, &output.retention, output.now_ms)?;
             // Those of the same time are in memory at once.
             if must || (bytes < slice_bytes && rewritten_bytes + bytes <= REWRITTEN_SLICES_MAX * slice_bytes) {
                 rewritten_bytes += bytes;
@@ -108,7 +125,12 @@ impl Kind for Logs {
         }
         if !rewritten.is_empty() {
             let query = LogQuery::new(first.tenant, NanoRange::ALL, Vec::new());
-            let sources = LogSources { parts: &rewritten, runs: Vec::new(), deletions: &output.deletions };
+            let sources = LogSources {
+                parts: &rewritten,
+                runs: Vec::new(),
+                deletions: &output.deletions,
+                retention: output.retention.at(output.now_ms),
+            };
             log_scan::rewrite(&query, &Unlimited, sources, &mut |labels, log| {
                 let number = part.number(labels);
                 part.push(number, log)

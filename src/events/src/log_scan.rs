@@ -175,7 +175,7 @@ impl<'q> Scan<'q> {
                     self.decode_some(&plan, &pending, &mut early)?;
                 }
                 let Some(source) = pending.pop() else { break };
-                let opened = self.open(source.what, &mut early)?;
+                let opened = self.open(&plan, source.what, &mut early)?;
                 let slot = free.pop().unwrap_or_else(|| {
                     open.push(None);
                     open.len() - 1
@@ -247,16 +247,16 @@ impl<'q> Scan<'q> {
             if self.stats.records.is_multiple_of(CHECK_INTERVAL) {
                 self.budget.check()?;
             }
-            if self.filter.passes(log) {
+            if self.filter.passes_text(log.text()) {
                 return Ok(Some(log.stored()));
             }
         }
     }
 
-    fn open(&mut self, what: What, early: &mut Early) -> Result<Open, StoreError> {
+    fn open(&mut self, plan: &Plan<'_>, what: What, early: &mut Early) -> Result<Open, StoreError> {
         Ok(match what {
             What::Run { stream, run } => {
-                let left = within(&run, self.query.range);
+                let left = within(&run, plan.range(stream));
                 Open { records: Records::Run { stream, run, left }, place: 0, bytes: 0 }
             }
             What::Block { part, block } => {

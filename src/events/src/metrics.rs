@@ -53,7 +53,7 @@ durations! {
 pub(crate) static BLOCKS_CORRUPT: LazyLock<IntCounter> = LazyLock::new(|| {
     register_int_counter!(
         "trefoil_events_blocks_corrupt_total",
-        "Reads of blocks, filters or indexes that failed their checksum; what else there is stays readable."
+        "Blocks, filters, indexes and other places of parts that do not have their checksum, each counted when it is met first."
     )
     .expect("unique metric name")
 });

@@ -26,6 +26,7 @@ use crate::log_part::Logs;
 use crate::log_plan::{LogSources, stream_matches};
 use crate::log_scan::Scan;
 use crate::part_file::PartReader;
+use crate::retention::LogRetention;
 use crate::span_part::Traces;
 use crate::table::CHUNK_STREAMS;
 use crate::trace_read;
@@ -41,11 +42,9 @@ pub struct EventStoreOptions {
     pub clock: SharedClock,
     /// Memory.
     pub accountant: Accountant,
-    /// How long log records are kept, to the day; `None` for ever. Older ones are refused. Default 30 days.
-    pub retention_logs: Option<Duration>,
-    /// Bytes of log records in parts above which the oldest days go; the newest day stays. Default: no bound.
-    pub retention_logs_bytes: Option<u64>,
-    /// How long spans are kept, likewise. Default 14 days.
+    /// How long log records are kept. Default 30 days.
+    pub retention_logs: LogRetention,
+    /// How long spans are kept, to the day; `None` for ever. Older ones are refused. Default 14 days.
     pub retention_traces: Option<Duration>,
     /// Bytes of a memtable after which it is written. Default 64 MiB.
     pub memtable_bytes_max: u64,
@@ -78,8 +77,7 @@ impl EventStoreOptions {
             vfs,
             clock,
             accountant,
-            retention_logs: Some(DAY * 30),
-            retention_logs_bytes: None,
+            retention_logs: LogRetention { keep: Some(DAY * 30), ..LogRetention::default() },
             retention_traces: Some(DAY * 14),
             memtable_bytes_max: 64 << 20,
             memtable_age_max: Duration::from_secs(60),
@@ -93,14 +91,13 @@ impl EventStoreOptions {
         }
     }
 
-    fn engine(&self, name: &'static str, journal: &'static str, retention: Option<Duration>) -> EngineOptions {
+    fn engine(&self, name: &'static str, journal: &'static str, retention: LogRetention) -> EngineOptions {
         EngineOptions {
             dir: self.dir.join(name),
             vfs: Arc::clone(&self.vfs),
             clock: Arc::clone(&self.clock),
             accountant: self.accountant.clone(),
-            retention,
-            retention_bytes: None,
+            retention: retention.into(),
             memtable_bytes_max: self.memtable_bytes_max,
             memtable_age_max: self.memtable_age_max,
             memtable_wait_max: self.memtable_wait_max,
@@ -122,13 +119,18 @@ pub struct EventStore {
     limits: Arc<Limits>,
 }
 
+impl Snapshot<Logs> {
+    fn sources(&self, runs: Runs) -> LogSources<'_> {
+        LogSources { parts: &self.parts, runs, deletions: &self.deletions, retention: self.retention.at(self.now_ms) }
+    }
+}
+
 impl EventStore {
     /// Opens the store: removes what an interrupted write left and replays the journals. Blocks on the disk.
     pub fn open(options: EventStoreOptions) -> Result<Self, EventsError> {
-        let mut of_logs = options.engine("logs", "events_logs", options.retention_logs);
-        of_logs.retention_bytes = options.retention_logs_bytes;
-        let logs = Engine::open(of_logs)?;
-        let traces = Engine::open(options.engine("traces", "events_traces", options.retention_traces))?;
+        let logs = Engine::open(options.engine("logs", "events_logs", options.retention_logs.clone()))?;
+        let of_traces = LogRetention { keep: options.retention_traces, ..LogRetention::default() };
+        let traces = Engine::open(options.engine("traces", "events_traces", of_traces))?;
         Ok(Self { logs: Arc::new(logs), traces: Arc::new(traces), limits: options.limits })
     }
 
@@ -174,6 +176,11 @@ impl EventStore {
         let logs = self.logs.apply_retention(now_ms);
         let traces = self.traces.apply_retention(now_ms)?;
         Ok(logs? + traces)
+    }
+
+    /// Replaces how long log records are kept. Queries and writes follow at once, files with the next merges.
+    pub fn set_log_retention(&self, retention: LogRetention) {
+        self.logs.set_retention(retention.into());
     }
 
     /// Refuses further writes, writes the memtables as parts and closes the journals.
@@ -235,28 +242,35 @@ impl EventStore {
     }
 
     fn window<K: Kind>(&self, engine: &Engine<K>) -> Window {
-        Window { oldest_ms: engine.oldest_ms(), newest_ms: engine.now_ms().saturating_add(self.limits.future_ms_max) }
+        let now_ms = engine.now_ms();
+        let oldest_ms = engine.retention().at(now_ms).earliest_ms();
+        Window { oldest_ms, newest_ms: now_ms.saturating_add(self.limits.future_ms_max) }
     }
 }
 
-/// Which streams of a part have a record in blocks that overlap a range.
-fn live_streams(part: &PartReader, range: NanoRange) -> Result<Vec<bool>, EventsError> {
-    let mut live = vec![false; usize::try_from(part.table.stream_count).unwrap_or(0)];
+/// The time of the last record of each stream of a part in blocks that overlap a range; `i64::MIN` for none.
+fn last_times(part: &PartReader, range: NanoRange) -> Result<Vec<i64>, EventsError> {
+    let mut last = vec![i64::MIN; usize::try_from(part.table.stream_count).unwrap_or(0)];
     for (number, block) in part.table.blocks.iter().enumerate() {
         if !range.overlaps(block.min_t, block.max_t) {
             continue;
         }
         for run in part.block_streams(number)?.iter().filter(|run| range.overlaps(run.min_t, run.max_t)) {
-            live[run.stream as usize] = true;
+            let last = &mut last[run.stream as usize];
+            *last = (*last).max(run.max_t);
         }
     }
-    Ok(live)
+    Ok(last)
 }
 
 #[async_trait::async_trait]
 impl EventWriter for EventStore {
     async fn write_logs(&self, mut batch: LogBatch) -> Result<WriteReport, WriteError> {
-        let report = check_logs(&mut batch, &self.window(&self.logs), &self.limits);
+        let (retention, now_ms) = (self.logs.retention(), self.logs.now_ms());
+        let at = retention.at(now_ms);
+        let newest_ms = now_ms.saturating_add(self.limits.future_ms_max);
+        let window_of = |labels: &Labels| Window { oldest_ms: at.start_ms(labels), newest_ms };
+        let report = check_logs(&mut batch, &window_of, &self.limits);
         self.logs.write(batch).await?;
         Ok(report)
     }
@@ -287,7 +301,7 @@ impl LogReader for EventStore {
     ) -> Result<ScanStats, StoreError> {
         budget.check()?;
         let (snapshot, runs) = self.log_sources(query.tenant, query.range, &query.matchers)?;
-        let sources = LogSources { parts: &snapshot.parts, runs, deletions: &snapshot.deletions };
+        let sources = snapshot.sources(runs);
         Scan::new(query, wants, budget).run(sources, &mut |stream, stream_ref, log| {
             each(LogEntry { stream, stream_ref, sequence: log.sequence, shared: &log.shared, record: &log.record })
         })
@@ -302,7 +316,7 @@ impl LogReader for EventStore {
     ) -> Result<ScanStats, StoreError> {
         budget.check()?;
         let (snapshot, runs) = self.log_sources(query.tenant, query.range, &query.matchers)?;
-        let sources = LogSources { parts: &snapshot.parts, runs, deletions: &snapshot.deletions };
+        let sources = snapshot.sources(runs);
         log_fold::fold(query, wants, budget, sources, folds)
     }
 
@@ -314,7 +328,7 @@ impl LogReader for EventStore {
     ) -> Result<ScanStats, StoreError> {
         budget.check()?;
         let (snapshot, runs) = self.log_sources(query.tenant, query.range, query.matchers)?;
-        let sources = LogSources { parts: &snapshot.parts, runs, deletions: &snapshot.deletions };
+        let sources = snapshot.sources(runs);
         log_fold::volumes(query, budget, sources, each)
     }
 
@@ -328,11 +342,13 @@ impl LogReader for EventStore {
         budget: &dyn QueryBudget,
     ) -> Result<Vec<Labels>, StoreError> {
         let snapshot = self.log_snapshot(tenant, range)?;
+        let kept = snapshot.retention.at(snapshot.now_ms);
         let mut found: BTreeSet<Labels> = BTreeSet::new();
         for memtable in &snapshot.memtables {
             let mut wanted = |labels: &Labels| stream_matches(labels, matchers);
             for (labels, run) in memtable.table.runs(tenant, range, &mut wanted) {
-                let start = run.partition_point(|log| log.time_ns < range.start_ns);
+                let start_ns = range.start_ns.max(kept.start_ns(&labels));
+                let start = run.partition_point(|log| log.time_ns < start_ns);
                 if run.get(start).is_some_and(|log| range.contains(log.time_ns)) {
                     found.insert(labels);
                 }
@@ -340,14 +356,18 @@ impl LogReader for EventStore {
         }
         for part in &snapshot.parts {
             budget.check()?;
-            let live = match range.contains(part.meta.min_t) && range.contains(part.meta.max_t) {
+            let is_whole = range.contains(part.meta.min_t) && range.contains(part.meta.max_t);
+            let last = match is_whole && kept.kept_by_all_ns() <= part.meta.min_t {
                 true => None,
-                false => Some(live_streams(part, range)?),
+                false => Some(last_times(part, range)?),
             };
             let count = usize::try_from(part.table.stream_count).unwrap_or(usize::MAX);
             for chunk in 0..count.div_ceil(CHUNK_STREAMS) {
                 for (at, labels) in part.stream_chunk(chunk)?.into_iter().enumerate() {
-                    let is_live = live.as_ref().is_none_or(|live| live[chunk * CHUNK_STREAMS + at]);
+                    let is_live = last.as_ref().is_none_or(|last| {
+                        let last = last[chunk * CHUNK_STREAMS + at];
+                        last > i64::MIN && last >= kept.start_ns(&labels)
+                    });
                     if is_live && stream_matches(&labels, matchers) {
                         found.insert(labels);
                     }

@@ -9,5 +9,6 @@ mod journal;
 mod logs;
 mod memtable;
 mod record;
+mod retention;
 mod support;
 mod traces;
