@@ -1,6 +1,9 @@
 //! The store of logs as a user meets it: deletion, retention by bytes, data of older versions, crashes at the worst
 //! moments, damaged files.
 
+mod damage;
+mod retention;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -409,76 +412,4 @@ fn kill_9_in_flushes_and_merges_loses_and_doubles_nothing() {
         }
     }
     assert!(ledger.acknowledged() >= 10 * BATCH, "{}", ledger.acknowledged());
-}
-
-/// Each section of a part file damaged in turn: the server says which file and where, and serves all the rest.
-#[test]
-fn a_damaged_part_is_named_and_the_rest_is_served() {
-    let trefoil = "  memtable: { flush_interval: 1s }".to_owned();
-    let mut server = Server::start("log-damage", ServerOptions { trefoil, ..ServerOptions::default() });
-    let mut ledger = Ledger::new(wire::now_ns() - 900 * SECOND);
-    for _ in 0..2 {
-        assert!(ledger.push(&server.http));
-        wait_flushed(&server);
-    }
-    server.peer.kill();
-    let parts: Vec<PathBuf> = files_below(&server.data_dir.join("events/logs/parts"))
-        .into_iter()
-        .filter(|path| path.ends_with("events"))
-        .collect();
-    assert!(parts.len() >= 2, "{parts:?}");
-    let path = parts[0].clone();
-    let whole = std::fs::read(&path).unwrap();
-    // Sections as the footer names them: filters, index, table, streams; in front of them are the blocks.
-    let footer = whole.len() - 4 * 16 - 12;
-    let number = |at: usize| u64::from_le_bytes(whole[at..at + 8].try_into().unwrap()) as usize;
-    let section = |n: usize| (number(footer + n * 16), number(footer + n * 16 + 8));
-    let (filters, index, table, streams) = (section(0), section(1), section(2), section(3));
-    let middle = |(start, len): (usize, usize)| start + len / 2;
-    // What is damaged, what the log says of it, and whether all lines are still there.
-    let cases = [
-        ("block", 12 + (filters.0 - 12) / 2, "block ", false),
-        ("filters", middle(filters), "filter", true),
-        ("index", middle(index), "index", true),
-        ("table", middle(table), "table", false),
-        ("streams", streams.0 + 1, "list of streams", false),
-        ("footer", footer + 3, "footer", false),
-        ("header", 2, "header", false),
-    ];
-    for (name, at, said, is_whole) in cases {
-        let mut damaged = whole.clone();
-        damaged[at] ^= 0x10;
-        std::fs::write(&path, &damaged).unwrap();
-        std::fs::remove_file(server.dir.join("trefoil.log")).ok();
-        server.restart();
-        let found = ledger.read(&server.http);
-        assert!(found.values().all(|n| *n == 1), "{name}: something is there twice");
-        let lines = found.len() as u64;
-        let is_right = if is_whole { lines == 2 * BATCH } else { (BATCH..2 * BATCH).contains(&lines) };
-        assert!(is_right, "{name}: {lines} lines");
-        // Needles and counts go other ways and find the rest too.
-        for seq in found.keys().step_by(397) {
-            let whole = line(*seq);
-            for needle in whole.split(' ').filter(|word| word.starts_with("sequence=") || word.starts_with("trace_id="))
-            {
-                let query = format!("{{app=\"store\"}} |= \"{needle} \"");
-                assert_eq!(server.http.logql_lines(&query).unwrap(), [whole.as_str()], "{name}");
-            }
-        }
-        let said_so = server.peer.output();
-        assert!(
-            said_so.lines().any(|l| l.contains(&path.display().to_string()) && l.contains(said)),
-            "{name}: {said_so}"
-        );
-        assert!(server.http.own_metric("trefoil_events_blocks_corrupt_total") > 0.0, "{name}");
-        // It takes new lines as before.
-        let now = wire::now_ns();
-        let body = wire::loki_push(&[("app", "new")], &[(now, format!("after {name}"))]);
-        assert_eq!(server.http.post("/loki/api/v1/push", JSON, body).unwrap().status, 204);
-        assert_eq!(server.http.logql_lines(&format!("{{app=\"new\"}} |= \"after {name}\"")).unwrap().len(), 1);
-        server.peer.kill();
-        std::fs::write(&path, &whole).unwrap();
-    }
-    server.restart();
-    ledger.check(&server.http, "with the file as it was");
 }

@@ -184,6 +184,10 @@ impl Oracle {
                     &[("query", &query), ("start", &start), ("end", &end), ("limit", "5000"), ("direction", "forward")],
                 )
                 .expect("the server answers");
+            if answer.status == 500 && answer.text().contains("events/logs/parts") {
+                // Damage is an error that names the part: nothing is found here.
+                continue;
+            }
             assert_eq!(answer.status, 200, "{}", answer.text());
             let json = answer.json();
             for stream in json["data"]["result"].as_array().into_iter().flatten() {

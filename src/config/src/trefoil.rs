@@ -4,6 +4,7 @@ mod alertmanager;
 mod doors;
 mod lifecycle;
 mod limits;
+mod log_retention;
 mod log_sockets;
 mod logs;
 mod promtail;
@@ -17,6 +18,7 @@ use lifecycle::check_stages;
 pub(crate) use lifecycle::check_stages_within;
 pub use lifecycle::{DownsamplingConfig, RetentionRuleConfig, Selector};
 pub use limits::LimitsConfig;
+pub use log_retention::{LogRetentionRuleConfig, StreamSelector};
 pub use log_sockets::{ForwardAddress, ForwardDoor, GelfDoor, SocketProtocol, SyslogDoor, SyslogFormat, Timezone};
 pub use logs::{
     LogFileEncoding, LogFileFormat, LogFileStart, LogFilesConfig, LogPipelineConfig, LogsConfig, PipelineStages,
@@ -42,8 +44,12 @@ section! {
         pub metrics_rules: Vec<RetentionRuleConfig> = Vec::new(),
         /// Logs. Default 30d.
         pub logs: Limit<PromDuration> = Limit::At(PromDuration::from_days(30)),
-        /// Bytes of logs on disk above which the oldest days are removed; the newest day stays. Default unlimited.
+        /// Bytes of logs on disk above which the oldest days are removed, whatever the rules say; the newest day stays.
+        /// Default unlimited.
         pub logs_bytes: Limit<ByteSize> = Limit::Unlimited,
+        /// Streams of logs that are kept for another time; of several rules that select a stream the first one counts.
+        /// Default none.
+        pub logs_rules: Vec<LogRetentionRuleConfig> = Vec::new(),
         /// Traces. Default 7d.
         pub traces: Limit<PromDuration> = Limit::At(PromDuration::from_days(7)),
     }
@@ -75,7 +81,8 @@ section! {
     pub struct MemtableConfig {
         /// Age at which a memtable is written out. Default 10m, at least 1s.
         pub flush_interval: PromDuration = PromDuration::from_secs(600),
-        /// Size at which a memtable is written out before its age. Default 256MB, at least 1MB.
+        /// Size at which a memtable is written out before its age; for logs and for traces half of it. Writes of these
+        /// wait when three times so much is not written out yet. Default 256MB, at least 1MB.
         pub flush_bytes: ByteSize = ByteSize::mib(256),
     }
     check MemtableConfig::check

@@ -1,6 +1,8 @@
 //! What is refused and what is cut before a batch is written.
 
-use trefoil_model::{AttributeValue, Attributes, LogBatch, LogRecord, Span, SpanGroup, TraceBatch, WriteReport};
+use trefoil_model::{
+    AttributeValue, Attributes, Labels, LogBatch, LogRecord, Span, SpanGroup, TraceBatch, WriteReport,
+};
 use trefoil_runtime::{Limits, limits};
 
 use crate::metrics;
@@ -28,11 +30,12 @@ impl Window {
     }
 }
 
-/// Removes what is refused from a batch and cuts what is too long.
-pub(crate) fn check_logs(batch: &mut LogBatch, window: &Window, limits: &Limits) -> WriteReport {
+/// Removes what is refused from a batch and cuts what is too long. `window_of` gives the times of a stream.
+pub(crate) fn check_logs(batch: &mut LogBatch, window_of: &dyn Fn(&Labels) -> Window, limits: &Limits) -> WriteReport {
     let mut report = WriteReport::default();
     for group in &mut batch.groups {
         let stream = &group.stream;
+        let window = window_of(stream);
         let stream_reason = if stream.len() > limits.labels_per_series_max {
             Some((
                 "labels",

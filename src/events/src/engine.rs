@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Notify, RwLockReadGuard};
 use trefoil_journal::{FileJournal, JournalOptions, JournalStore, Position, ReplayStop};
 use trefoil_model::{TenantId, WriteError};
 use trefoil_parts::{Commit, MergePlan, MergePolicy, PartId, PartMeta, PartSet, PendingPart, redundancy, retention};
@@ -20,9 +21,12 @@ use crate::EventsError;
 use crate::deletions::{DELETIONS, Deletions};
 use crate::metrics;
 use crate::part_file::PartReader;
+use crate::retention::Retention;
 use crate::wire::Malformed;
 
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// Memtables, the frozen and the active one, hold together at most so many times the bytes after which one is written.
+const MEMTABLE_TIMES_MAX: u64 = 3;
 /// Batches from this size are encoded off the async threads.
 const ENCODE_INLINE_BYTES_MAX: u64 = 64 << 10;
 /// Bytes that open term indexes may hold per kind; above it all are closed and opened again as needed.
@@ -46,6 +50,10 @@ pub(crate) trait Kind: Send + Sync + 'static {
     fn insert(memtable: &Self::Memtable, batch: Self::Batch, sequence: u64);
     /// Writes a memtable as parts, one for each tenant and day.
     fn write(memtable: &Self::Memtable, output: &Output<'_>) -> Result<Vec<PendingPart>, EventsError>;
+    /// Whether a part has records of which the retention keeps nothing up to the part's end.
+    fn has_past(_part: &PartReader, _retention: &Retention, _now_ms: i64) -> Result<bool, EventsError> {
+        Ok(false)
+    }
     /// Merges parts of one tenant and day; `None` when nothing is left of them.
     fn merge(parts: &[Arc<PartReader>], output: &Output<'_>, level: u8) -> Result<Option<PendingPart>, EventsError>;
 }
@@ -56,6 +64,8 @@ pub(crate) struct Output<'a> {
     pub(crate) now_ms: i64,
     /// What parts of now leave out.
     pub(crate) deletions: Arc<Deletions>,
+    /// Likewise.
+    pub(crate) retention: Arc<Retention>,
     /// A block ends after about this many bytes of events.
     pub(crate) block_bytes: usize,
     /// A slice ends after about this many bytes of events.
@@ -68,11 +78,11 @@ pub(crate) struct EngineOptions {
     pub(crate) vfs: SharedVfs,
     pub(crate) clock: SharedClock,
     pub(crate) accountant: Accountant,
-    pub(crate) retention: Option<Duration>,
-    /// Bytes of parts above which the oldest days go.
-    pub(crate) retention_bytes: Option<u64>,
+    pub(crate) retention: Retention,
     pub(crate) memtable_bytes_max: u64,
     pub(crate) memtable_age_max: Duration,
+    /// How long a write waits for room in the memtables before it is refused.
+    pub(crate) memtable_wait_max: Duration,
     pub(crate) journal: JournalOptions,
     pub(crate) start: StartProgress,
     pub(crate) merge: MergePolicy,
@@ -104,12 +114,21 @@ struct View<K: Kind> {
     frozen: Option<Arc<Frozen<K>>>,
 }
 
+/// The retention for which a part was looked at, and which of its rules keep nothing of the part's time.
+type Kept = (Arc<Retention>, Vec<bool>);
+
 /// What a query reads: memtables and parts that together hold every item once.
 pub(crate) struct Snapshot<K: Kind> {
     pub(crate) memtables: Vec<Arc<Memtable<K>>>,
     pub(crate) parts: Vec<Arc<PartReader>>,
+    /// Why one of the wanted parts could not be opened.
+    pub(crate) unread: Option<EventsError>,
     /// What is hidden of the parts.
     pub(crate) deletions: Arc<Deletions>,
+    /// What is kept of all.
+    pub(crate) retention: Arc<Retention>,
+    /// The time to which it is applied, in Unix milliseconds.
+    pub(crate) now_ms: i64,
 }
 
 /// Journal, memtables and parts of one kind.
@@ -120,6 +139,12 @@ pub(crate) struct Engine<K: Kind> {
     disk: DiskGuard,
     gate: tokio::sync::RwLock<()>,
     flushing: tokio::sync::Mutex<()>,
+    /// Told when the active memtable is large enough to be written.
+    full: Notify,
+    /// Told when the memtables have room again.
+    room: Notify,
+    /// The active memtable was large enough to be written before the frozen one was: the next flush is to be faster.
+    is_behind: AtomicBool,
     view: RwLock<Arc<View<K>>>,
     next_sequence: AtomicU64,
     /// Held from a commit until the view shows it, so that parts are not replaced in between.
@@ -127,14 +152,20 @@ pub(crate) struct Engine<K: Kind> {
     merging: Mutex<BTreeSet<PartId>>,
     /// Parts that cannot be merged because they are damaged.
     damaged: Mutex<BTreeSet<PartId>>,
+    /// Parts that could not be opened, which was told.
+    unread: Mutex<BTreeSet<PartId>>,
     readers: Mutex<BTreeMap<PartId, Arc<PartReader>>>,
     deletions: RwLock<Arc<Deletions>>,
+    retention: RwLock<Arc<Retention>>,
+    /// Parts that have nothing of what the retention does not keep, with what it was and which of its rules were over.
+    kept: Mutex<BTreeMap<PartId, Kept>>,
     is_closed: AtomicBool,
 }
 
 impl<K: Kind> Engine<K> {
     /// Opens the engine and replays its journal.
-    pub(crate) fn open(options: EngineOptions) -> Result<Self, EventsError> {
+    pub(crate) fn open(mut options: EngineOptions) -> Result<Self, EventsError> {
+        let retention = RwLock::new(Arc::new(std::mem::take(&mut options.retention)));
         let parts = |source| EventsError::Parts { kind: K::NAME, source };
         let journal_error = |source| EventsError::Journal { kind: K::NAME, source };
         let journal_dir = options.dir.join("journal");
@@ -180,13 +211,19 @@ impl<K: Kind> Engine<K> {
             disk,
             gate: tokio::sync::RwLock::new(()),
             flushing: tokio::sync::Mutex::new(()),
+            full: Notify::new(),
+            room: Notify::new(),
+            is_behind: AtomicBool::new(false),
             view: RwLock::new(Arc::new(View { active, frozen: None })),
             next_sequence: AtomicU64::new(sequence),
             publishing: Mutex::new(()),
             merging: Mutex::new(BTreeSet::new()),
             damaged: Mutex::new(BTreeSet::new()),
+            unread: Mutex::new(BTreeSet::new()),
             readers: Mutex::new(BTreeMap::new()),
             deletions: RwLock::new(Arc::new(deletions)),
+            retention,
+            kept: Mutex::new(BTreeMap::new()),
             is_closed: AtomicBool::new(false),
             options,
         };
@@ -276,9 +313,7 @@ impl<K: Kind> Engine<K> {
             .await
             .map_err(|error| WriteError::Unavailable { reason: error.to_string(), retry_after: RETRY_AFTER })?
         };
-        let _gate = self.gate.read().await;
-        let memtable = Arc::clone(&self.view.read().active);
-        memtable.reserved.lock().grow(bytes).map_err(over)?;
+        let (_gate, memtable) = self.take_room(bytes).await?;
         if let Err(error) = self.journal.append(record.into()).await {
             memtable.reserved.lock().shrink(bytes);
             return Err(error.into());
@@ -287,6 +322,63 @@ impl<K: Kind> Engine<K> {
         metrics::APPENDED.with_label_values(&[K::NAME]).inc_by(count);
         metrics::MEMTABLE_BYTES.with_label_values(&[K::NAME]).add(i64::try_from(bytes).unwrap_or(i64::MAX));
         Ok(())
+    }
+
+    /// Reserves bytes of the active memtable, and holds the gate. While the memtables are full it waits for a flush,
+    /// for some time.
+    async fn take_room(&self, bytes: u64) -> Result<(RwLockReadGuard<'_, ()>, Arc<Memtable<K>>), WriteError> {
+        let bytes_max = self.options.memtable_bytes_max.saturating_mul(MEMTABLE_TIMES_MAX);
+        let mut end = None;
+        loop {
+            let room = self.room.notified();
+            let gate = self.gate.read().await;
+            let view = Arc::clone(&self.view.read());
+            let frozen = view.frozen.as_ref().map_or(0, |frozen| frozen.memtable.reserved.lock().bytes());
+            {
+                let mut reserved = view.active.reserved.lock();
+                let held = reserved.bytes().saturating_add(frozen);
+                // What is larger than all the room comes in when nothing else is there.
+                if held == 0 || held.saturating_add(bytes) <= bytes_max {
+                    reserved.grow(bytes).map_err(|error| WriteError::Unavailable {
+                        reason: error.to_string(),
+                        retry_after: RETRY_AFTER,
+                    })?;
+                    let is_full = reserved.bytes() >= self.options.memtable_bytes_max;
+                    drop(reserved);
+                    if is_full {
+                        if view.frozen.is_some() {
+                            self.is_behind.store(true, Ordering::Relaxed);
+                        }
+                        self.full.notify_one();
+                    }
+                    if end.is_some() {
+                        metrics::WAITS.with_label_values(&[K::NAME, "room"]).inc();
+                    }
+                    return Ok((gate, Arc::clone(&view.active)));
+                }
+            }
+            drop((gate, view));
+            self.is_behind.store(true, Ordering::Relaxed);
+            self.full.notify_one();
+            let now = self.options.clock.monotonic();
+            let end = *end.get_or_insert(now.saturating_add(self.options.memtable_wait_max));
+            if now >= end {
+                metrics::WAITS.with_label_values(&[K::NAME, "refused"]).inc();
+                trefoil_runtime::limits::hit("memory_memtable");
+                let reason =
+                    format!("memtables of the {} store are full: {bytes_max} bytes wait to be written", K::NAME);
+                return Err(WriteError::Unavailable { reason, retry_after: RETRY_AFTER });
+            }
+            tokio::select! {
+                () = room => {}
+                () = self.options.clock.sleep(end.saturating_sub(now)) => {}
+            }
+        }
+    }
+
+    /// Waits until the active memtable is large enough to be written.
+    pub(crate) async fn until_full(&self) {
+        self.full.notified().await;
     }
 
     /// Whether the memtable is large or old enough to be written, or one waits since a failed flush.
@@ -338,7 +430,10 @@ impl<K: Kind> Engine<K> {
 
     async fn write_frozen_off_thread(self: &Arc<Self>) -> Result<(), EventsError> {
         let engine = Arc::clone(self);
-        background::run("flush-events", Priority::Low, move || engine.write_frozen())
+        // A thread that has begun at a low priority may not be allowed to raise it.
+        let is_behind = self.is_behind.swap(false, Ordering::Relaxed);
+        let priority = if is_behind { Priority::Normal } else { Priority::Low };
+        background::run("flush-events", priority, move || engine.write_frozen())
             .await
             .map_err(|error| EventsError::Write(std::io::Error::other(error)))?
     }
@@ -364,19 +459,23 @@ impl<K: Kind> Engine<K> {
                 })
                 .map_err(|source| EventsError::Parts { kind: K::NAME, source })?;
             let mut view = self.view.write();
+            // Who no longer sees it must not find it reserved. Whoever still reads it holds it a little longer.
+            frozen.memtable.reserved.lock().shrink(u64::MAX);
             *view = Arc::new(View { active: Arc::clone(&view.active), frozen: None });
         }
+        let end = frozen.journal;
+        drop(frozen);
+        self.room.notify_waiters();
         timer.observe_duration();
         self.show();
-        if let Err(error) = self.journal.truncate_before(frozen.journal) {
+        if let Err(error) = self.journal.truncate_before(end) {
             // The next flush tries again.
             tracing::warn!(kind = K::NAME, %error, "journal was not truncated");
         }
         Ok(())
     }
 
-    /// What a query over `min_t..=max_t` of a tenant reads. A part whose table is damaged is left out, with an error
-    /// in the log.
+    /// What a query of a tenant reads. Of parts that cannot be opened one is named.
     pub(crate) fn snapshot(&self, tenant: TenantId, wanted: impl Fn(&PartMeta) -> bool) -> Snapshot<K> {
         let (view, metas) = loop {
             let view = Arc::clone(&self.view.read());
@@ -396,28 +495,38 @@ impl<K: Kind> Engine<K> {
         }
         self.bound_indexes();
         let chosen = metas.iter().filter(|meta| meta.tenant == tenant && wanted(meta));
-        let parts = chosen
-            .filter_map(|meta| match self.reader(meta) {
-                Ok(reader) => Some(reader),
-                Err(error) => {
-                    metrics::BLOCKS_CORRUPT.inc();
-                    tracing::error!(kind = K::NAME, part = meta.id.0, %error, "part cannot be read");
-                    None
-                }
-            })
-            .collect();
+        let (mut parts, mut unread) = (Vec::new(), None);
+        for meta in chosen {
+            match self.reader(meta) {
+                Ok(reader) => parts.push(reader),
+                Err(error) => unread = Some(error),
+            }
+        }
         // After the parts: a deletion that is newer than them hides what it should, an older one is still listed.
         let deletions = Arc::clone(&self.deletions.read());
-        Snapshot { memtables, parts, deletions }
+        Snapshot { memtables, parts, unread, deletions, retention: self.retention(), now_ms: self.now_ms() }
     }
 
     fn reader(&self, meta: &Arc<PartMeta>) -> Result<Arc<PartReader>, EventsError> {
         if let Some(reader) = self.readers.lock().get(&meta.id) {
             return Ok(Arc::clone(reader));
         }
-        let reader = Arc::new(PartReader::open(&self.set, meta, K::NAME)?);
-        self.readers.lock().insert(meta.id, Arc::clone(&reader));
-        Ok(reader)
+        match PartReader::open(&self.set, meta, K::NAME) {
+            Ok(reader) => {
+                let reader = Arc::new(reader);
+                self.unread.lock().remove(&meta.id);
+                self.readers.lock().insert(meta.id, Arc::clone(&reader));
+                Ok(reader)
+            }
+            Err(error) => {
+                if self.unread.lock().insert(meta.id) {
+                    metrics::BLOCKS_CORRUPT.inc();
+                    let error = trefoil_runtime::tasks::chain(&error);
+                    tracing::error!(kind = K::NAME, part = meta.id.0, error, "part cannot be read");
+                }
+                Err(error)
+            }
+        }
     }
 
     fn bound_indexes(&self) {
@@ -435,7 +544,10 @@ impl<K: Kind> Engine<K> {
             let metas = self.set.parts();
             let mut busy = merging.clone();
             busy.extend(self.damaged.lock().iter());
-            let plan = self.options.merge.plan(&metas, &busy).or_else(|| self.plan_deletion(&metas, &busy));
+            let plan = self.options.merge.plan(&metas, &busy).or_else(|| {
+                let part = self.plan_deletion(&metas, &busy).or_else(|| self.plan_retention(&metas, &busy));
+                part.map(|meta| rewrite_of(&meta))
+            });
             let Some(plan) = plan else { return Ok(false) };
             merging.extend(plan.parts.iter());
             let metas: Vec<_> = metas.iter().filter(|meta| plan.parts.contains(&meta.id)).map(Arc::clone).collect();
@@ -449,17 +561,10 @@ impl<K: Kind> Engine<K> {
         });
         let timer = metrics::MERGE_SECONDS.with_label_values(&[K::NAME]).start_timer();
         let output = self.output();
-        let read = metas.iter().map(|meta| self.reader(meta)).collect::<Result<Vec<_>, _>>();
-        let pending = match read.and_then(|readers| K::merge(&readers, &output, plan.level)) {
-            Ok(pending) => pending,
-            Err(error) => {
-                if matches!(error, EventsError::Corrupt { .. } | EventsError::Read(_)) {
-                    // What is readable in them stays readable; a merge would drop the rest for good.
-                    self.damaged.lock().extend(plan.parts.iter());
-                }
-                return Err(error);
-            }
-        };
+        let readers = metas.iter().map(|meta| self.reader(meta)).collect::<Result<Vec<_>, _>>();
+        let pending = readers.and_then(|readers| K::merge(&readers, &output, plan.level)).inspect_err(|error| {
+            self.note_damaged(&plan.parts, error);
+        })?;
         {
             let _publishing = self.publishing.lock();
             // Retention may have removed a part meanwhile; then the commit fails and the next plan is without it.
@@ -487,21 +592,59 @@ impl<K: Kind> Engine<K> {
         Ok(true)
     }
 
-    /// A merge of one part, for one that holds deleted events.
-    fn plan_deletion(&self, metas: &[Arc<PartMeta>], busy: &BTreeSet<PartId>) -> Option<MergePlan> {
+    /// Keeps parts out of merges because of which one failed. What is readable in them stays readable; a merge would drop
+    /// the rest for good.
+    fn note_damaged(&self, parts: &[PartId], error: &EventsError) {
+        let (readers, unread) = (self.readers.lock(), self.unread.lock());
+        let is_damaged = |id: &&PartId| unread.contains(id) || readers.get(id).is_some_and(|r| r.is_damaged());
+        let mut found: Vec<PartId> = parts.iter().filter(is_damaged).copied().collect();
+        if found.is_empty() && matches!(error, EventsError::Corrupt { .. } | EventsError::Read(_)) {
+            found = parts.to_vec();
+        }
+        self.damaged.lock().extend(found);
+    }
+
+    /// A part that holds deleted events.
+    fn plan_deletion(&self, metas: &[Arc<PartMeta>], busy: &BTreeSet<PartId>) -> Option<Arc<PartMeta>> {
         let deletions = Arc::clone(&self.deletions.read());
         if deletions.waiting() == 0 {
             return None;
         }
-        let meta = metas.iter().find(|meta| !busy.contains(&meta.id) && deletions.concern(meta))?;
-        Some(MergePlan {
-            tenant: meta.tenant,
-            partition: meta.partition,
-            kind: meta.kind.clone(),
-            parts: vec![meta.id],
-            level: meta.level,
-            bytes: meta.bytes,
-        })
+        metas.iter().find(|meta| !busy.contains(&meta.id) && deletions.concern(meta)).cloned()
+    }
+
+    /// A part that holds events which are not kept, beside others.
+    fn plan_retention(&self, metas: &[Arc<PartMeta>], busy: &BTreeSet<PartId>) -> Option<Arc<PartMeta>> {
+        let (retention, now_ms) = (self.retention(), self.now_ms());
+        let at = retention.at(now_ms);
+        for meta in metas.iter().filter(|meta| !busy.contains(&meta.id)) {
+            let over = at.over_at(meta.max_t);
+            let is_known = |(of, known): &Kept| Arc::ptr_eq(of, &retention) && *known == over;
+            if !over.contains(&true) || self.kept.lock().get(&meta.id).is_some_and(is_known) {
+                continue;
+            }
+            match self.reader(meta).and_then(|part| K::has_past(&part, &retention, now_ms)) {
+                Ok(true) => return Some(Arc::clone(meta)),
+                Ok(false) => {
+                    self.kept.lock().insert(meta.id, (Arc::clone(&retention), over));
+                }
+                // It was told.
+                Err(_) => {
+                    self.damaged.lock().insert(meta.id);
+                }
+            }
+        }
+        None
+    }
+
+    /// What is kept.
+    pub(crate) fn retention(&self) -> Arc<Retention> {
+        Arc::clone(&self.retention.read())
+    }
+
+    /// Replaces what is kept. Queries and writes follow at once, files with the next merges.
+    pub(crate) fn set_retention(&self, retention: Retention) {
+        *self.retention.write() = Arc::new(retention);
     }
 
     /// The deletions once these are the parts, if that changes them.
@@ -562,11 +705,12 @@ impl<K: Kind> Engine<K> {
     /// Removes the parts of days that are past the retention or too many. Blocks.
     pub(crate) fn apply_retention(&self, now_ms: i64) -> Result<usize, EventsError> {
         let parts = self.set.parts();
-        let mut remove = match self.options.retention {
+        let keeps = self.retention();
+        let mut remove = match keeps.longest() {
             Some(max_age) => retention::expired(&parts, now_ms, max_age),
             None => Vec::new(),
         };
-        if let Some(bytes_max) = self.options.retention_bytes {
+        if let Some(bytes_max) = keeps.bytes_max {
             let kept: Vec<_> = parts.iter().filter(|meta| !remove.contains(&meta.id)).cloned().collect();
             remove.extend(retention::over_bytes(&kept, bytes_max));
         }
@@ -619,16 +763,8 @@ impl<K: Kind> Engine<K> {
 
     fn output(&self) -> Output<'_> {
         let EngineOptions { block_bytes, slice_bytes, .. } = self.options;
-        let deletions = self.deletions();
-        Output { set: &self.set, now_ms: self.now_ms(), deletions, block_bytes, slice_bytes }
-    }
-
-    /// Oldest time that is accepted, in Unix milliseconds.
-    pub(crate) fn oldest_ms(&self) -> i64 {
-        match self.options.retention {
-            Some(age) => self.options.clock.now_ms().saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)),
-            None => i64::MIN,
-        }
+        let (deletions, retention) = (self.deletions(), self.retention());
+        Output { set: &self.set, now_ms: self.now_ms(), deletions, retention, block_bytes, slice_bytes }
     }
 
     /// Milliseconds since the Unix epoch.
@@ -646,6 +782,7 @@ impl<K: Kind> Engine<K> {
         let metas = self.set.parts();
         let ids: BTreeSet<PartId> = metas.iter().map(|meta| meta.id).collect();
         self.readers.lock().retain(|id, _| ids.contains(id));
+        self.kept.lock().retain(|id, _| ids.contains(id));
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         metrics::PARTS.with_label_values(&[K::NAME]).set(number(metas.len() as u64));
         metrics::PARTS_BYTES.with_label_values(&[K::NAME]).set(number(metas.iter().map(|m| m.bytes).sum()));
@@ -654,6 +791,18 @@ impl<K: Kind> Engine<K> {
         let bytes = view.active.reserved.lock().bytes() + frozen;
         metrics::MEMTABLE_BYTES.with_label_values(&[K::NAME]).set(number(bytes));
         self.set.collect_garbage();
+    }
+}
+
+/// A merge of one part alone.
+fn rewrite_of(meta: &PartMeta) -> MergePlan {
+    MergePlan {
+        tenant: meta.tenant,
+        partition: meta.partition,
+        kind: meta.kind.clone(),
+        parts: vec![meta.id],
+        level: meta.level,
+        bytes: meta.bytes,
     }
 }
 

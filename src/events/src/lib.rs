@@ -4,14 +4,14 @@
 //! the same for both kinds), `check` (what is refused or cut), `wire` and [`record`] (the journal's encoding);
 //! for logs `log_memtable`, `log_block` (with `columns`, `text_codec`, `packed_ints`; `log_block_v1` for old parts),
 //! `log_part`, `log_plan` (what a query reads), `log_scan` (in order), `log_fold` (in any order, and counts),
-//! `deletions`; for spans `trace_memtable`, `span_block`,
+//! `deletions`, `retention`; for spans `trace_memtable`, `span_block`,
 //! `span_part`, `trace_read`; for both `part_file`, `table`, `tokens` (what is indexed and what a needle tells),
 //! `filter`, `index` (tantivy) and `bundle`, `metrics`.
 //!
 //! Invariants:
 //! - What a write acknowledged is durable and in every later query once, whatever flushes, merges, crashes.
 //! - Indexes and filters only leave blocks out; the answer is that of a scan over all of them.
-//! - A damaged block is counted and left out of answers; it is never merged away and never a panic.
+//! - A damaged block is counted once; queries of log records that need it fail. It is never merged away and never a panic.
 //!
 //! It must not know HTTP, wire formats of senders, query languages, nor configuration.
 #![doc = include_str!("../FORMAT.md")]
@@ -35,6 +35,7 @@ mod metrics;
 mod packed_ints;
 mod part_file;
 pub mod record;
+mod retention;
 mod span_block;
 mod span_part;
 pub mod store;
@@ -48,6 +49,7 @@ mod wire;
 
 pub use check::CUT_ATTRIBUTE;
 pub use error::EventsError;
+pub use retention::{LogRetention, LogRetentionRule};
 pub use store::{EventStore, EventStoreOptions};
 pub use verify::damage;
 pub use wire::Malformed;

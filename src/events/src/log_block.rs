@@ -34,13 +34,6 @@ pub(crate) struct StoredLog {
     pub(crate) record: LogRecord,
 }
 
-impl StoredLog {
-    /// The order within a stream.
-    pub(crate) fn key(&self) -> (i64, u64) {
-        (self.record.time_ns, self.sequence)
-    }
-}
-
 const TIMES: usize = 0;
 const SEQUENCES: usize = 1;
 const LENGTHS: usize = 2;
@@ -399,7 +392,7 @@ fn same_set(a: &LogRecord, b: &LogRecord, wide: &[&str]) -> bool {
         })
 }
 
-fn same(a: &Attributes, b: &Attributes) -> bool {
+pub(crate) fn same(a: &Attributes, b: &Attributes) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|((a_name, a), (b_name, b))| a_name == b_name && same_value(a, b))
 }
 

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use trefoil_model::event_store::{ScanStats, VolumeQuery};
 use trefoil_model::{
-    AttributeWants, Labels, LogFold, LogQuery, LogRecord, LogRows, LogSet, LogVolume, LogWants, QueryBudget, StoreError,
+    AttributeWants, Labels, LogFold, LogQuery, LogRecord, LogRows, LogSet, LogVolume, LogWants, NanoRange, QueryBudget,
+    StoreError,
 };
 
 use crate::EventsError;
-use crate::log_block::StoredLog;
-use crate::log_memtable::Run;
+use crate::log_block::{self, StoredLog};
+use crate::log_memtable::{Kept, Run};
 use crate::log_plan::{BlockRead, Chosen, ChosenRows, Filter, LogSources, Plan, What, choose, within};
 use crate::wire::Malformed;
 
@@ -28,10 +29,9 @@ pub(crate) fn fold(
     sources: LogSources<'_>,
     folds: &mut [Box<dyn LogFold + '_>],
 ) -> Result<ScanStats, StoreError> {
-    let plan = Plan::new(query, wants.any_of, sources, false, budget)?;
+    let plan = Plan::new(query, wants.any_of, sources, budget)?;
     let filter = Filter::new(query, wants);
     let work = Work {
-        query,
         plan: &plan,
         filter: &filter,
         budget,
@@ -60,7 +60,6 @@ pub(crate) fn fold(
 
 /// What the threads share.
 struct Work<'w> {
-    query: &'w LogQuery,
     plan: &'w Plan<'w>,
     filter: &'w Filter<'w>,
     budget: &'w dyn QueryBudget,
@@ -95,12 +94,12 @@ impl Work<'_> {
     }
 
     fn fold_run(&self, stream: u32, run: &Run, fold: &mut dyn LogFold, stats: &mut ScanStats) -> ControlFlow<()> {
-        let range = within(run, self.query.range);
+        let range = within(run, self.plan.range(stream));
         for logs in run[range].chunks(ROWS_AT_ONCE) {
             stats.records += logs.len() as u64;
-            stats.bytes += logs.iter().map(|log| log.record.text.len() as u64).sum::<u64>();
-            let logs: Vec<&StoredLog> = logs.iter().map(|log| &**log).filter(|log| self.filter.passes(log)).collect();
-            self.deliver(stream, &logs, fold)?;
+            stats.bytes += logs.iter().map(|log| log.text().len() as u64).sum::<u64>();
+            let logs: Vec<&Kept> = logs.iter().filter(|log| self.filter.passes_text(log.text())).collect();
+            self.deliver_kept(stream, &logs, fold)?;
         }
         ControlFlow::Continue(())
     }
@@ -111,7 +110,7 @@ impl Work<'_> {
         fold: &mut dyn LogFold,
         stats: &mut ScanStats,
     ) -> Result<ControlFlow<()>, StoreError> {
-        let mut read = || {
+        let mut read = || -> Result<_, EventsError> {
             let runs = self.plan.parts[part].block_streams(block)?;
             let (chosen, read) = choose(self.plan, self.filter, (part, block), &runs)?;
             stats.blocks += 1;
@@ -135,14 +134,50 @@ impl Work<'_> {
                 }
             }
         };
-        match read() {
-            Ok(flow) => Ok(flow),
-            Err(error) => {
-                let error: EventsError = error;
-                tracing::error!(part = self.plan.parts[part].meta.id.0, %error, "block was left out of a query");
-                Ok(ControlFlow::Continue(()))
-            }
+        Ok(read()?)
+    }
+
+    /// Delivers records of a memtable.
+    fn deliver_kept(&self, stream: u32, logs: &[&Kept], fold: &mut dyn LogFold) -> ControlFlow<()> {
+        if logs.is_empty() {
+            return ControlFlow::Continue(());
         }
+        let wants = &self.filter.wants;
+        // Those that are not wholly described by what they have in common with others.
+        let whole: Vec<Option<LogRecord>> =
+            logs.iter().map(|log| (!log.common(&wants.attributes).1).then(|| log.record())).collect();
+        let mut sets: Vec<LogSet<'_>> = Vec::new();
+        let mut set_of = Vec::with_capacity(logs.len());
+        for (log, whole) in logs.iter().zip(&whole) {
+            let (shared, record) = (log.shared(), whole.as_ref().unwrap_or(log.common(&wants.attributes).0));
+            let is_same = |set: &LogSet<'_>| {
+                (std::ptr::eq(set.shared, shared) || log_block::same(set.shared, shared))
+                    && (std::ptr::eq(set.record, record) || same_as_wanted(set.record, record, &wants.attributes))
+            };
+            let index = match sets.iter().rev().take(SETS_SOUGHT).position(is_same) {
+                Some(back) => sets.len() - 1 - back,
+                None => {
+                    sets.push(LogSet { shared, record });
+                    sets.len() - 1
+                }
+            };
+            set_of.push(u32::try_from(index).unwrap_or(u32::MAX));
+        }
+        let times: Vec<i64> = logs.iter().map(|log| log.time_ns).collect();
+        let texts: Vec<&str> = match wants.text {
+            true => logs.iter().map(|log| log.text()).collect(),
+            false => Vec::new(),
+        };
+        let text_bytes: Vec<u32> = logs.iter().map(|log| u32::try_from(log.text().len()).unwrap_or(u32::MAX)).collect();
+        fold.rows(&LogRows {
+            stream: &self.plan.streams.labels[stream as usize],
+            stream_ref: u64::from(stream),
+            times: &times,
+            texts: &texts,
+            text_bytes: &text_bytes,
+            set_of: &set_of,
+            sets: &sets,
+        })
     }
 
     /// Delivers records that are not in columns.
@@ -290,32 +325,21 @@ pub(crate) fn volumes(
     each: &mut dyn FnMut(&Labels, u64, usize, LogVolume),
 ) -> Result<ScanStats, StoreError> {
     let all = LogQuery::new(query.tenant, query.range, query.matchers.to_vec());
-    let plan = Plan::new(&all, &[], sources, false, budget)?;
+    let plan = Plan::new(&all, &[], sources, budget)?;
     let mut stats = ScanStats::default();
     for source in &plan.sources {
         match &source.what {
             What::Run { stream, run } => {
-                for log in &run[within(run, query.range)] {
-                    let volume = LogVolume { records: 1, bytes: log.record.text.len() as u64 };
-                    each(
-                        &plan.streams.labels[*stream as usize],
-                        u64::from(*stream),
-                        query.step(log.record.time_ns),
-                        volume,
-                    );
+                for log in &run[within(run, plan.range(*stream))] {
+                    let volume = LogVolume { records: 1, bytes: log.text().len() as u64 };
+                    each(&plan.streams.labels[*stream as usize], u64::from(*stream), query.step(log.time_ns), volume);
                 }
             }
             What::Block { part, block } => {
                 budget.check()?;
-                match block_volumes(query, &plan, (*part, *block), each) {
-                    Ok(read) => {
-                        stats.blocks += u64::from(read.records > 0);
-                        stats.records += read.records;
-                    }
-                    Err(error) => {
-                        tracing::error!(part = plan.parts[*part].meta.id.0, %error, "block was left out of a query");
-                    }
-                }
+                let read = block_volumes(query, &plan, (*part, *block), each)?;
+                stats.blocks += u64::from(read.records > 0);
+                stats.records += read.records;
             }
         }
     }
@@ -331,18 +355,22 @@ fn block_volumes(
 ) -> Result<BlockRead, EventsError> {
     let reader = &plan.parts[part];
     let runs = reader.block_streams(block)?;
-    let is_whole = |min_t: i64, max_t: i64| {
-        query.range.contains(min_t) && query.range.contains(max_t) && query.step(min_t) == query.step(max_t)
+    let is_whole = |range: NanoRange, min_t: i64, max_t: i64| {
+        range.contains(min_t) && range.contains(max_t) && query.step(min_t) == query.step(max_t)
     };
     let wanted = |stream: u32| plan.number(part, stream);
     let is_cut = runs.iter().any(|run| {
         let Some(number) = wanted(run.stream) else { return false };
-        let is_in_range = query.range.overlaps(run.min_t, run.max_t);
-        is_in_range && (!is_whole(run.min_t, run.max_t) || !plan.hidden(part, number).is_empty())
+        let range = plan.range(number);
+        let is_in_range = range.overlaps(run.min_t, run.max_t);
+        is_in_range && (!is_whole(range, run.min_t, run.max_t) || !plan.hidden(part, number).is_empty())
     });
     if !is_cut {
-        for run in runs.iter().filter(|run| query.range.overlaps(run.min_t, run.max_t)) {
+        for run in runs.iter() {
             let Some(number) = wanted(run.stream) else { continue };
+            if !plan.range(number).overlaps(run.min_t, run.max_t) {
+                continue;
+            }
             let volume = LogVolume { records: run.count, bytes: run.text_bytes };
             each(&plan.streams.labels[number as usize], u64::from(number), query.step(run.min_t), volume);
         }

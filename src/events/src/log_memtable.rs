@@ -1,16 +1,177 @@
 //! Log records that are not yet in a part.
+//!
+//! The lines of a group of a batch lie one after the other, and records of a batch share what they have beside line,
+//! times and ids, so that a record takes little more than its line.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 use rustc_hash::FxHashMap;
-use trefoil_model::{Labels, LogBatch, NanoRange, TenantId};
+use trefoil_model::{AttributeWants, Attributes, Labels, LogBatch, LogRecord, NanoRange, SpanId, TenantId, TraceId};
 
-use crate::log_block::StoredLog;
+use crate::log_block::{StoredLog, same};
 
 /// Records of a stream, sorted by (time, sequence).
-pub(crate) type Run = Arc<Vec<Arc<StoredLog>>>;
+pub(crate) type Run = Arc<Vec<Kept>>;
+/// Runs with their streams.
+pub(crate) type Runs = Vec<(Labels, Run)>;
+
+/// Different rests of a batch, the latest, among which the next record's is sought.
+const RESTS_SOUGHT: usize = 8;
+/// Lines that lie together have at most about so many bytes.
+const CHUNK_BYTES_MAX: usize = 1 << 20;
+/// Bytes that a rest takes beside its attributes.
+const REST_BYTES: usize = size_of::<Rest>() + 16;
+
+/// What records of a batch have in common.
+#[derive(Debug)]
+struct Rest {
+    shared: Arc<Attributes>,
+    /// Without line, times and ids.
+    record: LogRecord,
+}
+
+/// A record of a memtable.
+#[derive(Debug, Clone)]
+pub(crate) struct Kept {
+    pub(crate) time_ns: i64,
+    sequence: u64,
+    observed_ns: i64,
+    lines: Arc<String>,
+    start: u32,
+    len: u32,
+    rest: Arc<Rest>,
+    ids: Option<Box<(Option<TraceId>, Option<SpanId>)>>,
+}
+
+impl Kept {
+    /// The order within a stream.
+    pub(crate) fn key(&self) -> (i64, u64) {
+        (self.time_ns, self.sequence)
+    }
+
+    /// The line.
+    pub(crate) fn text(&self) -> &str {
+        &self.lines[self.start as usize..][..self.len as usize]
+    }
+
+    /// Attributes of the group.
+    pub(crate) fn shared(&self) -> &Attributes {
+        &self.rest.shared
+    }
+
+    /// The record as far as it is the same for many, and whether that is all that is wanted beside line and time.
+    pub(crate) fn common(&self, wants: &AttributeWants<'_>) -> (&LogRecord, bool) {
+        let has_ids = self.ids.is_some() && (wants.wants("trace_id") || wants.wants("span_id"));
+        let has_observed = self.observed_ns != 0 && matches!(wants, AttributeWants::All);
+        (&self.rest.record, !has_ids && !has_observed)
+    }
+
+    /// The record without its line.
+    pub(crate) fn record(&self) -> LogRecord {
+        let (trace_id, span_id) = self.ids.as_deref().copied().unwrap_or_default();
+        let mut record = self.rest.record.clone();
+        record.time_ns = self.time_ns;
+        record.observed_ns = self.observed_ns;
+        record.trace_id = trace_id;
+        record.span_id = span_id;
+        record
+    }
+
+    /// The record by itself.
+    pub(crate) fn stored(&self) -> StoredLog {
+        let mut record = self.record();
+        self.text().clone_into(&mut record.text);
+        StoredLog { sequence: self.sequence, shared: Arc::clone(&self.rest.shared), record }
+    }
+}
+
+/// Bytes that a batch takes in a memtable.
+pub(crate) fn batch_bytes(batch: &LogBatch) -> u64 {
+    let mut bytes = 0;
+    let mut rests: Vec<(&Attributes, &LogRecord)> = Vec::new();
+    for group in &batch.groups {
+        bytes += group.stream.heap_bytes() + attributes_bytes(&group.shared);
+        for record in &group.records {
+            bytes += size_of::<Kept>() + record.text.len();
+            if record.trace_id.is_some() || record.span_id.is_some() {
+                bytes += 32;
+            }
+            let latest = &rests[rests.len().saturating_sub(RESTS_SOUGHT)..];
+            if !latest.iter().any(|(shared, known)| has_same_rest((shared, known), (&group.shared, record))) {
+                bytes += REST_BYTES + record.severity_text.len() + attributes_bytes(&record.attributes);
+                rests.push((&group.shared, record));
+            }
+        }
+    }
+    bytes as u64
+}
+
+fn attributes_bytes(attributes: &Attributes) -> usize {
+    attributes.iter().map(|(name, value)| name.len() + value.heap_bytes() + 64).sum()
+}
+
+fn has_same_rest((a_shared, a): (&Attributes, &LogRecord), (b_shared, b): (&Attributes, &LogRecord)) -> bool {
+    a.severity_number == b.severity_number
+        && a.severity_text == b.severity_text
+        && same(&a.attributes, &b.attributes)
+        && (std::ptr::eq(a_shared, b_shared) || same(a_shared, b_shared))
+}
+
+/// Packs the records of a group, in any order.
+fn pack(
+    shared: &Arc<Attributes>,
+    records: Vec<LogRecord>,
+    sequence: &mut u64,
+    rests: &mut Vec<Arc<Rest>>,
+) -> Vec<Kept> {
+    let mut out = Vec::with_capacity(records.len());
+    let mut records = records.into_iter().peekable();
+    while records.peek().is_some() {
+        let mut chunk = Vec::new();
+        let mut bytes = 0;
+        while let Some(record) = records.next_if(|record| bytes == 0 || bytes + record.text.len() <= CHUNK_BYTES_MAX) {
+            bytes += record.text.len();
+            chunk.push(record);
+        }
+        let mut lines = String::with_capacity(bytes);
+        chunk.iter().for_each(|record| lines.push_str(&record.text));
+        let lines = Arc::new(lines);
+        let mut start = 0;
+        for mut record in chunk {
+            let len = u32::try_from(record.text.len()).expect("a line is smaller than 4 GiB");
+            let ids = (record.trace_id.take(), record.span_id.take());
+            let (time_ns, observed_ns) = (record.time_ns, record.observed_ns);
+            let latest = &rests[rests.len().saturating_sub(RESTS_SOUGHT)..];
+            let known = latest.iter().find(|rest| has_same_rest((&rest.shared, &rest.record), (shared, &record)));
+            let rest = match known {
+                Some(rest) => Arc::clone(rest),
+                None => {
+                    record.text = String::new();
+                    (record.time_ns, record.observed_ns) = (0, 0);
+                    record.attributes.shrink_to_fit();
+                    let rest = Arc::new(Rest { shared: Arc::clone(shared), record });
+                    rests.push(Arc::clone(&rest));
+                    rest
+                }
+            };
+            out.push(Kept {
+                time_ns,
+                sequence: *sequence,
+                observed_ns,
+                lines: Arc::clone(&lines),
+                start,
+                len,
+                rest,
+                ids: (ids.0.is_some() || ids.1.is_some()).then(|| Box::new(ids)),
+            });
+            start = start.saturating_add(len);
+            *sequence += 1;
+        }
+    }
+    out
+}
 
 /// Records of a stream as sorted runs; each is more than twice as long as the next, so that there are few.
 #[derive(Debug, Default, Clone)]
@@ -19,28 +180,28 @@ struct Stream {
 }
 
 impl Stream {
-    fn add(&mut self, records: Vec<Arc<StoredLog>>) {
+    fn add(&mut self, records: Vec<Kept>) {
         self.runs.push(Arc::new(records));
         while let [.., before, last] = self.runs.as_slice() {
             if before.len() > last.len() * 2 {
                 break;
             }
-            let merged = merge(before, last);
-            self.runs.truncate(self.runs.len() - 2);
-            self.runs.push(Arc::new(merged));
+            let last = self.runs.pop().expect("there are two");
+            let before = self.runs.pop().expect("there are two");
+            self.runs.push(Arc::new(merge(Arc::unwrap_or_clone(before), Arc::unwrap_or_clone(last))));
         }
     }
 }
 
-fn merge(a: &[Arc<StoredLog>], b: &[Arc<StoredLog>]) -> Vec<Arc<StoredLog>> {
+fn merge(a: Vec<Kept>, b: Vec<Kept>) -> Vec<Kept> {
     let mut out = Vec::with_capacity(a.len() + b.len());
-    let (mut a, mut b) = (a.iter().peekable(), b.iter().peekable());
+    let (mut a, mut b) = (a.into_iter().peekable(), b.into_iter().peekable());
     while let (Some(x), Some(y)) = (a.peek(), b.peek()) {
         let next = if x.key() <= y.key() { a.next() } else { b.next() };
-        out.extend(next.cloned());
+        out.extend(next);
     }
-    out.extend(a.cloned());
-    out.extend(b.cloned());
+    out.extend(a);
+    out.extend(b);
     out
 }
 
@@ -54,13 +215,10 @@ impl LogMemtable {
     /// Inserts a batch; its records get sequences from `sequence` on.
     pub(crate) fn insert(&self, batch: LogBatch, mut sequence: u64) {
         let mut groups = Vec::with_capacity(batch.groups.len());
+        let mut rests = Vec::new();
         for group in batch.groups {
-            let mut records: Vec<Arc<StoredLog>> = Vec::with_capacity(group.records.len());
-            for record in group.records {
-                records.push(Arc::new(StoredLog { sequence, shared: Arc::clone(&group.shared), record }));
-                sequence += 1;
-            }
-            records.sort_by_key(|r| r.key());
+            let mut records = pack(&group.shared, group.records, &mut sequence, &mut rests);
+            records.sort_by_key(Kept::key);
             groups.push((group.stream, records));
         }
         // One lock for the whole batch: it becomes visible together.
@@ -74,19 +232,14 @@ impl LogMemtable {
     }
 
     /// The runs of a tenant that overlap a range and whose stream is wanted.
-    pub(crate) fn runs(
-        &self,
-        tenant: TenantId,
-        range: NanoRange,
-        wanted: &mut dyn FnMut(&Labels) -> bool,
-    ) -> Vec<(Labels, Run)> {
+    pub(crate) fn runs(&self, tenant: TenantId, range: NanoRange, wanted: &mut dyn FnMut(&Labels) -> bool) -> Runs {
         let tenants = self.tenants.read();
         let Some(streams) = tenants.get(&tenant) else { return Vec::new() };
         let mut out = Vec::new();
         #[expect(clippy::iter_over_hash_type, reason = "readers order what they get")]
         for (labels, stream) in streams {
             let overlaps = |run: &&Run| match (run.first(), run.last()) {
-                (Some(first), Some(last)) => range.overlaps(first.record.time_ns, last.record.time_ns),
+                (Some(first), Some(last)) => range.overlaps(first.time_ns, last.time_ns),
                 _ => false,
             };
             if stream.runs.iter().any(|run| overlaps(&run)) && wanted(labels) {
@@ -99,5 +252,50 @@ impl LogMemtable {
     /// All tenants that have records.
     pub(crate) fn tenants(&self) -> Vec<TenantId> {
         self.tenants.read().keys().copied().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use trefoil_model::AttributeValue;
+
+    use super::*;
+
+    fn record(time_ns: i64, level: f64) -> LogRecord {
+        LogRecord {
+            time_ns,
+            observed_ns: time_ns + 1,
+            severity_number: 9,
+            severity_text: "info".to_owned(),
+            text: format!("line {time_ns} ") + &"x".repeat(time_ns as usize),
+            attributes: vec![("level".to_owned(), AttributeValue::Double(level))],
+            trace_id: (time_ns % 3 == 0).then_some(TraceId([3; 16])),
+            span_id: (time_ns % 2 == 0).then_some(SpanId([2; 8])),
+        }
+    }
+
+    #[test]
+    fn records_are_kept_to_the_bit_and_share_what_is_the_same() {
+        let records: Vec<LogRecord> = (0..40).map(|n| record(n, if n % 2 == 0 { 0.0 } else { -0.0 })).collect();
+        let shared = Arc::new(vec![("host".to_owned(), AttributeValue::Int(1))]);
+        let mut sequence = 5;
+        let kept = pack(&shared, records.clone(), &mut sequence, &mut Vec::new());
+        assert_eq!(sequence, 45);
+        for (at, (kept, record)) in kept.iter().zip(&records).enumerate() {
+            let stored = kept.stored();
+            assert_eq!((stored.sequence, &stored.shared), (5 + at as u64, &shared));
+            assert_eq!(format!("{:?}", stored.record), format!("{record:?}"));
+        }
+        assert!(kept.iter().all(|k| Arc::ptr_eq(&k.lines, &kept[0].lines)));
+        assert!(Arc::ptr_eq(&kept[0].rest, &kept[2].rest) && !Arc::ptr_eq(&kept[0].rest, &kept[1].rest));
+    }
+
+    #[test]
+    fn long_lines_lie_apart() {
+        let mut records: Vec<LogRecord> = (0..4).map(|n| record(n, 0.0)).collect();
+        records[1].text = "y".repeat(CHUNK_BYTES_MAX + 1);
+        let kept = pack(&Arc::default(), records.clone(), &mut 0, &mut Vec::new());
+        assert!(kept.iter().zip(&records).all(|(kept, record)| kept.text() == record.text));
+        assert!(!Arc::ptr_eq(&kept[0].lines, &kept[1].lines) && Arc::ptr_eq(&kept[2].lines, &kept[3].lines));
     }
 }

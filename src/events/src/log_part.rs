@@ -16,11 +16,12 @@ use crate::columns::Packer;
 use crate::deletions::DELETIONS_DONE;
 use crate::engine::{Kind, Output};
 use crate::log_block::{self, StoredLog};
-use crate::log_memtable::LogMemtable;
+use crate::log_memtable::{self, LogMemtable, Run};
 use crate::log_plan::LogSources;
 use crate::log_scan;
 use crate::part_file::{LOGS_VERSION, PartFileWriter, PartReader};
 use crate::record;
+use crate::retention::Retention;
 use crate::table::CHUNK_STREAMS;
 use crate::wire::Malformed;
 
@@ -48,7 +49,7 @@ impl Kind for Logs {
     }
 
     fn memtable_bytes(batch: &Self::Batch) -> u64 {
-        (batch.heap_bytes() + batch.record_count() * 56) as u64
+        log_memtable::batch_bytes(batch)
     }
 
     fn insert(memtable: &LogMemtable, batch: Self::Batch, sequence: u64) {
@@ -58,30 +59,43 @@ impl Kind for Logs {
     fn write(memtable: &LogMemtable, output: &Output<'_>) -> Result<Vec<PendingPart>, EventsError> {
         let mut pending = Vec::new();
         for tenant in memtable.tenants() {
-            let mut streams: Vec<Labels> = Vec::new();
+            let runs = memtable.runs(tenant, NanoRange::ALL, &mut |_| true);
             let mut days: BTreeMap<i64, Vec<Row>> = BTreeMap::new();
-            for (labels, run) in memtable.runs(tenant, NanoRange::ALL, &mut |_| true) {
-                let stream = u32::try_from(streams.len()).expect("records of a memtable fit in memory");
-                streams.push(labels);
-                for log in run.iter() {
-                    let day = trefoil_model::time::day_of_ns(log.record.time_ns);
+            for (number, (_, kept)) in runs.iter().enumerate() {
+                let run = u32::try_from(number).expect("records of a memtable fit in memory");
+                for (at, log) in kept.iter().enumerate() {
+                    let day = trefoil_model::time::day_of_ns(log.time_ns);
                     let (time, sequence) = log.key();
-                    days.entry(day).or_default().push(Row { time, sequence, stream, log: Arc::clone(log) });
+                    days.entry(day).or_default().push(Row { time, sequence, run, at });
                 }
             }
             for (day, mut rows) in days {
                 rows.sort_unstable_by_key(|row| (row.time, row.sequence));
                 let mut part = LogPartWriter::begin(output, tenant, day)?;
-                let mut numbers: Vec<Option<u32>> = vec![None; streams.len()];
+                let mut numbers: Vec<Option<u32>> = vec![None; runs.len()];
                 for row in rows {
-                    let number =
-                        *numbers[row.stream as usize].get_or_insert_with(|| part.number(&streams[row.stream as usize]));
-                    part.push(number, row.log)?;
+                    let (labels, run): &(Labels, Run) = &runs[row.run as usize];
+                    let number = *numbers[row.run as usize].get_or_insert_with(|| part.number(labels));
+                    part.push(number, Arc::new(run[row.at].stored()))?;
                 }
                 pending.push(part.finish(output, 0)?);
             }
         }
         Ok(pending)
+    }
+
+    fn has_past(part: &PartReader, retention: &Retention, now_ms: i64) -> Result<bool, EventsError> {
+        let at = retention.at(now_ms);
+        if at.kept_by_all_ns() <= part.meta.max_t {
+            return Ok(false);
+        }
+        let count = usize::try_from(part.table.stream_count).unwrap_or(usize::MAX);
+        for chunk in 0..count.div_ceil(CHUNK_STREAMS) {
+            if part.stream_chunk(chunk)?.iter().any(|labels| at.start_ns(labels) > part.meta.max_t) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn merge(parts: &[Arc<PartReader>], output: &Output<'_>, level: u8) -> Result<Option<PendingPart>, EventsError> {
@@ -95,7 +109,9 @@ impl Kind for Logs {
         let mut rewritten_bytes = 0;
         for part in smallest_first {
             let bytes = text_bytes(&part);
-            let must = part.version != LOGS_VERSION || output.deletions.concern(&part.meta);
+            let must = part.version != LOGS_VERSION
+                || output.deletions.concern(&part.meta)
+                || Self::has_past(&part, &output.retention, output.now_ms)?;
             // Those of the same time are in memory at once.
             if must || (bytes < slice_bytes && rewritten_bytes + bytes <= REWRITTEN_SLICES_MAX * slice_bytes) {
                 rewritten_bytes += bytes;
@@ -109,7 +125,12 @@ impl Kind for Logs {
         }
         if !rewritten.is_empty() {
             let query = LogQuery::new(first.tenant, NanoRange::ALL, Vec::new());
-            let sources = LogSources { parts: &rewritten, runs: Vec::new(), deletions: &output.deletions };
+            let sources = LogSources {
+                parts: &rewritten,
+                runs: Vec::new(),
+                deletions: &output.deletions,
+                retention: output.retention.at(output.now_ms),
+            };
             log_scan::rewrite(&query, &Unlimited, sources, &mut |labels, log| {
                 let number = part.number(labels);
                 part.push(number, log)
@@ -119,12 +140,12 @@ impl Kind for Logs {
     }
 }
 
-/// A record with what it is sorted by.
+/// A record, by its run and its place there, with what it is sorted by.
 struct Row {
     time: i64,
     sequence: u64,
-    stream: u32,
-    log: Arc<StoredLog>,
+    run: u32,
+    at: usize,
 }
 
 /// Writes a part from records in order of time.

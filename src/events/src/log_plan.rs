@@ -14,8 +14,9 @@ use crate::EventsError;
 use crate::deletions::{self, Deletions};
 use crate::log_block::{LogBlock, Sets, StoredLog};
 use crate::log_block_v1;
-use crate::log_memtable::Run;
+use crate::log_memtable::{Kept, Run, Runs};
 use crate::part_file::PartReader;
+use crate::retention::RetentionAt;
 use crate::table::{BlockStream, CHUNK_STREAMS};
 use crate::text_codec::Texts;
 use crate::tokens::{Condition, attribute_condition, needle_conditions};
@@ -40,14 +41,17 @@ fn label_value<'a>(labels: &'a Labels, name: &str) -> &'a str {
 }
 
 /// Gives streams numbers within a query.
-#[derive(Default)]
-pub(crate) struct Streams {
+pub(crate) struct Streams<'p> {
     numbers: FxHashMap<Labels, u32>,
     /// By number.
     pub(crate) labels: Vec<Labels>,
+    /// What of the query's range is kept, by number.
+    ranges: Vec<NanoRange>,
+    range: NanoRange,
+    retention: RetentionAt<'p>,
 }
 
-impl Streams {
+impl Streams<'_> {
     fn number(&mut self, labels: &Labels) -> u32 {
         if let Some(number) = self.numbers.get(labels) {
             return *number;
@@ -55,6 +59,8 @@ impl Streams {
         let number = u32::try_from(self.labels.len()).expect("streams fit in memory");
         self.numbers.insert(labels.clone(), number);
         self.labels.push(labels.clone());
+        let start_ns = self.retention.start_ns(labels).max(self.range.start_ns);
+        self.ranges.push(NanoRange { start_ns, end_ns: self.range.end_ns });
         number
     }
 }
@@ -79,15 +85,17 @@ pub(crate) struct Source {
 pub(crate) struct LogSources<'s> {
     pub(crate) parts: &'s [Arc<PartReader>],
     /// Of memtables.
-    pub(crate) runs: Vec<(Labels, Run)>,
+    pub(crate) runs: Runs,
     /// What is hidden of the parts.
     pub(crate) deletions: &'s Deletions,
+    /// What is kept of all.
+    pub(crate) retention: RetentionAt<'s>,
 }
 
 /// All that a query reads.
 pub(crate) struct Plan<'p> {
     pub(crate) parts: &'p [Arc<PartReader>],
-    pub(crate) streams: Streams,
+    pub(crate) streams: Streams<'p>,
     /// For each part the number of each stream, or a mark.
     numbers: Vec<Vec<u32>>,
     /// For each part the deletions that concern it.
@@ -96,27 +104,34 @@ pub(crate) struct Plan<'p> {
 }
 
 impl<'p> Plan<'p> {
-    /// Finds what may hold wanted records. With `is_strict` damage is an error; else it is left out.
+    /// Finds what may hold wanted records. Damage is an error.
     pub(crate) fn new(
         query: &LogQuery,
         any_of: &[Vec<String>],
         sources: LogSources<'p>,
-        is_strict: bool,
         budget: &dyn QueryBudget,
     ) -> Result<Self, StoreError> {
-        let LogSources { parts, runs, deletions } = sources;
+        let LogSources { parts, runs, deletions, retention } = sources;
         let mut plan = Self {
             parts,
-            streams: Streams::default(),
+            streams: Streams {
+                numbers: FxHashMap::default(),
+                labels: Vec::new(),
+                ranges: Vec::new(),
+                range: query.range,
+                retention,
+            },
             numbers: Vec::new(),
             hidden: parts.iter().map(|part| deletions.of_part(&part.meta)).collect(),
             sources: Vec::new(),
         };
         for (labels, run) in runs {
             let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
-            let (min_t, max_t) = (first.record.time_ns, last.record.time_ns);
+            let (min_t, max_t) = (first.time_ns, last.time_ns);
             let stream = plan.streams.number(&labels);
-            plan.sources.push(Source { min_t, max_t, what: What::Run { stream, run } });
+            if plan.range(stream).overlaps(min_t, max_t) {
+                plan.sources.push(Source { min_t, max_t, what: What::Run { stream, run } });
+            }
         }
         let mut conditions: Vec<Condition> = Vec::new();
         let texts = query.needles.iter().chain(&query.words);
@@ -151,17 +166,10 @@ impl<'p> Plan<'p> {
                 if done % CHECK_BLOCKS == CHECK_BLOCKS - 1 {
                     budget.check()?;
                 }
-                match plan.has_wanted(query, index, block as usize) {
-                    Ok(true) => {
-                        let info = &part.table.blocks[block as usize];
-                        let what = What::Block { part: index, block: block as usize };
-                        plan.sources.push(Source { min_t: info.min_t, max_t: info.max_t, what });
-                    }
-                    Ok(false) => {}
-                    Err(error) if is_strict => return Err(error.into()),
-                    Err(error) => {
-                        tracing::error!(part = part.meta.id.0, %error, "block was left out of a query");
-                    }
+                if plan.has_wanted(query, index, block as usize)? {
+                    let info = &part.table.blocks[block as usize];
+                    let what = What::Block { part: index, block: block as usize };
+                    plan.sources.push(Source { min_t: info.min_t, max_t: info.max_t, what });
                 }
             }
         }
@@ -173,7 +181,8 @@ impl<'p> Plan<'p> {
         let mut found = false;
         for run in self.parts[part].block_streams(block)?.iter() {
             if query.range.overlaps(run.min_t, run.max_t) {
-                found |= self.resolve(query, part, run.stream)? != NOT_WANTED;
+                let number = self.resolve(query, part, run.stream)?;
+                found |= number != NOT_WANTED && self.range(number).overlaps(run.min_t, run.max_t);
             }
         }
         Ok(found)
@@ -200,6 +209,11 @@ impl<'p> Plan<'p> {
     pub(crate) fn hidden(&self, part: usize, number: u32) -> Vec<&LogDeletion> {
         let all = self.hidden[part].iter().map(|state| &state.deletion);
         all.filter(|deletion| deletions::selects(deletion, &self.streams.labels[number as usize])).collect()
+    }
+
+    /// What of the query's range is kept of a stream, by its number.
+    pub(crate) fn range(&self, number: u32) -> NanoRange {
+        self.streams.ranges[number as usize]
     }
 
     /// The number of a stream of a part, if it is wanted.
@@ -229,14 +243,13 @@ fn matcher_conditions(matchers: &[Matcher]) -> Vec<Condition> {
 }
 
 /// The records of a memtable's run within a range.
-pub(crate) fn within(run: &[Arc<StoredLog>], range: NanoRange) -> std::ops::Range<usize> {
-    let start = run.partition_point(|log| log.record.time_ns < range.start_ns);
-    start..run.partition_point(|log| log.record.time_ns < range.end_ns).max(start)
+pub(crate) fn within(run: &[Kept], range: NanoRange) -> std::ops::Range<usize> {
+    let start = run.partition_point(|log| log.time_ns < range.start_ns);
+    start..run.partition_point(|log| log.time_ns < range.end_ns).max(start)
 }
 
 /// What records must satisfy beside stream and labels.
 pub(crate) struct Filter<'q> {
-    range: NanoRange,
     /// The longest first.
     finders: Vec<Finder<'q>>,
     pub(crate) wants: LogWants<'q>,
@@ -247,15 +260,11 @@ impl<'q> Filter<'q> {
         let mut needles: Vec<&str> = query.needles.iter().map(String::as_str).filter(|n| !n.is_empty()).collect();
         needles.sort_by_key(|needle| std::cmp::Reverse(needle.len()));
         let finders = needles.into_iter().map(|needle| Finder::new(needle.as_bytes())).collect();
-        Self { range: query.range, finders, wants: *wants }
+        Self { finders, wants: *wants }
     }
 
-    /// Whether a record is wanted.
-    pub(crate) fn passes(&self, log: &StoredLog) -> bool {
-        self.range.contains(log.record.time_ns) && self.passes_text(&log.record.text)
-    }
-
-    fn passes_text(&self, text: &str) -> bool {
+    /// Whether a line is wanted.
+    pub(crate) fn passes_text(&self, text: &str) -> bool {
         self.finders.iter().all(|finder| finder.find(text.as_bytes()).is_some())
             && self.wants.line.is_none_or(|passes| passes(text))
     }
@@ -385,7 +394,7 @@ pub(crate) fn choose<'a, 'p: 'a>(
         let columns = reader.columns(block)?;
         let mut records = Vec::new();
         let mut wanted = |stream: u32, time: i64, text: &str| {
-            filter.range.contains(time) && number(stream).is_some() && filter.passes_text(text)
+            number(stream).is_some_and(|number| plan.range(number).contains(time)) && filter.passes_text(text)
         };
         let mut each = |stream: u32, log: StoredLog| records.extend(number(stream).map(|number| (number, log)));
         let (seen, bytes) = log_block_v1::decode(&columns, &mut wanted, &mut each).map_err(corrupt)?;
@@ -397,7 +406,7 @@ pub(crate) fn choose<'a, 'p: 'a>(
     }
     let bytes = reader.block(block)?;
     let open = LogBlock::open(bytes, &reader.table.blocks[block], runs).map_err(corrupt)?;
-    let (mut chosen, read) = choose_rows(open, filter, &number).map_err(corrupt)?;
+    let (mut chosen, read) = choose_rows(open, filter, plan, part).map_err(corrupt)?;
     if !plan.hidden[part].is_empty() {
         chosen.leave_out(|number| plan.hidden(part, number)).map_err(corrupt)?;
     }
@@ -407,7 +416,8 @@ pub(crate) fn choose<'a, 'p: 'a>(
 fn choose_rows<'a>(
     block: LogBlock<'a>,
     filter: &Filter<'_>,
-    number: &dyn Fn(u32) -> Option<u32>,
+    plan: &Plan<'_>,
+    part: usize,
 ) -> Result<(ChosenRows<'a>, BlockRead), Malformed> {
     let times = block.times()?;
     let (mut rows, mut ends) = (Vec::new(), Vec::with_capacity(block.runs.len()));
@@ -417,10 +427,12 @@ fn choose_rows<'a>(
     for run in chosen.block.runs {
         let end = start + usize::try_from(run.count).map_err(|_| Malformed("count"))?;
         let of_run = &chosen.times[start..end];
-        let from = start + of_run.partition_point(|time| *time < filter.range.start_ns);
-        let to = start + of_run.partition_point(|time| *time < filter.range.end_ns);
+        let begin = start;
         start = end;
-        let Some(number) = number(run.stream) else { continue };
+        let Some(number) = plan.number(part, run.stream) else { continue };
+        let range = plan.range(number);
+        let from = begin + of_run.partition_point(|time| *time < range.start_ns);
+        let to = begin + of_run.partition_point(|time| *time < range.end_ns);
         if from >= to {
             continue;
         }

@@ -13,7 +13,7 @@ use trefoil_model::{Direction, Labels, LogQuery, LogWants, QueryBudget, StoreErr
 
 use crate::EventsError;
 use crate::log_block::StoredLog;
-use crate::log_memtable::Run;
+use crate::log_memtable::{Kept, Run};
 use crate::log_plan::{BlockRead, Chosen, Filter, LogSources, Plan, What, choose, within};
 
 /// Records between two looks at the budget.
@@ -37,21 +37,6 @@ enum Records {
     Block(std::vec::IntoIter<(u32, Arc<StoredLog>)>),
     /// What is left of a run, in the order of time.
     Run { stream: u32, run: Run, left: std::ops::Range<usize> },
-}
-
-impl Records {
-    fn next(&mut self, direction: Direction) -> Option<(u32, Arc<StoredLog>)> {
-        match self {
-            Self::Block(records) => records.next(),
-            Self::Run { stream, run, left } => {
-                let index = match direction {
-                    Direction::Forward => left.next()?,
-                    Direction::Backward => left.next_back()?,
-                };
-                Some((*stream, Arc::clone(&run[index])))
-            }
-        }
-    }
 }
 
 /// The next record of an open source.
@@ -107,12 +92,13 @@ struct Decoded {
     read: BlockRead,
 }
 
+/// Blocks that were decoded before they are needed. Damage of one is an error when it is needed.
+type Early = FxHashMap<(usize, usize), Result<Decoded, EventsError>>;
+
 /// A scan over parts and runs.
 pub(crate) struct Scan<'q> {
     query: &'q LogQuery,
     budget: &'q dyn QueryBudget,
-    /// Whether a damaged block is an error; else it is left out.
-    is_strict: bool,
     filter: Filter<'q>,
     stats: ScanStats,
     open_bytes: u64,
@@ -124,7 +110,7 @@ pub(crate) struct Scan<'q> {
 /// What takes records that are written anew.
 type Rewritten<'e> = dyn FnMut(&Labels, Arc<StoredLog>) -> Result<(), EventsError> + 'e;
 
-/// Delivers all records of parts in order, for writing them anew. Damage is an error.
+/// Delivers all records of parts in order, for writing them anew.
 pub(crate) fn rewrite(
     query: &LogQuery,
     budget: &dyn QueryBudget,
@@ -132,7 +118,7 @@ pub(crate) fn rewrite(
     each: &mut Rewritten<'_>,
 ) -> Result<(), EventsError> {
     let mut failed = None;
-    let scan = Scan { is_strict: true, ..Scan::new(query, &LogWants::default(), budget) };
+    let scan = Scan::new(query, &LogWants::default(), budget);
     scan.run(sources, &mut |labels, _, log| match each(labels, Arc::clone(log)) {
         Ok(()) => ControlFlow::Continue(()),
         Err(error) => {
@@ -149,7 +135,6 @@ impl<'q> Scan<'q> {
         Self {
             query,
             budget,
-            is_strict: false,
             filter: Filter::new(query, wants),
             stats: ScanStats::default(),
             open_bytes: 0,
@@ -162,7 +147,7 @@ impl<'q> Scan<'q> {
     pub(crate) fn run(mut self, sources: LogSources<'_>, each: &mut Each<'_>) -> Result<ScanStats, StoreError> {
         let direction = self.query.direction;
         let any_of = self.filter.wants.any_of;
-        let mut plan = Plan::new(self.query, any_of, sources, self.is_strict, self.budget)?;
+        let mut plan = Plan::new(self.query, any_of, sources, self.budget)?;
         let mut pending = std::mem::take(&mut plan.sources);
         // The next to open is at the end.
         pending.sort_by_key(|source| match direction {
@@ -172,7 +157,7 @@ impl<'q> Scan<'q> {
         let mut open: Vec<Option<Open>> = Vec::new();
         let mut free: Vec<usize> = Vec::new();
         let mut heap: BinaryHeap<Head> = BinaryHeap::new();
-        let mut early: FxHashMap<(usize, usize), Decoded> = FxHashMap::default();
+        let mut early: Early = FxHashMap::default();
         let mut delivered = 0u64;
         loop {
             while let Some(source) = pending.last() {
@@ -190,13 +175,13 @@ impl<'q> Scan<'q> {
                     self.decode_some(&plan, &pending, &mut early)?;
                 }
                 let Some(source) = pending.pop() else { break };
-                let opened = self.open(source.what, &mut early);
+                let opened = self.open(&plan, source.what, &mut early)?;
                 let slot = free.pop().unwrap_or_else(|| {
                     open.push(None);
                     open.len() - 1
                 });
                 open[slot] = Some(opened);
-                self.advance(&plan, &mut open, &mut free, slot, &mut heap);
+                self.advance(&plan, &mut open, &mut free, slot, &mut heap)?;
             }
             let Some(head) = heap.pop() else {
                 if pending.is_empty() {
@@ -208,17 +193,10 @@ impl<'q> Scan<'q> {
             if delivered.is_multiple_of(CHECK_INTERVAL) {
                 self.budget.check()?;
             }
-            let is_of_run = matches!(open[head.source], Some(Open { records: Records::Run { .. }, .. }));
-            if is_of_run {
-                self.stats.records += 1;
-                self.stats.bytes += head.log.record.text.len() as u64;
-            }
-            if (!is_of_run || self.filter.passes(&head.log))
-                && each(&head.labels, u64::from(head.stream), &head.log).is_break()
-            {
+            if each(&head.labels, u64::from(head.stream), &head.log).is_break() {
                 return Ok(self.stats);
             }
-            self.advance(&plan, &mut open, &mut free, head.source, &mut heap);
+            self.advance(&plan, &mut open, &mut free, head.source, &mut heap)?;
         }
     }
 
@@ -230,10 +208,14 @@ impl<'q> Scan<'q> {
         free: &mut Vec<usize>,
         slot: usize,
         heap: &mut BinaryHeap<Head>,
-    ) {
+    ) -> Result<(), StoreError> {
         let direction = self.query.direction;
-        let Some(source) = open[slot].as_mut() else { return };
-        match source.records.next(direction) {
+        let Some(source) = open[slot].as_mut() else { return Ok(()) };
+        let next = match &mut source.records {
+            Records::Block(records) => records.next(),
+            Records::Run { stream, run, left } => self.next_of_run(run, left)?.map(|log| (*stream, Arc::new(log))),
+        };
+        match next {
             Some((stream, log)) => {
                 let labels = plan.streams.labels[stream as usize].clone();
                 heap.push(Head { stream, labels, log, source: slot, place: source.place, direction });
@@ -244,22 +226,47 @@ impl<'q> Scan<'q> {
                 free.push(slot);
             }
         }
+        Ok(())
     }
 
-    fn open(&mut self, what: What, early: &mut FxHashMap<(usize, usize), Decoded>) -> Open {
-        match what {
+    /// The next wanted record of what is left of a run.
+    fn next_of_run(
+        &mut self,
+        run: &[Kept],
+        left: &mut std::ops::Range<usize>,
+    ) -> Result<Option<StoredLog>, StoreError> {
+        loop {
+            let index = match self.query.direction {
+                Direction::Forward => left.next(),
+                Direction::Backward => left.next_back(),
+            };
+            let Some(index) = index else { return Ok(None) };
+            let log = &run[index];
+            self.stats.records += 1;
+            self.stats.bytes += log.text().len() as u64;
+            if self.stats.records.is_multiple_of(CHECK_INTERVAL) {
+                self.budget.check()?;
+            }
+            if self.filter.passes_text(log.text()) {
+                return Ok(Some(log.stored()));
+            }
+        }
+    }
+
+    fn open(&mut self, plan: &Plan<'_>, what: What, early: &mut Early) -> Result<Open, StoreError> {
+        Ok(match what {
             What::Run { stream, run } => {
-                let left = within(&run, self.query.range);
+                let left = within(&run, plan.range(stream));
                 Open { records: Records::Run { stream, run, left }, place: 0, bytes: 0 }
             }
             What::Block { part, block } => {
-                let Decoded { records, bytes, read } = early.remove(&(part, block)).unwrap_or_default();
+                let Decoded { records, bytes, read } = early.remove(&(part, block)).transpose()?.unwrap_or_default();
                 self.stats.blocks += 1;
                 self.stats.records += read.records;
                 self.stats.bytes += read.bytes;
                 Open { records: Records::Block(records.into_iter()), place: block, bytes }
             }
-        }
+        })
     }
 
     /// Decodes the next blocks on the pool: at first one, later more, so that a query that wants little reads little.
@@ -267,7 +274,7 @@ impl<'q> Scan<'q> {
         &mut self,
         plan: &Plan<'_>,
         pending: &[crate::log_plan::Source],
-        early: &mut FxHashMap<(usize, usize), Decoded>,
+        early: &mut Early,
     ) -> Result<(), StoreError> {
         let blocks: Vec<(usize, usize)> = pending
             .iter()
@@ -285,17 +292,9 @@ impl<'q> Scan<'q> {
             [place] => vec![this.decode(plan, *place)],
             many => many.par_iter().map(|place| this.decode(plan, *place)).collect(),
         };
-        for ((part, block), decoded) in blocks.into_iter().zip(decoded) {
-            let decoded = match decoded {
-                Ok(decoded) => decoded,
-                Err(error) if self.is_strict => return Err(error.into()),
-                Err(error) => {
-                    tracing::error!(part = plan.parts[part].meta.id.0, %error, "block was left out of a query");
-                    Decoded::default()
-                }
-            };
-            self.open_bytes += decoded.bytes;
-            early.insert((part, block), decoded);
+        for (place, decoded) in blocks.into_iter().zip(decoded) {
+            self.open_bytes += decoded.as_ref().map_or(0, |decoded| decoded.bytes);
+            early.insert(place, decoded);
         }
         if self.open_bytes > self.open_bytes_charged {
             self.budget.charge_bytes(self.open_bytes - self.open_bytes_charged)?;

@@ -35,6 +35,7 @@ macro_rules! durations {
 counters! {
     APPENDED "trefoil_events_appended_total" ["kind"] "Records and spans acknowledged.";
     REJECTED "trefoil_events_rejected_total" ["kind", "reason"] "Records and spans refused one by one.";
+    WAITS "trefoil_events_memtable_waits_total" ["kind", "end"] "Writes that waited because the memtables were full: end is room or refused.";
     REPLAYED "trefoil_events_replayed_records_total" ["kind"] "Journal records replayed at start.";
 }
 
@@ -52,7 +53,7 @@ durations! {
 pub(crate) static BLOCKS_CORRUPT: LazyLock<IntCounter> = LazyLock::new(|| {
     register_int_counter!(
         "trefoil_events_blocks_corrupt_total",
-        "Reads of blocks, filters or indexes that failed their checksum; what else there is stays readable."
+        "Blocks, filters, indexes and other places of parts that do not have their checksum, each counted when it is met first."
     )
     .expect("unique metric name")
 });

@@ -1,6 +1,7 @@
 //! The file of a part: blocks, filters, term index, table, footer. See `FORMAT.md`, "Part file".
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -257,41 +258,50 @@ pub(crate) struct PartReader {
     /// Blocks, streams, services.
     pub(crate) table: Table,
     open_index: Mutex<Option<Arc<BlockIndex>>>,
+    /// What was found to be damaged.
+    damaged: Mutex<BTreeSet<String>>,
 }
 
 impl PartReader {
     /// Maps a part and reads its table.
     pub(crate) fn open(set: &PartSet, meta: &Arc<PartMeta>, kind: &'static str) -> Result<Self, EventsError> {
-        let bytes = set.map(meta, FILE).map_err(|source: PartsError| EventsError::Parts { kind, source })?;
         let path = set.path(meta, FILE);
+        let bytes = set.map(meta, FILE).map_err(|source| match source {
+            PartsError::CorruptFile { .. } => {
+                EventsError::Corrupt { path: path.clone(), section: "all of it".to_owned(), reason: source.to_string() }
+            }
+            other => EventsError::Parts { kind, source: other },
+        })?;
         let corrupt = |section: &str, reason: &str| EventsError::Corrupt {
             path: path.clone(),
             section: section.to_owned(),
             reason: reason.to_owned(),
         };
+        let header_name = format!("header at bytes 0..{}", HEADER_BYTES.min(bytes.len()));
         if bytes.len() < HEADER_BYTES || &bytes[..8] != MAGIC {
-            return Err(corrupt("header", "too short or wrong magic"));
+            return Err(corrupt(&header_name, "too short or wrong magic"));
         }
         let version = u16::from_le_bytes([bytes[8], bytes[9]]);
         if !(1..=LOGS_VERSION).contains(&version) {
-            return Err(corrupt("header", &format!("version {version}, this build reads up to {LOGS_VERSION}")));
+            return Err(corrupt(&header_name, &format!("version {version}, this build reads up to {LOGS_VERSION}")));
         }
-        let footer_bytes = footer_bytes(version);
-        if bytes.len() < HEADER_BYTES + footer_bytes {
-            return Err(corrupt("footer", "too short"));
+        let footer_start = bytes.len().saturating_sub(footer_bytes(version)).max(HEADER_BYTES);
+        let footer_name = format!("footer at bytes {footer_start}..{}", bytes.len());
+        let footer = &bytes[footer_start..];
+        if footer.len() < footer_bytes(version) {
+            return Err(corrupt(&footer_name, "too short"));
         }
-        let footer = &bytes[bytes.len() - footer_bytes..];
-        let places = checked(&footer[..footer_bytes - 8]).ok_or_else(|| corrupt("footer", "checksum mismatch"))?;
+        let places = checked(&footer[..footer.len() - 8]).ok_or_else(|| corrupt(&footer_name, "checksum mismatch"))?;
         let mut ranges = Vec::with_capacity(4);
         for pair in places.chunks_exact(SECTION_BYTES) {
             let number = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| pair[at + i]));
             let start = usize::try_from(number(0)).ok();
             let range = start.and_then(|start| Some((start, start.checked_add(usize::try_from(number(8)).ok()?)?)));
-            ranges.push(range.filter(|r| r.1 <= bytes.len()).ok_or_else(|| corrupt("footer", "range"))?);
+            ranges.push(range.filter(|r| r.1 <= bytes.len()).ok_or_else(|| corrupt(&footer_name, "range"))?);
         }
         // Before version 2 there is no section of streams.
         ranges.resize(4, (0, 0));
-        let [filters, index, table, streams] = ranges.as_slice() else { return Err(corrupt("footer", "sections")) };
+        let [filters, index, table, streams] = ranges.as_slice() else { return Err(corrupt(&footer_name, "sections")) };
         let table_name = format!("table at bytes {}..{}", table.0, table.1);
         let body = checked(&bytes[table.0..table.1]).ok_or_else(|| corrupt(&table_name, "checksum mismatch"))?;
         let parse = || Table::decode(&unpacked(body)?, version);
@@ -306,6 +316,7 @@ impl PartReader {
             bytes,
             table,
             open_index: Mutex::new(None),
+            damaged: Mutex::default(),
         })
     }
 
@@ -332,7 +343,7 @@ impl PartReader {
             .map_err(|m| {
                 let start = (self.streams.0 as u64).saturating_add(info.streams_offset);
                 let end = start.saturating_add(info.streams_len);
-                self.corrupt(block, &format!("its list of streams at bytes {start}..{end}: {m}"))
+                self.damage(format!("list of streams of block {block} at bytes {start}..{end}"), &m.to_string())
             })
     }
 
@@ -354,11 +365,10 @@ impl PartReader {
             (0..count).map(|_| Labels::from_packed(cursor.text()?).ok_or(Malformed("stream labels"))).collect()
         };
         read().map_err(|m: Malformed| {
-            metrics::BLOCKS_CORRUPT.inc();
             let (offset, len) = self.table.chunks.get(chunk).copied().unwrap_or_default();
             let start = (self.streams.0 as u64).saturating_add(offset);
             let section = format!("stream labels {chunk} at bytes {start}..{}", start.saturating_add(len));
-            EventsError::Corrupt { path: self.path.clone(), section, reason: m.to_string() }
+            self.damage(section, &m.to_string())
         })
     }
 
@@ -377,14 +387,27 @@ impl PartReader {
         }
     }
 
-    /// The error for a damaged block; counts it.
+    /// The error for a damaged place, which is told and counted when it is met first.
+    fn damage(&self, section: String, reason: &str) -> EventsError {
+        if self.damaged.lock().insert(section.clone()) {
+            metrics::BLOCKS_CORRUPT.inc();
+            tracing::error!(path = %self.path.display(), section, reason, "part file is damaged");
+        }
+        EventsError::Corrupt { path: self.path.clone(), section, reason: reason.to_owned() }
+    }
+
+    /// Whether damage was met in it.
+    pub(crate) fn is_damaged(&self) -> bool {
+        !self.damaged.lock().is_empty()
+    }
+
+    /// The error for a damaged block, which is told and counted when it is met first.
     pub(crate) fn corrupt(&self, block: usize, reason: &str) -> EventsError {
-        metrics::BLOCKS_CORRUPT.inc();
         let section = match self.table.blocks.get(block) {
             Some(info) => format!("block {block} at bytes {}..{}", info.offset, info.offset.saturating_add(info.len)),
             None => format!("block {block}"),
         };
-        EventsError::Corrupt { path: self.path.clone(), section, reason: reason.to_owned() }
+        self.damage(section, reason)
     }
 
     fn range(&self, offset: u64, len: u64) -> Option<&[u8]> {
@@ -397,10 +420,10 @@ impl PartReader {
         match self.filter(info) {
             Some(filter) => filter::contains(filter, key),
             None => {
-                metrics::BLOCKS_CORRUPT.inc();
-                let start = self.filters.0 as u64 + info.filter_offset;
-                let bytes = format!("{start}..{}", start + info.filter_len);
-                tracing::error!(path = %self.path.display(), bytes, "damaged filter of a block was not used");
+                // It is not needed, only useful.
+                let start = (self.filters.0 as u64).saturating_add(info.filter_offset);
+                let end = start.saturating_add(info.filter_len);
+                self.damage(format!("filter at bytes {start}..{end}"), "checksum mismatch");
                 true
             }
         }
@@ -427,7 +450,8 @@ impl PartReader {
                         }
                     }
                 }
-                Err(error) => tracing::warn!(path = %self.path.display(), %error, "term index was not used"),
+                // It was told, and is not needed, only useful.
+                Err(error) => tracing::debug!(path = %self.path.display(), %error, "term index was not used"),
             }
         }
         for condition in conditions {
@@ -454,15 +478,15 @@ impl PartReader {
             return Ok(Arc::clone(index));
         }
         let section = &self.bytes[self.index.0..self.index.1];
-        let body = checked(section).ok_or_else(|| {
-            metrics::BLOCKS_CORRUPT.inc();
-            EventsError::Corrupt {
-                path: self.path.clone(),
-                section: format!("index at bytes {}..{}", self.index.0, self.index.1),
-                reason: "checksum mismatch".to_owned(),
-            }
-        })?;
-        let index = Arc::new(BlockIndex::open(&self.bytes.slice_ref(body), self.table.blocks.len())?);
+        let name = || format!("index at bytes {}..{}", self.index.0, self.index.1);
+        let body = match self.damaged.lock().contains(&name()) {
+            // It is large.
+            true => None,
+            false => checked(section),
+        };
+        let body = body.ok_or_else(|| self.damage(name(), "checksum mismatch"))?;
+        let index = BlockIndex::open(&self.bytes.slice_ref(body), self.table.blocks.len());
+        let index = Arc::new(index.map_err(|error| self.damage(name(), &error.to_string()))?);
         *open = Some(Arc::clone(&index));
         Ok(index)
     }

@@ -21,11 +21,12 @@ use crate::check::{Window, check_logs, check_spans};
 use crate::deletions::{DELETIONS_MAX, Deletions};
 use crate::engine::{Engine, EngineOptions, Kind, Snapshot};
 use crate::log_fold;
-use crate::log_memtable::Run;
+use crate::log_memtable::Runs;
 use crate::log_part::Logs;
 use crate::log_plan::{LogSources, stream_matches};
 use crate::log_scan::Scan;
 use crate::part_file::PartReader;
+use crate::retention::LogRetention;
 use crate::span_part::Traces;
 use crate::table::CHUNK_STREAMS;
 use crate::trace_read;
@@ -41,16 +42,17 @@ pub struct EventStoreOptions {
     pub clock: SharedClock,
     /// Memory.
     pub accountant: Accountant,
-    /// How long log records are kept, to the day; `None` for ever. Older ones are refused. Default 30 days.
-    pub retention_logs: Option<Duration>,
-    /// Bytes of log records in parts above which the oldest days go; the newest day stays. Default: no bound.
-    pub retention_logs_bytes: Option<u64>,
-    /// How long spans are kept, likewise. Default 14 days.
+    /// How long log records are kept. Default 30 days.
+    pub retention_logs: LogRetention,
+    /// How long spans are kept, to the day; `None` for ever. Older ones are refused. Default 14 days.
     pub retention_traces: Option<Duration>,
     /// Bytes of a memtable after which it is written. Default 64 MiB.
     pub memtable_bytes_max: u64,
     /// Age of a memtable after which it is written. Default 60 s.
     pub memtable_age_max: Duration,
+    /// How long a write waits for room when memtables hold three times [`Self::memtable_bytes_max`], before it is
+    /// refused. Default 10 s.
+    pub memtable_wait_max: Duration,
     /// Limits of records and spans.
     pub limits: Arc<Limits>,
     /// Which parts are merged. Default: at most 256 MiB at once.
@@ -75,11 +77,11 @@ impl EventStoreOptions {
             vfs,
             clock,
             accountant,
-            retention_logs: Some(DAY * 30),
-            retention_logs_bytes: None,
+            retention_logs: LogRetention { keep: Some(DAY * 30), ..LogRetention::default() },
             retention_traces: Some(DAY * 14),
             memtable_bytes_max: 64 << 20,
             memtable_age_max: Duration::from_secs(60),
+            memtable_wait_max: Duration::from_secs(10),
             limits: Arc::new(Limits::default()),
             merge: MergePolicy { bytes_max: 256 << 20, ..MergePolicy::default() },
             block_bytes: 128 << 10,
@@ -89,16 +91,16 @@ impl EventStoreOptions {
         }
     }
 
-    fn engine(&self, name: &'static str, journal: &'static str, retention: Option<Duration>) -> EngineOptions {
+    fn engine(&self, name: &'static str, journal: &'static str, retention: LogRetention) -> EngineOptions {
         EngineOptions {
             dir: self.dir.join(name),
             vfs: Arc::clone(&self.vfs),
             clock: Arc::clone(&self.clock),
             accountant: self.accountant.clone(),
-            retention,
-            retention_bytes: None,
+            retention: retention.into(),
             memtable_bytes_max: self.memtable_bytes_max,
             memtable_age_max: self.memtable_age_max,
+            memtable_wait_max: self.memtable_wait_max,
             journal: JournalOptions { name: journal, ..self.journal.clone() },
             start: self.start.clone(),
             merge: self.merge.clone(),
@@ -117,19 +119,32 @@ pub struct EventStore {
     limits: Arc<Limits>,
 }
 
+impl Snapshot<Logs> {
+    fn sources(&self, runs: Runs) -> LogSources<'_> {
+        LogSources { parts: &self.parts, runs, deletions: &self.deletions, retention: self.retention.at(self.now_ms) }
+    }
+}
+
 impl EventStore {
     /// Opens the store: removes what an interrupted write left and replays the journals. Blocks on the disk.
     pub fn open(options: EventStoreOptions) -> Result<Self, EventsError> {
-        let mut of_logs = options.engine("logs", "events_logs", options.retention_logs);
-        of_logs.retention_bytes = options.retention_logs_bytes;
-        let logs = Engine::open(of_logs)?;
-        let traces = Engine::open(options.engine("traces", "events_traces", options.retention_traces))?;
+        let logs = Engine::open(options.engine("logs", "events_logs", options.retention_logs.clone()))?;
+        let of_traces = LogRetention { keep: options.retention_traces, ..LogRetention::default() };
+        let traces = Engine::open(options.engine("traces", "events_traces", of_traces))?;
         Ok(Self { logs: Arc::new(logs), traces: Arc::new(traces), limits: options.limits })
     }
 
     /// Whether a memtable is large or old enough to be written. Cheap; ask every second or so.
     pub fn should_flush(&self) -> bool {
         self.logs.should_flush() || self.traces.should_flush()
+    }
+
+    /// Waits until a memtable may be large enough to be written; ask [`Self::should_flush`] then. Cancel-safe.
+    pub async fn until_full(&self) {
+        tokio::select! {
+            () = self.logs.until_full() => {}
+            () = self.traces.until_full() => {}
+        }
     }
 
     /// Writes the memtables as parts. On an error what was acknowledged stays in journal and memory, and the next
@@ -161,6 +176,11 @@ impl EventStore {
         let logs = self.logs.apply_retention(now_ms);
         let traces = self.traces.apply_retention(now_ms)?;
         Ok(logs? + traces)
+    }
+
+    /// Replaces how long log records are kept. Queries and writes follow at once, files with the next merges.
+    pub fn set_log_retention(&self, retention: LogRetention) {
+        self.logs.set_retention(retention.into());
     }
 
     /// Refuses further writes, writes the memtables as parts and closes the journals.
@@ -199,50 +219,58 @@ impl EventStore {
         task.await.map_err(|error| EventsError::Write(std::io::Error::other(error)))?
     }
 
+    /// The memtables and the parts of log records that overlap a range. A part that cannot be opened is an error.
+    fn log_snapshot(&self, tenant: TenantId, range: NanoRange) -> Result<Snapshot<Logs>, StoreError> {
+        let mut snapshot = self.logs.snapshot(tenant, |meta| range.overlaps(meta.min_t, meta.max_t));
+        snapshot.unread.take().map_or(Ok(snapshot), |error| Err(error.into()))
+    }
+
     /// What a query of log records reads: parts, and runs of memtables.
     fn log_sources(
         &self,
         tenant: TenantId,
         range: NanoRange,
         matchers: &[Matcher],
-    ) -> (Snapshot<Logs>, Vec<(Labels, Run)>) {
-        let snapshot = self.logs.snapshot(tenant, |meta| range.overlaps(meta.min_t, meta.max_t));
+    ) -> Result<(Snapshot<Logs>, Runs), StoreError> {
+        let snapshot = self.log_snapshot(tenant, range)?;
         let mut runs = Vec::new();
         for memtable in &snapshot.memtables {
             let mut wanted = |labels: &Labels| stream_matches(labels, matchers);
             runs.extend(memtable.table.runs(tenant, range, &mut wanted));
         }
-        (snapshot, runs)
+        Ok((snapshot, runs))
     }
 
     fn window<K: Kind>(&self, engine: &Engine<K>) -> Window {
-        Window { oldest_ms: engine.oldest_ms(), newest_ms: engine.now_ms().saturating_add(self.limits.future_ms_max) }
+        let now_ms = engine.now_ms();
+        let oldest_ms = engine.retention().at(now_ms).earliest_ms();
+        Window { oldest_ms, newest_ms: now_ms.saturating_add(self.limits.future_ms_max) }
     }
 }
 
-/// Which streams of a part have a record in blocks that overlap a range, for those blocks that can be read.
-fn live_streams(part: &PartReader, range: NanoRange) -> Vec<bool> {
-    let mut live = vec![false; usize::try_from(part.table.stream_count).unwrap_or(0)];
+/// The time of the last record of each stream of a part in blocks that overlap a range; `i64::MIN` for none.
+fn last_times(part: &PartReader, range: NanoRange) -> Result<Vec<i64>, EventsError> {
+    let mut last = vec![i64::MIN; usize::try_from(part.table.stream_count).unwrap_or(0)];
     for (number, block) in part.table.blocks.iter().enumerate() {
         if !range.overlaps(block.min_t, block.max_t) {
             continue;
         }
-        match part.block_streams(number) {
-            Ok(runs) => {
-                for run in runs.iter().filter(|run| range.overlaps(run.min_t, run.max_t)) {
-                    live[run.stream as usize] = true;
-                }
-            }
-            Err(error) => tracing::error!(part = part.meta.id.0, %error, "block was left out of a query"),
+        for run in part.block_streams(number)?.iter().filter(|run| range.overlaps(run.min_t, run.max_t)) {
+            let last = &mut last[run.stream as usize];
+            *last = (*last).max(run.max_t);
         }
     }
-    live
+    Ok(last)
 }
 
 #[async_trait::async_trait]
 impl EventWriter for EventStore {
     async fn write_logs(&self, mut batch: LogBatch) -> Result<WriteReport, WriteError> {
-        let report = check_logs(&mut batch, &self.window(&self.logs), &self.limits);
+        let (retention, now_ms) = (self.logs.retention(), self.logs.now_ms());
+        let at = retention.at(now_ms);
+        let newest_ms = now_ms.saturating_add(self.limits.future_ms_max);
+        let window_of = |labels: &Labels| Window { oldest_ms: at.start_ms(labels), newest_ms };
+        let report = check_logs(&mut batch, &window_of, &self.limits);
         self.logs.write(batch).await?;
         Ok(report)
     }
@@ -272,8 +300,8 @@ impl LogReader for EventStore {
         each: &mut dyn FnMut(LogEntry<'_>) -> ControlFlow<()>,
     ) -> Result<ScanStats, StoreError> {
         budget.check()?;
-        let (snapshot, runs) = self.log_sources(query.tenant, query.range, &query.matchers);
-        let sources = LogSources { parts: &snapshot.parts, runs, deletions: &snapshot.deletions };
+        let (snapshot, runs) = self.log_sources(query.tenant, query.range, &query.matchers)?;
+        let sources = snapshot.sources(runs);
         Scan::new(query, wants, budget).run(sources, &mut |stream, stream_ref, log| {
             each(LogEntry { stream, stream_ref, sequence: log.sequence, shared: &log.shared, record: &log.record })
         })
@@ -287,8 +315,8 @@ impl LogReader for EventStore {
         folds: &mut [Box<dyn LogFold + '_>],
     ) -> Result<ScanStats, StoreError> {
         budget.check()?;
-        let (snapshot, runs) = self.log_sources(query.tenant, query.range, &query.matchers);
-        let sources = LogSources { parts: &snapshot.parts, runs, deletions: &snapshot.deletions };
+        let (snapshot, runs) = self.log_sources(query.tenant, query.range, &query.matchers)?;
+        let sources = snapshot.sources(runs);
         log_fold::fold(query, wants, budget, sources, folds)
     }
 
@@ -299,8 +327,8 @@ impl LogReader for EventStore {
         each: &mut dyn FnMut(&Labels, u64, usize, LogVolume),
     ) -> Result<ScanStats, StoreError> {
         budget.check()?;
-        let (snapshot, runs) = self.log_sources(query.tenant, query.range, query.matchers);
-        let sources = LogSources { parts: &snapshot.parts, runs, deletions: &snapshot.deletions };
+        let (snapshot, runs) = self.log_sources(query.tenant, query.range, query.matchers)?;
+        let sources = snapshot.sources(runs);
         log_fold::volumes(query, budget, sources, each)
     }
 
@@ -313,34 +341,33 @@ impl LogReader for EventStore {
         matchers: &[Matcher],
         budget: &dyn QueryBudget,
     ) -> Result<Vec<Labels>, StoreError> {
-        let snapshot = self.logs.snapshot(tenant, |meta| range.overlaps(meta.min_t, meta.max_t));
+        let snapshot = self.log_snapshot(tenant, range)?;
+        let kept = snapshot.retention.at(snapshot.now_ms);
         let mut found: BTreeSet<Labels> = BTreeSet::new();
         for memtable in &snapshot.memtables {
             let mut wanted = |labels: &Labels| stream_matches(labels, matchers);
             for (labels, run) in memtable.table.runs(tenant, range, &mut wanted) {
-                let start = run.partition_point(|log| log.record.time_ns < range.start_ns);
-                if run.get(start).is_some_and(|log| range.contains(log.record.time_ns)) {
+                let start_ns = range.start_ns.max(kept.start_ns(&labels));
+                let start = run.partition_point(|log| log.time_ns < start_ns);
+                if run.get(start).is_some_and(|log| range.contains(log.time_ns)) {
                     found.insert(labels);
                 }
             }
         }
         for part in &snapshot.parts {
             budget.check()?;
-            let live = match range.contains(part.meta.min_t) && range.contains(part.meta.max_t) {
+            let is_whole = range.contains(part.meta.min_t) && range.contains(part.meta.max_t);
+            let last = match is_whole && kept.kept_by_all_ns() <= part.meta.min_t {
                 true => None,
-                false => Some(live_streams(part, range)),
+                false => Some(last_times(part, range)?),
             };
             let count = usize::try_from(part.table.stream_count).unwrap_or(usize::MAX);
             for chunk in 0..count.div_ceil(CHUNK_STREAMS) {
-                let labels = match part.stream_chunk(chunk) {
-                    Ok(labels) => labels,
-                    Err(error) => {
-                        tracing::error!(part = part.meta.id.0, %error, "streams were left out of a query");
-                        continue;
-                    }
-                };
-                for (at, labels) in labels.into_iter().enumerate() {
-                    let is_live = live.as_ref().is_none_or(|live| live[chunk * CHUNK_STREAMS + at]);
+                for (at, labels) in part.stream_chunk(chunk)?.into_iter().enumerate() {
+                    let is_live = last.as_ref().is_none_or(|last| {
+                        let last = last[chunk * CHUNK_STREAMS + at];
+                        last > i64::MIN && last >= kept.start_ns(&labels)
+                    });
                     if is_live && stream_matches(&labels, matchers) {
                         found.insert(labels);
                     }

@@ -95,7 +95,8 @@ pub struct LogEntry<'a> {
     pub record: &'a LogRecord,
 }
 
-/// Reads log records. Calls may take long: not for an async thread.
+/// Reads log records. Calls may take long: not for an async thread. A call that needs what is damaged errors with
+/// [`StoreError::Corrupt`], perhaps after it has delivered some; no answer lacks records without saying so.
 pub trait LogReader: Send + Sync {
     /// Delivers matching records in order of time (ties: by stream labels, then by arrival; backward is the exact
     /// reverse) until `each` breaks.

@@ -54,6 +54,11 @@ pub fn was_at_work(vfs: &SharedVfs, dir: &Path) -> bool {
     matches!(Mark::read(&**vfs, dir), Ok(Mark::Committed))
 }
 
+/// Returns whether a set was ever opened to be written, whether it has commits or not.
+pub fn was_opened(vfs: &SharedVfs, dir: &Path) -> bool {
+    matches!(Mark::read(&**vfs, dir), Ok(Mark::New | Mark::Committed | Mark::Damaged))
+}
+
 /// Value of a set: the journal position of which it was told, or is known, that there is no journal to it.
 pub const JOURNAL_GONE: &str = "journal_gone";
 

@@ -11,6 +11,8 @@ pub struct EndedEarly;
 /// How much a thread gives way to others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Priority {
+    /// As all other work: flushes that do not keep up with what comes in.
+    Normal,
     /// Others come first, but it must keep up with what comes in: flushes. Nice 5, about a third of the usual share of a
     /// core that others want too.
     Low,
@@ -21,6 +23,7 @@ pub enum Priority {
 impl Priority {
     fn nice(self) -> i32 {
         match self {
+            Self::Normal => 0,
             Self::Low => 5,
             Self::Lowest => 10,
         }

@@ -56,7 +56,11 @@ pub(crate) fn start(stores: &Stores, tasks: &Tasks) {
     tasks.spawn("flush events", Phase::Storage, OnError::Restart, move |stop| {
         let s = s.clone();
         async move {
-            while wait(&s.clock, &stop, LOOK_EVERY).await {
+            loop {
+                tokio::select! {
+                    is_on = wait(&s.clock, &stop, LOOK_EVERY) => if !is_on { break },
+                    () = s.events.until_full() => {}
+                }
                 if s.events.should_flush() {
                     s.events.flush_due().await?;
                 }

@@ -14,6 +14,7 @@ mod features;
 mod flag_values;
 mod log_files;
 mod logging;
+mod lost;
 mod memory;
 mod query;
 mod query_log;

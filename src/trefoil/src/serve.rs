@@ -15,8 +15,9 @@ use trefoil_api::queries::QueryBooks;
 use trefoil_api::server::Kind;
 use trefoil_api::sockets::LogSockets;
 use trefoil_api::{App, AppState, BuildInfo, LogqlEvaluate, PromqlEvaluate, Servers, Setup};
+use trefoil_config::trefoil::{LogRetentionRuleConfig, RetentionConfig};
 use trefoil_config::{Config, FlagOverrides, LoadedConfig, TrefoilConfig};
-use trefoil_events::{EventStore, EventStoreOptions};
+use trefoil_events::{EventStore, EventStoreOptions, LogRetention, LogRetentionRule};
 use trefoil_ingest::{Ingest, IngestOptions, counters};
 use trefoil_insight::{Insight, InsightWriter};
 use trefoil_model::{
@@ -93,6 +94,7 @@ struct Reloader {
     scrape: Arc<ScrapeManager>,
     rules: Rules,
     metrics: Tsdb,
+    events: EventStore,
     dispatcher: Arc<Dispatcher>,
     remote: Arc<RemoteAlertmanagers>,
     logs: Logs,
@@ -115,8 +117,6 @@ fn needs_restart(started_with: &TrefoilConfig, now: &TrefoilConfig) -> Vec<&'sta
         ("gelf", started_with.gelf != now.gelf),
         ("limits", started_with.limits != now.limits),
         ("query_lookback", started_with.query_lookback != now.query_lookback),
-        ("retention.logs", started_with.retention.logs != now.retention.logs),
-        ("retention.logs_bytes", started_with.retention.logs_bytes != now.retention.logs_bytes),
         ("retention.traces", started_with.retention.traces != now.retention.traces),
         ("journal", started_with.journal != now.journal),
         ("memtable", started_with.memtable != now.memtable),
@@ -156,6 +156,7 @@ impl Reloader {
         self.remote.apply(&config.alerting, &config.global.external_labels).map_err(|e| anyhow!(e))?;
         self.scrape.apply(&loaded.scrape_configs)?;
         self.metrics.set_policy(metrics_policy(config));
+        self.events.set_log_retention(log_retention(&config.trefoil.retention));
         self.logs.apply(&checked.logs);
         self.rules.apply(&checked.rules, config, &self.external_url);
         CONFIG_WARNINGS.set(loaded.warnings.len() as i64);
@@ -353,6 +354,7 @@ impl Server {
             scrape: Arc::clone(&scrape),
             rules: Rules { metrics: Arc::clone(&rules), logs: Arc::clone(&log_rules) },
             metrics: stores.metrics.clone(),
+            events: stores.events.clone(),
             dispatcher: Arc::clone(&dispatcher),
             remote,
             logs,
@@ -466,6 +468,19 @@ fn metrics_policy(config: &Config) -> Policy {
     }
 }
 
+/// How long log records are kept.
+fn log_retention(retention: &RetentionConfig) -> LogRetention {
+    let rule = |rule: &LogRetentionRuleConfig| LogRetentionRule {
+        matchers: rule.r#match.matchers().to_vec(),
+        keep: rule.keep.get().map(|d| d.as_std()),
+    };
+    LogRetention {
+        keep: retention.logs.get().map(|d| d.as_std()),
+        bytes_max: retention.logs_bytes.get().map(|b| b.as_u64()),
+        rules: retention.logs_rules.iter().map(rule).collect(),
+    }
+}
+
 async fn open_stores(
     loaded: &Arc<LoadedConfig>,
     data: &Path,
@@ -499,12 +514,13 @@ async fn open_stores(
         }
         options.start = start.clone();
         crate::snapshots::tell_lost_metrics(&data);
+        crate::lost::tell_events(&vfs, &data);
         let metrics = Tsdb::open(options).context("open the metrics store")?;
         let mut options = EventStoreOptions::new(data.join("events"), vfs, Arc::clone(&clock), accountant);
-        options.retention_logs = retention.logs.get().map(|d| d.as_std());
-        options.retention_logs_bytes = retention.logs_bytes.get().map(|b| b.as_u64());
+        options.retention_logs = log_retention(retention);
         options.retention_traces = retention.traces.get().map(|d| d.as_std());
-        options.memtable_bytes_max = memtable.flush_bytes.as_u64();
+        // Records take more memory while they are written than samples do.
+        options.memtable_bytes_max = memtable.flush_bytes.as_u64() / 2;
         options.memtable_age_max = memtable.flush_interval.as_std();
         options.limits = Arc::new(limits);
         options.journal.segment_bytes = journal.segment_bytes.as_u64();

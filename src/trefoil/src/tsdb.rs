@@ -49,9 +49,10 @@ pub(crate) enum TsdbCommand {
         #[arg(long, default_value_t = 20)]
         limit: usize,
     },
-    /// Checks commits, part folders and the journals of all signals, and of metrics every checksum; decodes every block
-    /// and compares index and samples; of parts in an object store, lengths and
-    /// checksums of the objects. Exit code 1 when something is broken.
+    /// Checks commits, part folders, journals and every checksum of metrics, logs and traces; of metrics decodes every
+    /// block and compares index and samples; of parts in an object store, lengths and checksums of the objects. Without
+    /// metrics, or when they cannot be opened, it looks at logs and traces all the same. Exit code 1 when something is
+    /// broken.
     Verify {
         /// Which directory.
         #[command(flatten)]

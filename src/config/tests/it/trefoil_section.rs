@@ -55,6 +55,27 @@ fn rules_for_old_samples() {
     check_fault("trefoil:\n  dedup_interval: 2d\n", "at most 1d");
 }
 
+#[test]
+fn rules_for_old_logs() {
+    let rules = "[{match: '{app=~\"a|b\"}', keep: 3d}, {match: '{app=\"c\", level!=\"\"}', keep: unlimited}]";
+    let loaded = load(&format!("trefoil:\n  retention: {{logs: 7d, logs_rules: {rules}}}\n")).unwrap();
+    let retention = &loaded.config.trefoil.retention;
+    let kept: Vec<_> = retention.logs_rules.iter().map(|rule| (rule.r#match.matchers().len(), rule.keep)).collect();
+    assert_eq!(kept, [(1, Limit::At(PromDuration::from_days(3))), (2, Limit::Unlimited)]);
+    let text = loaded.config.to_yaml();
+    let again = load(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    assert_eq!(again.config, loaded.config);
+    let check = |rule: &str, want: &str| {
+        check_fault(&format!("trefoil:\n  retention: {{logs_rules: [{rule}]}}\n"), want);
+    };
+    check("{match: '{app=\"a\"}'}", "keep is required");
+    check("{keep: 1d}", "match is required");
+    check("{match: up, keep: 1d}", "a stream selector begins with '{'");
+    check("{match: '{}', keep: 1d}", "it selects all streams");
+    check("{match: '{app=\"a\"} |= \"x\"', keep: 1d}", "expected the end of the selector");
+    check("{match: '{app=\"$NOBODY\"}', keep: 1d}", "environment variable \"NOBODY\" is not defined");
+}
+
 #[track_caller]
 fn check_fault(text: &str, want: &str) {
     let message = load(text).unwrap_err();

@@ -505,7 +505,7 @@ fn deleted_records_are_hidden_then_gone() {
 fn bytes_over_the_bound_go_with_their_days() {
     let (disk, runtime) = (SimDisk::new(), runtime());
     let mut options = options(&disk);
-    options.retention_logs_bytes = Some(1);
+    options.retention_logs.bytes_max = Some(1);
     let store = EventStore::open(options).unwrap();
     for day in 0..3 {
         runtime.block_on(store.write_logs(one(NOW - day * 86_400 * SECOND, "x"))).unwrap();

@@ -7,6 +7,8 @@ mod damage;
 mod fixture;
 mod journal;
 mod logs;
+mod memtable;
 mod record;
+mod retention;
 mod support;
 mod traces;

@@ -5,25 +5,41 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use serde_json::json;
 use trefoil_journal::{Committed, Position};
-use trefoil_parts::redundancy;
-use trefoil_runtime::{RealVfs, SharedVfs};
+use trefoil_parts::{PartSet, PartsError, redundancy};
+use trefoil_runtime::{ReadOnlyVfs, RealVfs, SharedVfs, data_dir};
 use trefoil_tsdb::{SeriesIds, Tsdb};
 
-use super::{Place, day_text, open, print};
+use super::{Opened, Place, day_text, lock, open, print};
+
+/// Logs and traces, and where they lie in a data directory.
+const EVENTS: [(&str, &str); 2] = [("logs", "events/logs"), ("traces", "events/traces")];
 
 /// Checks all parts; an error when something is broken.
 pub(super) fn run(place: &Place) -> anyhow::Result<()> {
-    let opened = open(&place.data, false)?;
+    let has_metrics = place.data.join("metrics").is_dir();
+    // Without metrics, or when they cannot be opened, logs and traces are looked at all the same.
+    let (opened, failed) = match has_metrics || !place.data.join("events").is_dir() {
+        false => (None, None),
+        true => match open(&place.data, false) {
+            Ok(opened) => (Some(opened), None),
+            Err(error) if place.data.join("events").is_dir() => (None, Some(error)),
+            Err(error) => return Err(error),
+        },
+    };
+    let _lock = if opened.is_none() { Some(lock(&place.data, false)?) } else { None };
+    if !has_metrics {
+        data_dir::has_format(&*RealVfs::shared(), &place.data)?;
+    }
     let mut known = SeriesIds::default();
     let (mut rows, mut broken, mut out_of_reach, mut samples) = (Vec::new(), 0, 0, 0);
-    let parts = opened.store.part_infos();
-    let (around, without_commit) = around_parts(place, &opened.store)?;
+    let parts = opened.as_ref().map(|opened| opened.store.part_infos()).unwrap_or_default();
+    let (around, without_commit) = around_parts(place, opened.as_ref().map(|opened| &opened.store))?;
     broken += around.len();
     if !place.json {
         around.iter().try_for_each(|finding| print(finding))?;
     }
-    for part in &parts {
-        let (found, unchecked) = match opened.store.verify_part(part.id, &mut known) {
+    for (Opened { store, .. }, part) in opened.iter().flat_map(|opened| parts.iter().map(move |part| (opened, part))) {
+        let (found, unchecked) = match store.verify_part(part.id, &mut known) {
             Ok(found) => (found, None),
             Err(error) if part.is_remote => (Vec::new(), Some(trefoil_runtime::tasks::chain(&error))),
             Err(error) => return Err(error.into()),
@@ -52,6 +68,9 @@ pub(super) fn run(place: &Place) -> anyhow::Result<()> {
                 "parts_without_commit": without_commit }),
         )?)?;
     }
+    if let Some(error) = failed {
+        return Err(error);
+    }
     let not_checked = match out_of_reach {
         0 => String::new(),
         n => format!("{n} parts are in the object store and could not be checked"),
@@ -79,16 +98,21 @@ pub(super) fn run(place: &Place) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Opens the parts of logs or traces as a server does, to look at them only.
+fn open_events(vfs: &SharedVfs, set: &Path, signal: &'static str) -> Result<PartSet, PartsError> {
+    let view = ReadOnlyVfs::shared(SharedVfs::clone(vfs), None);
+    // A journal that cannot be looked at is told below.
+    let start = trefoil_journal::first_segment(vfs, &set.join("journal")).map(Into::into).unwrap_or_default();
+    PartSet::open_beside(view, set, signal, None, start)
+}
+
 /// Up to where the parts of logs or traces hold what their journal had.
-fn events_committed(vfs: &SharedVfs, set: &Path) -> Option<Committed> {
-    if !set.join("parts").is_dir() {
-        return None;
-    }
-    let state = trefoil_parts::at_rest::read_state(vfs, set).ok()?;
-    let position = state.journal.map_or(Position::default(), |(segment, offset)| Position { segment, offset });
-    let sequence = state.attributes.get("journal_sequence").and_then(|number| number.parse().ok());
+fn events_committed(set: &PartSet) -> Committed {
+    let at = set.journal_position();
+    let position = at.map_or(Position::default(), |(segment, offset)| Position { segment, offset });
+    let sequence = set.attributes().get("journal_sequence").and_then(|number| number.parse().ok());
     // Before the first commit the journal begins with its first record.
-    Some(Committed { position, sequence: sequence.or(state.journal.is_none().then_some(1)) })
+    Committed { position, sequence: sequence.or(at.is_none().then_some(1)) }
 }
 
 /// Whether commits of logs or traces name a journal that is gone.
@@ -106,54 +130,77 @@ fn is_told(finding: &str, told: &[String]) -> bool {
 
 /// What is wrong with commits and their copies, part folders and the journals of all signals; second, how many parts carry
 /// no commit.
-fn around_parts(place: &Place, store: &Tsdb) -> anyhow::Result<(Vec<String>, u64)> {
-    // What the journal of metrics says while it is replayed, the check below says with the file.
-    let mut found = store.catalog_findings();
-    found.extend(store.journal_unusable());
+fn around_parts(place: &Place, metrics: Option<&Tsdb>) -> anyhow::Result<(Vec<String>, u64)> {
     let vfs = RealVfs::shared();
-    let journals = [("metrics", "metrics"), ("logs", "events/logs"), ("traces", "events/traces")];
-    for (signal, dir) in journals {
-        let set = place.data.join(dir);
-        let dir = set.join("journal");
-        let committed = match signal {
-            "metrics" => store.journal_committed(),
-            // What is wrong with commits is said below.
-            _ => events_committed(&vfs, &set).unwrap_or_default(),
-        };
-        if signal != "metrics" && has_lost_journal(&vfs, &set, &dir) {
-            let (dir, segment) = (dir.display(), committed.position.segment);
-            found.push(format!("{dir}: the journal is gone, of which the last commit names segment {segment}"));
-        }
+    let mut found: Vec<String> = crate::lost::folders(&vfs, &place.data)
+        .iter()
+        .map(|folder| format!("{}: the folder is gone, and with it all that was in it", folder.display()))
+        .collect();
+    let mut without_commit = 0;
+    if let Some(store) = metrics {
+        // What the journal of metrics says while it is replayed, the check below says with the file.
+        found.extend(store.catalog_findings());
+        found.extend(store.journal_unusable());
+        let dir = place.data.join("metrics/journal");
         if dir.is_dir() {
-            let damage = trefoil_journal::check_from(&vfs, &dir, signal, committed);
-            let damage = damage.with_context(|| format!("journal of {signal}"))?;
-            if signal == "metrics" {
-                let lost = store.journal_copies_lost();
-                found.extend(lost.into_iter().filter(|lost| !is_told(lost, &damage)));
-            }
+            let damage = trefoil_journal::check_from(&vfs, &dir, "metrics", store.journal_committed());
+            let damage = damage.context("journal of metrics")?;
+            let lost = store.journal_copies_lost();
+            found.extend(lost.into_iter().filter(|lost| !is_told(lost, &damage)));
             found.extend(damage);
         }
+        without_commit += commits(&vfs, "metrics", &place.data.join("metrics/parts"), &mut found);
     }
-    let mut without_commit = 0;
-    for (signal, set) in [("metrics", "metrics/parts"), ("logs", "events/logs"), ("traces", "events/traces")] {
-        let set = place.data.join(set);
-        if set.join("parts").is_dir() {
-            match redundancy::check(&vfs, &set) {
-                Ok(seen) => {
-                    // Opening the store of metrics named damaged commits already.
-                    let lost: Vec<String> = seen.lost.into_iter().filter(|lost| !is_told(lost, &found)).collect();
-                    found.extend(lost);
-                    without_commit += seen.without_commit;
-                }
-                Err(error) => found.push(format!("commits of {signal}: {}", trefoil_runtime::tasks::chain(&error))),
-            }
-            // The parts of metrics are read block by block.
-            if signal != "metrics"
-                && let Ok(damage) = redundancy::check_files(&vfs, &set, &trefoil_events::damage)
-            {
-                found.extend(damage);
-            }
+    for (signal, set) in EVENTS {
+        let dir = place.data.join(set);
+        if dir.is_dir() {
+            without_commit += around_events(&vfs, signal, &dir, &mut found)?;
         }
     }
     Ok((found, without_commit))
+}
+
+/// Looks at commits and part folders of a set; returns how many parts carry no commit.
+fn commits(vfs: &SharedVfs, signal: &str, set: &Path, found: &mut Vec<String>) -> u64 {
+    match redundancy::check(vfs, set) {
+        Ok(seen) => {
+            // Opening the store named damaged commits already.
+            let lost: Vec<String> = seen.lost.into_iter().filter(|lost| !is_told(lost, found)).collect();
+            found.extend(lost);
+            seen.without_commit
+        }
+        Err(error) => {
+            let error = trefoil_runtime::tasks::chain(&error);
+            if !found.iter().any(|told| told.ends_with(&error)) {
+                found.push(format!("commits of {signal}: {error}"));
+            }
+            0
+        }
+    }
+}
+
+/// Looks at all of logs or traces: commits, journal, and every byte of the parts.
+fn around_events(vfs: &SharedVfs, signal: &'static str, dir: &Path, found: &mut Vec<String>) -> anyhow::Result<u64> {
+    let mut committed = Committed::default();
+    match open_events(vfs, dir, signal) {
+        Ok(set) => {
+            committed = events_committed(&set);
+            found.extend(set.findings());
+        }
+        Err(error) => found.push(format!("commits of {signal}: {}", trefoil_runtime::tasks::chain(&error))),
+    }
+    let without_commit = commits(vfs, signal, dir, found);
+    let journal = dir.join("journal");
+    if has_lost_journal(vfs, dir, &journal) {
+        let (journal, segment) = (journal.display(), committed.position.segment);
+        found.push(format!("{journal}: the journal is gone, of which the last commit names segment {segment}"));
+    }
+    if journal.is_dir() {
+        let damage = trefoil_journal::check_from(vfs, &journal, signal, committed);
+        found.extend(damage.with_context(|| format!("journal of {signal}"))?);
+    }
+    if let Ok(damage) = redundancy::check_files(vfs, dir, &trefoil_events::damage) {
+        found.extend(damage);
+    }
+    Ok(without_commit)
 }
