@@ -2,6 +2,7 @@
 //!
 //! It stands at `/jaeger/api` (where a data source with the URL `…/jaeger` looks) and at `/jaeger`.
 
+pub(crate) mod collector;
 mod dependencies;
 mod params;
 mod render;

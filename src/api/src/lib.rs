@@ -17,6 +17,7 @@ pub mod dashboards;
 pub mod elasticsearch;
 pub mod error;
 pub mod gate;
+mod grpc;
 pub mod ingest_routes;
 pub mod jaeger;
 mod log_doors;

@@ -169,6 +169,13 @@ pub fn zipkin() -> Vec<Route> {
     routes
 }
 
+/// The routes of the listener for Jaeger's senders.
+pub fn jaeger() -> Vec<Route> {
+    let mut routes = crate::jaeger::collector::http_routes();
+    routes.extend(crate::prometheus::health_routes());
+    routes
+}
+
 /// The routes of the listener for OTLP over gRPC.
 pub fn otlp_grpc(state: &AppState) -> Vec<Route> {
     crate::ingest_routes::grpc_routes(state)

@@ -7,6 +7,7 @@ mod limits;
 mod log_sockets;
 mod logs;
 mod promtail;
+mod span_sockets;
 
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,7 @@ pub use logs::{
     LogFileEncoding, LogFileFormat, LogFileStart, LogFilesConfig, LogPipelineConfig, LogsConfig, PipelineStages,
 };
 pub(crate) use promtail::PromtailFile;
+pub use span_sockets::JaegerUdpDoor;
 
 use crate::byte_size::ByteSize;
 use crate::decode::{Sink, choice, section};
@@ -212,6 +214,8 @@ section! {
         pub fluent_forward: Vec<ForwardDoor> = Vec::new(),
         /// Where GELF messages come in. Default nowhere.
         pub gelf: Vec<GelfDoor> = Vec::new(),
+        /// Where Jaeger's clients send spans over UDP. Default nowhere.
+        pub jaeger_udp: Vec<JaegerUdpDoor> = Vec::new(),
         /// Who may come in.
         pub auth: AuthConfig = AuthConfig::default(),
         /// Prometheus' web configuration file: TLS and users for all listeners. Default none.

@@ -5,6 +5,7 @@ mod auth;
 mod elasticsearch_search;
 mod gate;
 mod jaeger;
+mod jaeger_spans;
 mod listeners;
 mod logs;
 mod loki;
