@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use prost::Message;
 use serde_json::{Value, json};
+use trefoil_tests::server::fresh_dir;
 use trefoil_tests::{Http, Server, ServerOptions, free_port, grpc, items, run, skipped, text, wait_for_result};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -158,13 +159,74 @@ fn span_start(trace: &Value) -> i64 {
 }
 
 #[test]
+fn sampling_is_told() {
+    let test = "sampling_is_told";
+    let dir = fresh_dir(test);
+    let file = dir.join("strategies.json");
+    let strategies = json!({
+        "service_strategies": [{"service": "told", "type": "probabilistic", "param": 1}],
+        "default_strategy": {"type": "ratelimiting", "param": 7},
+    });
+    std::fs::write(&file, strategies.to_string()).unwrap();
+    let port = free_port();
+    let trefoil = format!(
+        "  jaeger_udp: [{{address: '127.0.0.1:{port}'}}]\n  remote_sampling: {{strategies_file: '{}'}}",
+        file.display()
+    );
+    let server = Server::start(test, ServerOptions { trefoil, ..ServerOptions::default() });
+    let http = &server.http;
+    let told = |service: &str| http.json("/sampling", &[("service", service)]).unwrap();
+    let limited = json!({"strategyType": "RATE_LIMITING", "rateLimitingSampling": {"maxTracesPerSecond": 7}});
+    assert_eq!(told("other"), limited);
+    // `SamplingStrategyParameters` with the name, and an answer of type 1 with a limit of 7.
+    let client = grpc::clear_text_client();
+    let method = "jaeger.api_v2.SamplingManager/GetSamplingStrategy";
+    for port in [server.otlp_grpc_port, server.http_port] {
+        let base = format!("http://127.0.0.1:{port}");
+        let answer = grpc::call(&client, &base, method, None, b"\x0a\x05other").unwrap();
+        assert_eq!((answer.status, answer.body.as_slice()), (0, &[8, 1, 0x1a, 2, 8, 7][..]));
+    }
+    if let Some(id) = send(test, &["jaeger_remote", &port.to_string(), &server.http_port.to_string()]) {
+        assert_eq!(trace(http, &id, 1)["processes"]["p1"]["serviceName"], "told");
+    }
+    // A reload reads the file again; a broken one changes nothing.
+    std::fs::write(&file, "{").unwrap();
+    server.peer.signal("HUP");
+    wait_for_result("a reload that fails", PATIENCE, || {
+        let failed = http.own_metric("trefoil_config_last_reload_successful") == 0.0;
+        if failed { Ok(()) } else { Err("not yet".to_owned()) }
+    });
+    assert_eq!(told("other"), limited);
+    std::fs::write(&file, "{}").unwrap();
+    server.peer.signal("HUP");
+    wait_for_result("the new file", PATIENCE, || {
+        let found = told("other");
+        if found["probabilisticSampling"]["samplingRate"] == 0.001 { Ok(()) } else { Err(found.to_string()) }
+    });
+    drop(server);
+    std::fs::remove_dir_all(dir).ok();
+}
+
+#[test]
 fn zipkin_clients() {
     let server = Server::start("zipkin_clients", ServerOptions::default());
-    let address = server.http.base.trim_start_matches("http://");
+    let http = &server.http;
+    let address = http.base.trim_start_matches("http://");
     let Some(id) = send("zipkin_clients", &["py_zipkin", address]) else { return };
-    let found = trace(&server.http, &id, 2);
+    let found = trace(http, &id, 2);
     let (request, call) = (span(&found, "get /"), span(&found, "fetch"));
     assert_eq!(call["references"][0]["spanID"], request["spanID"], "{found}");
     assert_eq!((tag(&request["tags"], "user"), tag(&call["tags"], "span.kind")), (json!("7"), json!("client")));
     assert_eq!(found["processes"]["p1"]["serviceName"], "kiosk");
+    // What Zipkin's own API gives back is what was sent.
+    let zipkin = |path: &str, query: &[(&str, &str)]| http.json(&format!("/zipkin/api/v2{path}"), query).unwrap();
+    assert_eq!(zipkin("/services", &[]), json!(["kiosk"]));
+    assert_eq!(zipkin("/spans", &[("serviceName", "kiosk")]), json!(["fetch", "get /"]));
+    let given = zipkin(&format!("/trace/{id}"), &[]);
+    let sent = items(&given).find(|s| s["name"] == "get /").unwrap();
+    assert_eq!((&sent["traceId"], &sent["kind"], &sent["tags"]), (&json!(id), &json!("SERVER"), &json!({"user": "7"})));
+    for (query, count) in [("user=7", 1), ("user", 1), ("user=8", 0), ("nothing", 0)] {
+        let found = zipkin("/traces", &[("serviceName", "kiosk"), ("annotationQuery", query)]);
+        assert_eq!(items(&found).count(), count, "{query}: {found}");
+    }
 }

@@ -52,6 +52,7 @@ pub(crate) fn grpc_routes(state: &AppState) -> Vec<Route> {
         Route::service("/opentelemetry.proto.collector.metrics.v1.MetricsService/Export", Access::Write, metrics),
     ];
     routes.extend(crate::jaeger::collector::grpc_routes());
+    routes.extend(crate::jaeger::sampling::grpc_routes());
     routes
 }
 

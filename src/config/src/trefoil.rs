@@ -7,6 +7,7 @@ mod limits;
 mod log_sockets;
 mod logs;
 mod promtail;
+mod sampling;
 mod span_sockets;
 
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ pub use logs::{
     LogFileEncoding, LogFileFormat, LogFileStart, LogFilesConfig, LogPipelineConfig, LogsConfig, PipelineStages,
 };
 pub(crate) use promtail::PromtailFile;
+pub use sampling::RemoteSamplingConfig;
 pub use span_sockets::JaegerUdpDoor;
 
 use crate::byte_size::ByteSize;
@@ -216,6 +218,8 @@ section! {
         pub gelf: Vec<GelfDoor> = Vec::new(),
         /// Where Jaeger's clients send spans over UDP. Default nowhere.
         pub jaeger_udp: Vec<JaegerUdpDoor> = Vec::new(),
+        /// Which traces Jaeger's clients are told to sample.
+        pub remote_sampling: RemoteSamplingConfig = RemoteSamplingConfig::default(),
         /// Who may come in.
         pub auth: AuthConfig = AuthConfig::default(),
         /// Prometheus' web configuration file: TLS and users for all listeners. Default none.

@@ -5,6 +5,16 @@ import time
 import urllib.request
 
 
+def close(tracer):
+    """Sends what is left."""
+    closed = tracer.close()
+    until = time.monotonic() + 20
+    while not closed.done():
+        if time.monotonic() > until:
+            sys.exit("spans were not sent")
+        time.sleep(0.01)
+
+
 def jaeger_client(port):
     """The client itself, over UDP in compact thrift: a request with a failing call inside."""
     from jaeger_client import Config
@@ -27,7 +37,35 @@ def jaeger_client(port):
             call.set_tag("error", True)
             call.log_kv({"event": "retry", "attempt": 2})
     print(f"{request.trace_id:032x}")
-    tracer.close().result(10)
+    close(tracer)
+
+
+def jaeger_remote(port, sampling_port):
+    """The client with its usual sampler, a remote one: one trace of a thousand until it is told to sample everything."""
+    from jaeger_client import Config
+
+    config = Config(
+        config={
+            "sampling_refresh_interval": 1,
+            "local_agent": {
+                "reporting_host": "127.0.0.1",
+                "reporting_port": port,
+                "sampling_port": sampling_port,
+            },
+        },
+        service_name="told",
+    )
+    tracer = config.new_tracer()
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        with tracer.start_span("maybe") as span:
+            if span.is_sampled():
+                break
+        time.sleep(0.05)
+    else:
+        sys.exit("never told to sample")
+    print(f"{span.trace_id:x}")
+    close(tracer)
 
 
 def batch(service, name, trace_id):
@@ -77,15 +115,18 @@ def thrift_udp(port, protocol, trace_id):
     import socket
 
     from jaeger_client.thrift_gen.agent import Agent
+    from thrift.Thrift import TMessageType
     from thrift.protocol.TBinaryProtocol import TBinaryProtocol
     from thrift.protocol.TCompactProtocol import TCompactProtocol
     from thrift.transport.TTransport import TMemoryBuffer
 
     buffer = TMemoryBuffer()
-    kind = {"compact": TCompactProtocol, "binary": TBinaryProtocol}[protocol]
-    Agent.Client(kind(buffer)).emitBatch(batch(f"over-{protocol}", "send", trace_id))
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
-        out.sendto(buffer.getvalue(), ("127.0.0.1", port))
+    out = {"compact": TCompactProtocol, "binary": TBinaryProtocol}[protocol](buffer)
+    out.writeMessageBegin("emitBatch", TMessageType.ONEWAY, 1)
+    Agent.emitBatch_args(batch(f"over-{protocol}", "send", trace_id)).write(out)
+    out.writeMessageEnd()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(buffer.getvalue(), ("127.0.0.1", port))
 
 
 def py_zipkin(url):
