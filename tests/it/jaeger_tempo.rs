@@ -4,7 +4,7 @@ use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, Status};
 use prost::Message;
 use serde_json::{Value, json};
-use trefoil_tests::{Http, Server, ServerOptions, items, text, wire};
+use trefoil_tests::{Http, Server, ServerOptions, grpc, items, text, wire};
 
 const TRACE: &str = "0102030405060708090a0b0c0d0e0f10";
 
@@ -152,4 +152,71 @@ fn tempo_shapes() {
     }
     let echo = http.get("/tempo/api/echo", &[]).unwrap();
     assert_eq!((echo.status, echo.text().trim()), (200, "echo"));
+}
+
+/// `tempopb.SearchRequest`.
+#[derive(Clone, PartialEq, Message)]
+struct SearchRequest {
+    #[prost(string, tag = "8")]
+    query: String,
+}
+
+/// `tempopb.SearchResponse`.
+#[derive(Clone, PartialEq, Message)]
+struct SearchResponse {
+    #[prost(message, repeated, tag = "1")]
+    traces: Vec<TraceMetadata>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TraceMetadata {
+    #[prost(string, tag = "1")]
+    trace_id: String,
+    #[prost(string, tag = "2")]
+    root_service_name: String,
+}
+
+/// `jaeger.api_v2.GetTraceRequest`.
+#[derive(Clone, PartialEq, Message)]
+struct GetTraceRequest {
+    #[prost(bytes, tag = "1")]
+    trace_id: Vec<u8>,
+}
+
+/// `jaeger.api_v2.SpansResponseChunk`.
+#[derive(Clone, PartialEq, Message)]
+struct Chunk {
+    #[prost(message, repeated, tag = "1")]
+    spans: Vec<ChunkSpan>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ChunkSpan {
+    #[prost(string, tag = "3")]
+    operation_name: String,
+}
+
+#[test]
+fn grpc_on_the_port_of_http() {
+    let server = Server::start("grpc_queries", ServerOptions::default());
+    write(&server.http);
+    let client = grpc::clear_text_client();
+    let call = |method: &str, message: Vec<u8>| grpc::call(&client, &server.http.base, method, None, &message).unwrap();
+    let query = "{ resource.service.name = \"store\" }".to_owned();
+    let answer = call("tempopb.StreamingQuerier/Search", SearchRequest { query }.encode_to_vec());
+    let found = SearchResponse::decode(answer.body.as_slice()).unwrap();
+    let want = TraceMetadata { trace_id: TRACE.to_owned(), root_service_name: "front".to_owned() };
+    assert_eq!(found.traces, [want]);
+    let asked = GetTraceRequest { trace_id: trace_bytes().to_vec() }.encode_to_vec();
+    let answer = call("jaeger.api_v2.QueryService/GetTrace", asked);
+    let mut names: Vec<String> =
+        Chunk::decode(answer.body.as_slice()).unwrap().spans.into_iter().map(|s| s.operation_name).collect();
+    names.sort();
+    assert_eq!(names, ["GET /cart", "SELECT cart"]);
+    let missing = GetTraceRequest { trace_id: vec![0xab; 16] }.encode_to_vec();
+    assert_eq!(call("jaeger.api_v2.QueryService/GetTrace", missing).status, 5);
+    let v3 = server.http.json(&format!("/jaeger/api/v3/traces/{TRACE}"), &[]).unwrap();
+    let resources = items(&v3["result"]["resourceSpans"]);
+    let spans: Vec<&Value> = resources.flat_map(|r| items(&r["scopeSpans"])).flat_map(|s| items(&s["spans"])).collect();
+    assert!(spans.len() == 2 && spans.iter().all(|s| s["traceId"] == TRACE), "{v3}");
 }

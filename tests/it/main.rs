@@ -32,5 +32,6 @@ mod promql_fuzz;
 mod query_memory;
 mod query_tools;
 mod start;
+mod trace_senders;
 mod tsdb_commands;
 mod tsdb_doors;

@@ -1,4 +1,5 @@
-//! Where data comes in: remote write, Loki push, OTLP over HTTP and gRPC, Zipkin.
+//! Where data comes in: remote write, Loki push, OTLP over HTTP and gRPC, Zipkin; Jaeger's doors are in
+//! [`crate::jaeger`].
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -24,6 +25,7 @@ pub(crate) fn routes() -> Vec<Route> {
     ];
     routes.extend(otlp_http_routes());
     routes.extend(zipkin_routes());
+    routes.extend(crate::jaeger::collector::http_routes());
     routes
 }
 
@@ -41,14 +43,17 @@ pub(crate) fn zipkin_routes() -> Vec<Route> {
     vec![Route::post("/api/v1/spans", Access::Write, zipkin_v1), Route::post("/api/v2/spans", Access::Write, zipkin_v2)]
 }
 
-/// The routes of OTLP over gRPC.
+/// The routes of OTLP over gRPC, and of Jaeger's senders.
 pub(crate) fn grpc_routes(state: &AppState) -> Vec<Route> {
     let (logs, traces, metrics) = grpc::services(&state.ingest);
-    vec![
+    let mut routes = vec![
         Route::service("/opentelemetry.proto.collector.logs.v1.LogsService/Export", Access::Write, logs),
         Route::service("/opentelemetry.proto.collector.trace.v1.TraceService/Export", Access::Write, traces),
         Route::service("/opentelemetry.proto.collector.metrics.v1.MetricsService/Export", Access::Write, metrics),
-    ]
+    ];
+    routes.extend(crate::jaeger::collector::grpc_routes());
+    routes.extend(crate::jaeger::sampling::grpc_routes());
+    routes
 }
 
 async fn remote_write(State(state): State<AppState>, request: Request) -> Response {

@@ -1,17 +1,26 @@
-//! Jaeger's v1 JSON API: services, operations, search, one trace, dependencies.
+//! Jaeger: its v1 JSON API here (services, operations, search, one trace, dependencies), version 3 of it in `v3`, versions 2 and
+//! 3 over gRPC in `query_service`, what its clients send in `collector`, what they ask in `sampling`.
 //!
-//! It stands at `/jaeger/api` (where a data source with the URL `…/jaeger` looks) and at `/jaeger`.
+//! The JSON APIs stand at `/jaeger/api` (where a data source with the URL `…/jaeger` looks); version 1 at `/jaeger`, too.
 
-mod dependencies;
+pub(crate) mod collector;
+pub(crate) mod dependencies;
+mod find;
+mod messages;
+mod model;
 mod params;
+mod query_service;
 mod render;
+pub(crate) mod sampling;
+mod summary;
+mod v3;
 
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
-use trefoil_model::{NanoRange, SpanKind, TraceId};
+use trefoil_model::TraceId;
 use trefoil_runtime::QueryContext;
 
 use self::render::{Envelope, ErrorOf};
@@ -25,7 +34,7 @@ const TRACE_IDS_MAX: usize = 100;
 
 /// The routes of Jaeger's API.
 pub(crate) fn routes() -> Vec<Route> {
-    vec![
+    let mut routes = vec![
         Route::get("/jaeger/api/services", Access::Read, services),
         Route::get("/jaeger/api/services/{service}/operations", Access::Read, operation_names),
         Route::get("/jaeger/api/operations", Access::Read, operations),
@@ -38,7 +47,11 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::get("/jaeger/traces", Access::Read, search),
         Route::get("/jaeger/traces/{id}", Access::Read, trace),
         Route::get("/jaeger/dependencies", Access::Read, dependency_edges),
-    ]
+    ];
+    routes.extend(v3::routes());
+    routes.extend(query_service::routes());
+    routes.extend(sampling::routes());
+    routes
 }
 
 /// A part of an answer: the data, how many there are, and errors of single items.
@@ -108,26 +121,14 @@ fn is_pretty(params: &Params) -> bool {
 
 async fn services(State(state): State<AppState>) -> Response {
     let (traces, tenant) = (state.traces.clone(), state.tenant);
-    respond(&state, false, move |context| {
-        let mut names = traces.services(tenant, NanoRange::ALL, context)?;
-        for name in names.iter_mut().filter(|n| n.is_empty()) {
-            render::NO_SERVICE.clone_into(name);
-        }
-        Ok(Answer::counted(names))
-    })
-    .await
-}
-
-/// A service name as the store has it.
-fn stored_name(service: &str) -> String {
-    if service == render::NO_SERVICE { String::new() } else { service.to_owned() }
+    respond(&state, false, move |context| Ok(Answer::counted(find::services(traces.as_ref(), tenant, context)?))).await
 }
 
 async fn operation_names(State(state): State<AppState>, Path(service): Path<String>) -> Response {
     let (traces, tenant) = (state.traces.clone(), state.tenant);
     respond(&state, false, move |context| {
-        let found = traces.operations(tenant, &stored_name(&service), NanoRange::ALL, context)?;
-        let mut names: Vec<String> = found.into_iter().map(|(name, _)| name).collect();
+        let found = find::operations(traces.as_ref(), tenant, &service, "", context)?;
+        let mut names: Vec<String> = found.into_iter().map(|o| o.name).collect();
         names.dedup();
         Ok(Answer::counted(names))
     })
@@ -138,7 +139,7 @@ async fn operation_names(State(state): State<AppState>, Path(service): Path<Stri
 struct Operation {
     name: String,
     #[serde(rename = "spanKind")]
-    span_kind: &'static str,
+    span_kind: String,
 }
 
 async fn operations(State(state): State<AppState>, request: Request) -> Response {
@@ -146,20 +147,15 @@ async fn operations(State(state): State<AppState>, request: Request) -> Response
         Ok(params) => params,
         Err(error) => return refuse(&error),
     };
-    let (service, kind) = (params.get("service").to_owned(), params.get("spanKind").to_lowercase());
+    let (service, kind) = (params.get("service").to_owned(), params.get("spanKind").to_owned());
     if service.is_empty() {
         return refuse(&ApiError::bad_data("parameter 'service' is required"));
     }
     let (traces, tenant) = (state.traces.clone(), state.tenant);
     respond(&state, false, move |context| {
-        let found = traces.operations(tenant, &stored_name(&service), NanoRange::ALL, context)?;
-        let word = |kind: SpanKind| if kind == SpanKind::Unspecified { "" } else { kind.as_str() };
-        let operations = found
-            .into_iter()
-            .map(|(name, kind)| Operation { name, span_kind: word(kind) })
-            .filter(|o| kind.is_empty() || o.span_kind == kind)
-            .collect();
-        Ok(Answer::counted(operations))
+        let found = find::operations(traces.as_ref(), tenant, &service, &kind, context)?;
+        let operations = found.into_iter().map(|o| Operation { name: o.name, span_kind: o.span_kind });
+        Ok(Answer::counted(operations.collect()))
     })
     .await
 }
@@ -182,7 +178,7 @@ async fn search(State(state): State<AppState>, request: Request) -> Response {
         Err(error) => return refuse(&error),
     };
     query.tenant = state.tenant;
-    query.service = query.service.map(|s| stored_name(&s));
+    query.service = query.service.map(|s| find::stored_name(&s));
     let (traces, spans_max) = (state.traces.clone(), state.limits.spans_per_trace_max);
     respond(&state, pretty, move |context| {
         let found = traces.find(&query, context)?;
@@ -196,13 +192,7 @@ fn trace_ids(texts: &[&str]) -> Result<Vec<TraceId>, ApiError> {
     if texts.len() > TRACE_IDS_MAX {
         return Err(ApiError::bad_data(format!("more than {TRACE_IDS_MAX} traceID parameters")));
     }
-    texts.iter().map(|text| trace_id(text)).collect()
-}
-
-fn trace_id(text: &str) -> Result<TraceId, ApiError> {
-    TraceId::from_hex(text).ok_or_else(|| {
-        ApiError::bad_data(format!("cannot parse trace ID {text:?}: 1 to 32 hexadecimal digits, not all zero"))
-    })
+    texts.iter().map(|text| find::trace_id(text)).collect()
 }
 
 async fn by_ids(state: &AppState, pretty: bool, ids: Vec<TraceId>) -> Response {
@@ -223,7 +213,7 @@ async fn by_ids(state: &AppState, pretty: bool, ids: Vec<TraceId>) -> Response {
 }
 
 async fn trace(State(state): State<AppState>, Path(id): Path<String>, request: Request) -> Response {
-    let read = Params::from_query(request.uri().query().unwrap_or("")).and_then(|p| Ok((p, trace_id(&id)?)));
+    let read = Params::from_query(request.uri().query().unwrap_or("")).and_then(|p| Ok((p, find::trace_id(&id)?)));
     let (params, id) = match read {
         Ok(read) => read,
         Err(error) => return refuse(&error),

@@ -6,7 +6,7 @@
 //!
 //! Reading order: [`state`] (what handlers share), [`routes`] (the table), [`auth`], [`origin`], [`gate`] (queries), [`queries`]
 //! and [`query_log`] (who asks what), [`notifications`], [`error`], [`params`]; then the listeners: [`server`], [`connection`], [`tls`]; then the dialects: [`prometheus`],
-//! [`loki`], [`tempo`], [`jaeger`], [`elasticsearch`], [`ingest_routes`], `log_doors`; and [`page`] with [`dashboards`].
+//! [`loki`], [`tempo`], [`jaeger`], `zipkin`, [`elasticsearch`], [`ingest_routes`], `log_doors`; and [`page`] with [`dashboards`].
 //!
 //! Invariants: this crate reaches stores through the contracts of `trefoil-model` only; it knows no files but
 //! certificates and keys, and makes no decisions that belong to engines or stores.
@@ -17,6 +17,7 @@ pub mod dashboards;
 pub mod elasticsearch;
 pub mod error;
 pub mod gate;
+mod grpc;
 pub mod ingest_routes;
 pub mod jaeger;
 mod log_doors;
@@ -36,8 +37,10 @@ pub mod sockets;
 pub mod state;
 pub mod tempo;
 pub mod tls;
+mod zipkin;
 
 pub use error::{ApiError, ErrorKind};
+pub use jaeger::sampling::SamplingStrategies;
 pub use loki::evaluate::LogqlEvaluate;
 pub use prometheus::evaluate::PromqlEvaluate;
 pub use routes::{Access, Route};

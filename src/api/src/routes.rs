@@ -159,6 +159,7 @@ pub fn all(state: &AppState) -> Vec<Route> {
     routes.extend(crate::loki::routes());
     routes.extend(crate::tempo::routes());
     routes.extend(crate::jaeger::routes());
+    routes.extend(crate::zipkin::routes());
     routes.extend(crate::elasticsearch::routes());
     routes.extend(crate::log_doors::routes());
     routes.extend(crate::logs::routes());
@@ -176,9 +177,18 @@ pub fn otlp_http() -> Vec<Route> {
     routes
 }
 
-/// The routes of the listener for Zipkin's senders.
+/// The routes of the listener for Zipkin: its senders and its query API.
 pub fn zipkin() -> Vec<Route> {
     let mut routes = crate::ingest_routes::zipkin_routes();
+    routes.extend(crate::zipkin::own_routes());
+    routes.extend(crate::prometheus::health_routes());
+    routes
+}
+
+/// The routes of the listener for Jaeger's clients: spans and sampling.
+pub fn jaeger() -> Vec<Route> {
+    let mut routes = crate::jaeger::collector::http_routes();
+    routes.extend(crate::jaeger::sampling::own_routes());
     routes.extend(crate::prometheus::health_routes());
     routes
 }

@@ -85,6 +85,8 @@ pub enum Kind {
     OtlpHttp,
     /// Zipkin's spans.
     Zipkin,
+    /// Jaeger's spans over HTTP.
+    Jaeger,
 }
 
 impl Kind {
@@ -95,6 +97,7 @@ impl Kind {
             Self::OtlpGrpc => "otlp_grpc",
             Self::OtlpHttp => "otlp_http",
             Self::Zipkin => "zipkin",
+            Self::Jaeger => "jaeger",
         }
     }
 }
@@ -135,6 +138,7 @@ struct Open {
     otlp_grpc: Router,
     otlp_http: Router,
     zipkin: Router,
+    jaeger: Router,
     prefix: String,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -179,6 +183,7 @@ impl Servers {
             (Kind::OtlpGrpc, &doors.otlp_grpc),
             (Kind::OtlpHttp, &doors.otlp_http),
             (Kind::Zipkin, &doors.zipkin),
+            (Kind::Jaeger, &doors.jaeger),
         ] {
             if !door.enabled {
                 continue;
@@ -249,6 +254,7 @@ impl Servers {
             otlp_grpc: routes::router(state, routes::otlp_grpc(state)),
             otlp_http: routes::router(state, routes::otlp_http()),
             zipkin: routes::router(state, routes::zipkin()),
+            jaeger: routes::router(state, routes::jaeger()),
             prefix: state.path_prefix().to_owned(),
             headers: headers.collect(),
             state: state.clone(),
@@ -436,6 +442,7 @@ async fn answer(kind: Kind, shared: &Shared, mut request: Request) -> Response {
             Kind::OtlpGrpc => &open.otlp_grpc,
             Kind::OtlpHttp => &open.otlp_http,
             Kind::Zipkin => &open.zipkin,
+            Kind::Jaeger => &open.jaeger,
         };
         match router.clone().oneshot(request).await {
             Ok(response) => response,

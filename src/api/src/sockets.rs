@@ -1,4 +1,4 @@
-//! Logs over sockets of their own: syslog, Fluentd's forward protocol, GELF.
+//! Logs over sockets of their own: syslog, Fluentd's forward protocol, GELF; and spans ([`SpanSockets`]).
 //!
 //! [`LogSockets::bind`] takes the addresses before any work starts, [`LogSockets::serve`] begins to take messages once the
 //! stores are there. What came is grouped into durable writes ([`queue`]); when the store is slow, streams wait and
@@ -12,6 +12,7 @@ mod input;
 mod memory;
 mod metrics;
 mod queue;
+mod spans;
 mod stream;
 mod syslog;
 
@@ -34,6 +35,7 @@ use trefoil_runtime::{Limits, OnError, Phase, Tasks};
 use crate::server::BindError;
 use crate::tls::{TlsDoor, TlsSettings};
 use queue::{Queue, Shares};
+pub use spans::SpanSockets;
 
 /// Bytes that the system should hold of datagrams that are not read yet; it may grant less.
 const RECEIVE_BUFFER_BYTES: usize = 8 << 20;

@@ -19,6 +19,7 @@ use trefoil_scrape::ScrapeManager;
 use crate::auth::Auth;
 use crate::error::ApiError;
 use crate::gate::QueryGate;
+use crate::jaeger::sampling::SamplingStrategies;
 use crate::notifications::{self, Notifications};
 use crate::origin::Origins;
 use crate::queries::{QueryBooks, QueryNote, Registry};
@@ -161,6 +162,7 @@ pub struct App {
     pub tenant: TenantId,
     config: RwLock<Arc<LoadedConfig>>,
     auth: RwLock<Arc<Auth>>,
+    sampling: RwLock<Arc<SamplingStrategies>>,
     ready: AtomicBool,
     reload_ok: AtomicBool,
     reload_ms: AtomicI64,
@@ -172,10 +174,11 @@ pub type AppState = Arc<App>;
 impl App {
     /// Makes the state; it is ready at once (see [`App::set_ready`]).
     ///
-    /// Errors when a bearer token cannot be read.
+    /// Errors when a bearer token or the file of sampling strategies cannot be read.
     pub fn new(setup: Setup) -> std::io::Result<AppState> {
         let limits = setup.config.config.trefoil.limits.limits.clone();
         let auth = Auth::from_config(&setup.config)?;
+        let sampling = SamplingStrategies::from_config(&setup.config.config.trefoil.remote_sampling)?;
         let now = setup.clock.now_ms();
         Ok(Arc::new(Self {
             metrics: setup.metrics,
@@ -212,6 +215,7 @@ impl App {
             tenant: TenantId::default(),
             config: RwLock::new(setup.config),
             auth: RwLock::new(Arc::new(auth)),
+            sampling: RwLock::new(Arc::new(sampling)),
             ready: AtomicBool::new(true),
             reload_ok: AtomicBool::new(true),
             reload_ms: AtomicI64::new(now),
@@ -223,13 +227,15 @@ impl App {
         Arc::clone(&self.config.read())
     }
 
-    /// Puts a reloaded configuration in force here: what the status pages show and who may come in. Listeners and
-    /// limits stay those of the start.
+    /// Puts a reloaded configuration in force here: what the status pages show, who may come in, what is sampled. Listeners
+    /// and limits stay those of the start.
     ///
-    /// Errors when a bearer token cannot be read; then nothing changes.
+    /// Errors when a bearer token or the file of sampling strategies cannot be read; then nothing changes.
     pub fn set_config(&self, config: Arc<LoadedConfig>) -> std::io::Result<()> {
         let auth = self.auth().renewed(&config)?;
+        let sampling = SamplingStrategies::from_config(&config.config.trefoil.remote_sampling)?;
         *self.auth.write() = Arc::new(auth);
+        *self.sampling.write() = Arc::new(sampling);
         *self.config.write() = config;
         Ok(())
     }
@@ -246,6 +252,11 @@ impl App {
     /// Whether the last reload went well, and when one last did (Unix milliseconds).
     pub fn last_reload(&self) -> (bool, i64) {
         (self.reload_ok.load(Ordering::Relaxed), self.reload_ms.load(Ordering::Relaxed))
+    }
+
+    /// Which traces Jaeger's clients are told to sample.
+    pub fn sampling(&self) -> Arc<SamplingStrategies> {
+        Arc::clone(&self.sampling.read())
     }
 
     /// Who may come in.

@@ -1,9 +1,11 @@
-//! Tempo's read API: traces by their id here, searches and metrics in `query`.
+//! Tempo's read API: traces by their id here, searches and metrics in `query`, the same over gRPC in `streaming`.
 
 mod json;
-mod otlp;
+mod messages;
+pub(crate) mod otlp;
 mod params;
 mod query;
+mod streaming;
 
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
@@ -31,6 +33,7 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::get("/tempo/api/v2/traces/{id}", Access::Read, trace_v2),
     ];
     routes.extend(query::routes());
+    routes.extend(streaming::routes());
     routes
 }
 

@@ -11,7 +11,8 @@ impl LoadedConfig {
     /// Users and tokens of `trefoil.auth` count for all listeners, so do the users and the verified client
     /// certificates of the web configuration file; client certificates of a listener count for it.
     ///
-    /// Logs' own sockets know no users and tokens: each needs its key or client certificates, or `allow_anonymous`.
+    /// Sockets of logs and spans know no users and tokens: each needs its key or client certificates, or
+    /// `allow_anonymous`.
     pub fn check_doors(&self) -> Result<(), ConfigError> {
         let mut faults = self.open_listeners();
         faults.extend(self.open_log_sockets());
@@ -59,16 +60,23 @@ impl LoadedConfig {
             let locked = door.shared_key.is_some() || certificates(&door.tls);
             doors.push(("fluent_forward", i, &forward[i], door.allow_anonymous || locked));
         }
+        for (i, door) in trefoil.jaeger_udp.iter().enumerate() {
+            doors.push(("jaeger_udp", i, &door.address, door.allow_anonymous));
+        }
         let root = yaml::parse(&self.source).ok().map(|d| d.root);
         let mut faults = Vec::new();
         for (key, i, address, is_fine) in doors {
             let Some(address) = address.as_ref().filter(|a| !is_fine && !a.is_loopback()) else { continue };
             let node = root.as_ref().and_then(|r| r.get("trefoil")).and_then(|n| n.get(key)).and_then(|n| n.item(i));
             let pos = node.map_or(Pos::NOWHERE, |n| n.pos);
-            let locks = if key == "fluent_forward" { "shared_key, " } else { "" };
+            let locks = match key {
+                "fluent_forward" => "shared_key, tls.client_ca_file or ",
+                "jaeger_udp" => "",
+                _ => "tls.client_ca_file or ",
+            };
             let message = format!(
                 "{key} at {address} can be reached from other machines, but there is no authentication: set {locks}\
-                 tls.client_ca_file or allow_anonymous: true"
+                 allow_anonymous: true"
             );
             faults.push(Diagnostic { file: self.path.clone(), pos, message });
         }

@@ -76,7 +76,18 @@ pub fn all_keys() -> Vec<(&'static str, String)> {
     if let Value::Map(entries) = limits {
         out.extend(entries.into_iter().map(|(key, _)| ("LimitsConfig", key)));
     }
-    let own = ["memory_bytes", "listeners", "http", "otlp_grpc", "otlp_http", "zipkin", "address", "tls", "enabled"];
+    let own = [
+        "memory_bytes",
+        "listeners",
+        "http",
+        "otlp_grpc",
+        "otlp_http",
+        "zipkin",
+        "jaeger",
+        "address",
+        "tls",
+        "enabled",
+    ];
     out.extend(own.map(|key| ("LimitsConfig and Listeners", key.to_owned())));
     out
 }

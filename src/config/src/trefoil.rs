@@ -8,6 +8,8 @@ mod log_retention;
 mod log_sockets;
 mod logs;
 mod promtail;
+mod sampling;
+mod span_sockets;
 
 use std::path::{Path, PathBuf};
 
@@ -24,6 +26,8 @@ pub use logs::{
     LogFileEncoding, LogFileFormat, LogFileStart, LogFilesConfig, LogPipelineConfig, LogsConfig, PipelineStages,
 };
 pub(crate) use promtail::PromtailFile;
+pub use sampling::RemoteSamplingConfig;
+pub use span_sockets::JaegerUdpDoor;
 
 use crate::byte_size::ByteSize;
 use crate::decode::{Sink, choice, section};
@@ -219,6 +223,10 @@ section! {
         pub fluent_forward: Vec<ForwardDoor> = Vec::new(),
         /// Where GELF messages come in. Default nowhere.
         pub gelf: Vec<GelfDoor> = Vec::new(),
+        /// Where Jaeger's clients send spans over UDP. Default nowhere.
+        pub jaeger_udp: Vec<JaegerUdpDoor> = Vec::new(),
+        /// Which traces Jaeger's clients are told to sample.
+        pub remote_sampling: RemoteSamplingConfig = RemoteSamplingConfig::default(),
         /// Who may come in.
         pub auth: AuthConfig = AuthConfig::default(),
         /// Prometheus' web configuration file: TLS and users for all listeners. Default none.

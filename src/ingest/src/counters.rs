@@ -30,6 +30,12 @@ pub const DATADOG: &str = "datadog";
 pub const JOURNALD: &str = "journald";
 /// Label value of Zipkin's spans.
 pub const ZIPKIN: &str = "zipkin";
+/// Label value of Jaeger's spans in thrift over HTTP.
+pub const JAEGER_HTTP: &str = "jaeger_http";
+/// Label value of Jaeger's spans over gRPC.
+pub const JAEGER_GRPC: &str = "jaeger_grpc";
+/// Label value of Jaeger's spans in datagrams.
+pub const JAEGER_UDP: &str = "jaeger_udp";
 /// Label value of log files that this process reads.
 pub const FILES: &str = "files";
 /// Label value of scraping (counted by the scrape loops).

@@ -6,7 +6,7 @@
 //!
 //! Reading order: [`ingest`] (the front: [`Ingest`], [`IngestOptions`]), [`body`] (decompression under caps),
 //! [`answer`] and [`error`] (outcomes), [`counters`]; then the protocols: [`remote_write`], [`loki_push`], [`otlp`]
-//! (logs, traces, metrics over HTTP and gRPC), [`zipkin`]; the doors of [`documents`]: [`bulk`], JSON lines, [`hec`], [`datadog`],
+//! (logs, traces, metrics over HTTP and gRPC), [`zipkin`], [`jaeger`]; the doors of [`documents`]: [`bulk`], JSON lines, [`hec`], [`datadog`],
 //! [`journald`]; logs over sockets of their own: [`syslog`], [`forward`], [`gelf`], whose records [`received`] puts
 //! together; [`records`] (what this process reads itself); and their helpers [`protobuf`] (a borrowing wire reader), [`metric_limits`],
 //! [`event_limits`], [`label_text`], [`level`], [`native_histogram`].
@@ -28,6 +28,7 @@ pub mod forward;
 pub mod gelf;
 pub mod hec;
 pub mod ingest;
+pub mod jaeger;
 pub mod journald;
 mod json_lines;
 pub mod label_text;
@@ -50,6 +51,7 @@ pub use documents::FieldOptions;
 pub use documents_doors::HecOutcome;
 pub use error::IngestError;
 pub use ingest::{Ingest, IngestOptions};
+pub use jaeger::ReceivedSpans;
 pub use otlp::Signal;
 pub use received::Received;
 pub use zipkin::ZipkinVersion;

@@ -149,6 +149,8 @@ limits! {
     span_links_max: usize = 128;
     /// Spans of a trace that are answered. Default 100,000; excess: cut.
     spans_per_trace_max: usize = 100_000;
+    /// Bytes of spans from sockets that wait to be written. Default 64 MiB; excess: datagrams are dropped.
+    span_queue_bytes_max: usize = 64 << 20;
 
     /// Bytes of a scraped page after decompression. Default 128 MiB; excess: the scrape fails.
     scrape_body_bytes_max: u64 = 128 * MIB;

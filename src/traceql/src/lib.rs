@@ -34,7 +34,9 @@ pub use metrics::{
     MetricsAnswer, MetricsInstantQuery, MetricsRangeQuery, MetricsSeries, TraceExemplar, metrics_instant, metrics_range,
 };
 pub use parser::parse;
-pub use search::{SearchAnswer, SearchQuery, ServiceStats, SetResult, SpanResult, TraceResult, search};
+pub use search::{
+    SearchAnswer, SearchProgress, SearchQuery, ServiceStats, SetResult, SpanResult, TraceResult, search, search_telling,
+};
 pub use tags::{TagQuery, parse_attribute, tag_names, tag_values};
 pub use traces_reader::TracesReader;
 pub use value::Value;

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+use std::ops::{Bound, ControlFlow};
 
 use trefoil_model::trace_visit::latest_start;
 use trefoil_model::{
@@ -104,6 +104,15 @@ pub struct SpanResult {
     pub attributes: Vec<(Attribute, Value)>,
 }
 
+/// How far a search is.
+#[derive(Debug)]
+pub struct SearchProgress<'a> {
+    /// Traces that are surely in the answer and that were not told before, newest first; often none.
+    pub settled: Vec<&'a TraceResult>,
+    /// The figures so far; its traces are not told here.
+    pub so_far: &'a SearchAnswer,
+}
+
 /// Runs a search.
 ///
 /// Errors: the query is refused or asks for series, or the store or the budget fail.
@@ -112,12 +121,25 @@ pub fn search(
     reader: &dyn TraceReader,
     budget: &dyn QueryBudget,
 ) -> Result<SearchAnswer, Error> {
+    search_telling(query, reader, budget, &mut |_| {})
+}
+
+/// Runs a search and tells after each trace that was looked at how far it is. What is told and the answer agree: traces
+/// are told in the answer's order, and none that is not in it.
+///
+/// Errors: as [`search`].
+pub fn search_telling(
+    query: &SearchQuery<'_>,
+    reader: &dyn TraceReader,
+    budget: &dyn QueryBudget,
+    tell: &mut dyn FnMut(SearchProgress<'_>),
+) -> Result<SearchAnswer, Error> {
     crate::figures::counted(|| {
         let parsed = parse(query.query)?;
         let QueryKind::Search(pipeline) = &parsed.kind else {
             return Err(Error::Query("a metrics query gives series, not traces".to_owned()));
         };
-        run(query, pipeline, reader, budget)
+        run(query, pipeline, reader, budget, tell)
     })
 }
 
@@ -126,6 +148,7 @@ fn run(
     pipeline: &Pipeline,
     reader: &dyn TraceReader,
     budget: &dyn QueryBudget,
+    tell: &mut dyn FnMut(SearchProgress<'_>),
 ) -> Result<SearchAnswer, Error> {
     let shown = shown_attributes(pipeline);
     let mut wanted = SpanQuery { tenant: query.tenant, range: Some(query.range), ..SpanQuery::default() };
@@ -134,11 +157,19 @@ fn run(
     let mut answer = SearchAnswer::default();
     let mut found: BTreeMap<(Reverse<i64>, TraceId), TraceResult> = BTreeMap::new();
     let mut failure = None;
+    let mut last_told: Option<(Reverse<i64>, TraceId)> = None;
     reader.visit(&wanted, budget, &mut |stored| {
+        let latest = latest_start(&wanted, stored);
         let worst = found.last_key_value().filter(|_| found.len() >= limit).map(|((Reverse(t), _), _)| *t);
-        if worst.is_some_and(|worst| latest_start(&wanted, stored).is_some_and(|t| t < worst)) {
+        if worst.is_some_and(|worst| latest.is_some_and(|t| t < worst)) {
             return ControlFlow::Break(());
         }
+        // This trace and all that follow have no later span, so that nothing comes before those that have one.
+        let is_settled = |at: &Reverse<i64>| latest.is_some_and(|latest| at.0 > latest);
+        let from = last_told.map_or(Bound::Unbounded, Bound::Excluded);
+        let untold = found.range((from, Bound::Unbounded)).take_while(|((at, _), _)| is_settled(at));
+        let settled: Vec<&TraceResult> = untold.inspect(|(key, _)| last_told = Some(**key)).map(|(_, t)| t).collect();
+        tell(SearchProgress { settled, so_far: &answer });
         count_inspected(&mut answer, stored);
         match trace_result(query, pipeline, &shown, stored, budget) {
             Ok(Some((key, result))) => {

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use trefoil_alertmanager::{AlertmanagerOptions, Dispatcher, FanOut, RemoteAlertmanagers};
 use trefoil_api::queries::QueryBooks;
 use trefoil_api::server::Kind;
-use trefoil_api::sockets::LogSockets;
+use trefoil_api::sockets::{LogSockets, SpanSockets};
 use trefoil_api::{App, AppState, BuildInfo, LogqlEvaluate, PromqlEvaluate, Servers, Setup};
 use trefoil_config::trefoil::{LogRetentionRuleConfig, RetentionConfig};
 use trefoil_config::{Config, FlagOverrides, LoadedConfig, TrefoilConfig};
@@ -115,6 +115,7 @@ fn needs_restart(started_with: &TrefoilConfig, now: &TrefoilConfig) -> Vec<&'sta
         ("syslog", started_with.syslog != now.syslog),
         ("fluent_forward", started_with.fluent_forward != now.fluent_forward),
         ("gelf", started_with.gelf != now.gelf),
+        ("jaeger_udp", started_with.jaeger_udp != now.jaeger_udp),
         ("limits", started_with.limits != now.limits),
         ("query_lookback", started_with.query_lookback != now.query_lookback),
         ("retention.traces", started_with.retention.traces != now.retention.traces),
@@ -243,6 +244,7 @@ impl Server {
         // A bad address fails before any work starts.
         let servers = Servers::bind(&loaded).await?;
         let log_sockets = LogSockets::bind(&loaded).await?;
+        let span_sockets = SpanSockets::bind(&loaded).await?;
         let addresses = addresses_of(&servers);
         let data = config.trefoil.data_dir().to_path_buf();
         match data_dir::foreign_database(&data) {
@@ -304,6 +306,7 @@ impl Server {
             IngestOptions::default(),
         );
         log_sockets.serve(&tasks, &ingest);
+        span_sockets.serve(&tasks, &ingest);
         let lookback_ms = config.trefoil.query_lookback.as_ms();
         let engine = Engine::new(EngineOptions { lookback_ms, ..features.engine }, features.parser);
         let scraped = Counted { protocol: counters::SCRAPE, inner: Arc::clone(&writer) };

@@ -8,15 +8,15 @@ use crate::loki::time::units_ns;
 use crate::params::Params;
 
 /// Traces of an answer when no limit is given.
-const LIMIT: usize = 100;
+pub(super) const LIMIT: usize = 100;
 /// Most traces of an answer; a greater limit is taken as this.
-const LIMIT_MAX: usize = 1500;
+pub(super) const LIMIT_MAX: usize = 1500;
 /// How far back a search reaches when its start is not given: two days.
 const LOOKBACK_NS: i64 = 2 * 86_400_000_000_000;
 /// How far back dependencies reach when it is not said: a day, in milliseconds.
 const DEPENDENCIES_LOOKBACK_MS: i64 = 86_400_000;
 /// Tags of a search.
-const TAGS_MAX: usize = 64;
+pub(super) const TAGS_MAX: usize = 64;
 
 /// Reads a search; the tenant is the caller's to set.
 pub(super) fn search(params: &Params, now_ns: i64) -> Result<SpanQuery, ApiError> {

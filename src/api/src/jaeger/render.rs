@@ -1,5 +1,6 @@
 //! Stored spans in Jaeger's v1 JSON, as Jaeger shows spans that came in by OTLP.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::ser::SerializeMap;
@@ -179,7 +180,7 @@ fn span(span: &Span, scope: &Scope, process: usize) -> SpanOf {
         references,
         start_time: span.start_ns.div_euclid(1000),
         duration: span.duration_ns() / 1000,
-        tags: span_tags(span, scope),
+        tags: span_tags(span, scope).iter().map(|(n, v)| tag(n, v)).collect(),
         logs: span.events.iter().map(log).collect(),
         process_id: process_id(process),
         warnings: None,
@@ -187,27 +188,33 @@ fn span(span: &Span, scope: &Scope, process: usize) -> SpanOf {
 }
 
 fn reference(link: &SpanLink) -> ReferenceOf {
-    let is_child = trefoil_model::value::find(&link.attributes, "opentracing.ref_type")
-        .and_then(AttributeValue::as_str)
-        .is_some_and(|v| v == "child_of");
     ReferenceOf {
-        ref_type: if is_child { "CHILD_OF" } else { "FOLLOWS_FROM" },
+        ref_type: if is_child_of(link) { "CHILD_OF" } else { "FOLLOWS_FROM" },
         trace_id: link.trace_id.to_string(),
         span_id: link.span_id.to_string(),
     }
 }
 
+/// Whether a link was a reference "child of".
+pub(super) fn is_child_of(link: &SpanLink) -> bool {
+    let kind = trefoil_model::value::find(&link.attributes, "opentracing.ref_type");
+    kind.and_then(AttributeValue::as_str).is_some_and(|v| v == "child_of")
+}
+
+/// A name with its value.
+type Pair<'a> = (&'a str, Cow<'a, AttributeValue>);
+
 /// Tags in Jaeger's order: scope, attributes, kind, status, error, description, trace state.
-fn span_tags(span: &Span, scope: &Scope) -> Vec<TagOf> {
+pub(super) fn span_tags<'a>(span: &'a Span, scope: &Scope) -> Vec<Pair<'a>> {
     let mut tags = Vec::with_capacity(span.attributes.len() + 6);
-    let text = |tags: &mut Vec<TagOf>, key: &str, value: &str| {
+    let text = |tags: &mut Vec<Pair<'a>>, key: &'static str, value: &str| {
         if !value.is_empty() {
-            tags.push(string(key, value));
+            tags.push((key, Cow::Owned(AttributeValue::String(value.to_owned()))));
         }
     };
     text(&mut tags, "otel.scope.name", &scope.name);
     text(&mut tags, "otel.scope.version", &scope.version);
-    tags.extend(span.attributes.iter().map(|(n, v)| tag(n, v)));
+    tags.extend(span.attributes.iter().map(|(n, v)| (n.as_str(), Cow::Borrowed(v))));
     if span.kind != SpanKind::Unspecified {
         text(&mut tags, "span.kind", span.kind.as_str());
     }
@@ -216,8 +223,8 @@ fn span_tags(span: &Span, scope: &Scope) -> Vec<TagOf> {
         StatusCode::Ok => text(&mut tags, "otel.status_code", "OK"),
         StatusCode::Error => {
             text(&mut tags, "otel.status_code", "ERROR");
-            if !tags.iter().any(|t| t.key == "error") {
-                tags.push(tag("error", &AttributeValue::Bool(true)));
+            if !tags.iter().any(|(name, _)| *name == "error") {
+                tags.push(("error", Cow::Owned(AttributeValue::Bool(true))));
             }
         }
     }
@@ -227,20 +234,22 @@ fn span_tags(span: &Span, scope: &Scope) -> Vec<TagOf> {
 }
 
 fn log(event: &SpanEvent) -> LogOf {
+    let fields = log_fields(event).iter().map(|(n, v)| tag(n, v)).collect();
+    LogOf { timestamp: event.time_ns.div_euclid(1000), fields }
+}
+
+/// The name of an event as the field `event`, then its attributes.
+pub(super) fn log_fields(event: &SpanEvent) -> Vec<Pair<'_>> {
     let mut fields = Vec::with_capacity(event.attributes.len() + 1);
     if !event.name.is_empty() && !has(&event.attributes, "event") {
-        fields.push(string("event", &event.name));
+        fields.push(("event", Cow::Owned(AttributeValue::String(event.name.clone()))));
     }
-    fields.extend(event.attributes.iter().map(|(n, v)| tag(n, v)));
-    LogOf { timestamp: event.time_ns.div_euclid(1000), fields }
+    fields.extend(event.attributes.iter().map(|(n, v)| (n.as_str(), Cow::Borrowed(v))));
+    fields
 }
 
 fn has(attributes: &Attributes, name: &str) -> bool {
     trefoil_model::value::find(attributes, name).is_some()
-}
-
-fn string(key: &str, value: &str) -> TagOf {
-    TagOf { key: key.to_owned(), kind: "string", value: Value::String(value.to_owned()) }
 }
 
 fn tag(key: &str, value: &AttributeValue) -> TagOf {

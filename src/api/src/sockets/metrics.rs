@@ -9,7 +9,7 @@ use prometheus::{
 static MESSAGES: LazyLock<IntCounterVec> = LazyLock::new(|| {
     register_int_counter_vec!(
         "trefoil_log_socket_messages_total",
-        "Messages received over syslog, the forward protocol and GELF, by protocol.",
+        "Messages received over syslog, the forward protocol, GELF and Jaeger's UDP, by protocol.",
         &["protocol"]
     )
     .expect("unique metric name")

@@ -11,7 +11,7 @@ use trefoil_model::{AttributeValue, Attributes, Span, SpanGroup, StatusCode, Sto
 /// Turns a trace into messages; neighbouring groups of one resource share its message.
 ///
 /// At most `spans_max` spans; the second value says whether some were left out.
-pub(super) fn traces_data(stored: &StoredTrace, spans_max: usize) -> (TracesData, bool) {
+pub(crate) fn traces_data(stored: &StoredTrace, spans_max: usize) -> (TracesData, bool) {
     let mut resource_spans: Vec<ResourceSpans> = Vec::new();
     let mut last: Option<&SpanGroup> = None;
     let mut left = spans_max;

@@ -8,9 +8,9 @@ use crate::loki::time::{duration_ns, time_ns};
 use crate::params::Params;
 use crate::state::AppState;
 
-const SECOND_NS: i64 = 1_000_000_000;
+pub(super) const SECOND_NS: i64 = 1_000_000_000;
 /// How far back a metrics query goes that says nothing.
-const SINCE_NS: i64 = 3600 * SECOND_NS;
+pub(super) const SINCE_NS: i64 = 3600 * SECOND_NS;
 /// Steps of a metrics query that names no step.
 const STEPS: i64 = 240;
 
@@ -59,11 +59,16 @@ pub(super) fn metrics_range(params: &Params, now_ns: i64) -> Result<(i64, i64), 
 /// The step in nanoseconds; without one the range is divided into steps of whole seconds.
 pub(super) fn step(params: &Params, (start_ns, end_ns): (i64, i64)) -> Result<i64, ApiError> {
     match params.get("step") {
-        "" | "0" => Ok((end_ns.saturating_sub(start_ns) / STEPS / SECOND_NS * SECOND_NS).max(SECOND_NS)),
+        "" | "0" => Ok(usual_step((start_ns, end_ns))),
         text => duration_ns(text)
             .filter(|d| *d > 0)
             .ok_or_else(|| ApiError::bad_data(format!("invalid step {text:?}: a duration above 0"))),
     }
+}
+
+/// The step of a query that names none.
+pub(super) fn usual_step((start_ns, end_ns): (i64, i64)) -> i64 {
+    (end_ns.saturating_sub(start_ns) / STEPS / SECOND_NS * SECOND_NS).max(SECOND_NS)
 }
 
 /// A count with its default and its limit.
@@ -82,29 +87,39 @@ pub(super) fn count(params: &Params, name: &str, default: usize, most: usize) ->
 /// The text of a query within `query_bytes_max`.
 pub(super) fn query_text<'a>(state: &AppState, params: &'a Params) -> Result<&'a str, ApiError> {
     let text = if params.get("q").is_empty() { params.get("query") } else { params.get("q") };
+    check_length(state, text)?;
+    Ok(text)
+}
+
+/// Refuses a query of more than `query_bytes_max`.
+pub(super) fn check_length(state: &AppState, text: &str) -> Result<(), ApiError> {
     if text.len() > state.limits.query_bytes_max {
         limits::hit("query_bytes_max");
         let (is, max) = (text.len(), state.limits.query_bytes_max);
         return Err(ApiError::bad_data(format!("query has {is} bytes, more than {max} (limit query_bytes_max)")));
     }
-    Ok(text)
+    Ok(())
 }
 
 /// TraceQL for the older parameters `tags` (`name=value name="other value"`), `minDuration` and `maxDuration`.
 pub(super) fn legacy(params: &Params) -> Result<String, ApiError> {
-    let mut conditions = Vec::new();
-    for (name, value) in pairs(params.get("tags"))? {
-        conditions.push(condition(&name, &value));
+    let duration = |name: &str| match params.get(name) {
+        "" => Ok(None),
+        text => duration_ns(text)
+            .filter(|d| *d >= 0)
+            .map(Some)
+            .ok_or_else(|| ApiError::bad_data(format!("invalid {name} {text:?}: a duration"))),
+    };
+    Ok(conditions(&pairs(params.get("tags"))?, duration("minDuration")?, duration("maxDuration")?))
+}
+
+/// TraceQL for tags and the least and greatest duration of a trace in nanoseconds.
+pub(super) fn conditions(tags: &[(String, String)], min_ns: Option<i64>, max_ns: Option<i64>) -> String {
+    let mut out: Vec<String> = tags.iter().map(|(name, value)| condition(name, value)).collect();
+    for (op, ns) in [(">=", min_ns), ("<=", max_ns)] {
+        out.extend(ns.map(|ns| format!("traceDuration {op} {ns}ns")));
     }
-    for (name, op) in [("minDuration", ">="), ("maxDuration", "<=")] {
-        let text = params.get(name);
-        if !text.is_empty() {
-            let ns = duration_ns(text).filter(|d| *d >= 0);
-            let ns = ns.ok_or_else(|| ApiError::bad_data(format!("invalid {name} {text:?}: a duration")))?;
-            conditions.push(format!("traceDuration {op} {ns}ns"));
-        }
-    }
-    Ok(format!("{{ {} }}", conditions.join(" && ")))
+    format!("{{ {} }}", out.join(" && "))
 }
 
 fn quoted(text: &str) -> String {

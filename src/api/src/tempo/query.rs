@@ -3,7 +3,7 @@
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use serde_json::{Value as Json, json};
-use trefoil_model::NanoRange;
+use trefoil_model::{NanoRange, TenantId, TraceReader};
 use trefoil_runtime::QueryContext;
 use trefoil_traceql::ast::{Attribute, Intrinsic, Scope};
 use trefoil_traceql::{
@@ -20,22 +20,22 @@ use crate::routes::{Access, Route};
 use crate::state::AppState;
 
 /// Traces of a search that names no limit.
-const TRACES: usize = 20;
+pub(super) const TRACES: usize = 20;
 /// Most traces of a search.
-const TRACES_MAX: usize = 10_000;
+pub(super) const TRACES_MAX: usize = 10_000;
 /// Spans of a span set when nothing is said.
-const SPANS: usize = 3;
+pub(super) const SPANS: usize = 3;
 /// Most spans of a span set.
-const SPANS_MAX: usize = 1_000;
+pub(super) const SPANS_MAX: usize = 1_000;
 /// Names of a scope, or values, when nothing is said.
-const TAGS: usize = 5_000;
+pub(super) const TAGS: usize = 5_000;
 /// Most names or values.
-const TAGS_MAX: usize = 100_000;
+pub(super) const TAGS_MAX: usize = 100_000;
 /// Most exemplars of a metrics query.
-const EXEMPLARS_MAX: usize = trefoil_traceql::metrics::EXEMPLARS_MAX;
+pub(super) const EXEMPLARS_MAX: usize = trefoil_traceql::metrics::EXEMPLARS_MAX;
 
 /// What stands for the service of a root span that did not come.
-const NO_ROOT: &str = "<root span not yet received>";
+pub(super) const NO_ROOT: &str = "<root span not yet received>";
 
 /// The routes.
 pub(super) fn routes() -> Vec<Route> {
@@ -51,7 +51,7 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 /// Turns an engine's error into ours, with the status that the engine names.
-fn api_error(error: Error) -> ApiError {
+pub(super) fn api_error(error: Error) -> ApiError {
     let kind = match error.status() {
         499 => ErrorKind::Canceled,
         504 => ErrorKind::Timeout,
@@ -65,7 +65,12 @@ fn api_error(error: Error) -> ApiError {
 }
 
 /// What is asked, for the list of queries that run.
-fn note(path: &'static str, client: String, query: &str, (start_ns, end_ns, step_ns): (i64, i64, i64)) -> QueryNote {
+pub(super) fn note(
+    path: &'static str,
+    client: String,
+    query: &str,
+    (start_ns, end_ns, step_ns): (i64, i64, i64),
+) -> QueryNote {
     QueryNote {
         path,
         query: query.to_owned(),
@@ -266,13 +271,105 @@ fn instant_json(found: &MetricsAnswer) -> Json {
 }
 
 /// What names and values are asked of.
-struct Asked {
-    query: String,
-    range: NanoRange,
-    limit: usize,
+pub(super) struct Asked {
+    pub(super) query: String,
+    pub(super) range: NanoRange,
+    pub(super) limit: usize,
     /// The scope that is asked for, "" for all.
-    scope: String,
-    note: QueryNote,
+    pub(super) scope: String,
+    pub(super) note: QueryNote,
+}
+
+impl Asked {
+    /// Names by scope, in the order in which Tempo shows the scopes.
+    pub(super) fn names(
+        &self,
+        traces: &dyn TraceReader,
+        tenant: TenantId,
+        context: &QueryContext,
+    ) -> Result<Vec<(&'static str, Vec<String>)>, ApiError> {
+        let wants = |name: &str| matches!(self.scope.as_str(), "" | "none") || self.scope == name;
+        let mut out = Vec::new();
+        if self.scope != "intrinsic" {
+            let mut found = tag_names(&self.query(tenant), traces, context).map_err(api_error)?;
+            for scope in [Scope::Resource, Scope::Span, Scope::Event, Scope::Link, Scope::Instrumentation] {
+                if let Some(names) = found.remove(&scope).filter(|_| wants(scope.as_str())) {
+                    out.push((scope.as_str(), names.into_iter().collect()));
+                }
+            }
+        }
+        if wants("intrinsic") {
+            out.push(("intrinsic", intrinsics().into_iter().map(str::to_owned).collect()));
+        }
+        Ok(out)
+    }
+
+    /// The values of an attribute.
+    pub(super) fn values(
+        &self,
+        attribute: &Attribute,
+        traces: &dyn TraceReader,
+        tenant: TenantId,
+        context: &QueryContext,
+    ) -> Result<Vec<Value>, ApiError> {
+        tag_values(attribute, &self.query(tenant), traces, context).map_err(api_error)
+    }
+
+    fn query(&self, tenant: TenantId) -> TagQuery<'_> {
+        TagQuery { query: &self.query, range: self.range, limit: self.limit, tenant }
+    }
+}
+
+/// Refuses what is no scope.
+pub(super) fn check_scope(scope: &str) -> Result<(), ApiError> {
+    let known = ["", "none", "span", "resource", "event", "link", "instrumentation", "intrinsic"];
+    if known.contains(&scope) {
+        return Ok(());
+    }
+    Err(ApiError::bad_data(format!("invalid scope {scope:?}: one of {}", known[2..].join(", "))))
+}
+
+/// The attribute with this name.
+pub(super) fn named_attribute(tag: &str) -> Result<Attribute, ApiError> {
+    parse_attribute(tag)
+        .ok_or_else(|| ApiError::bad_data(format!("invalid tag {tag:?}: an attribute such as span.name is wanted")))
+}
+
+/// The name of an attribute in the first version, which knows no scopes: a service is a service.
+pub(super) fn first_version(tag: String) -> String {
+    match parse_attribute(&tag) {
+        Some(Attribute::Named { scope: Scope::Any, name }) if name == "service.name" => format!("resource.{name}"),
+        _ => tag,
+    }
+}
+
+/// All names of attributes of all scopes together.
+pub(super) fn attribute_names(scopes: Vec<(&'static str, Vec<String>)>) -> Vec<String> {
+    let attributes = scopes.into_iter().filter(|(scope, _)| *scope != "intrinsic");
+    let mut names: Vec<String> = attributes.flat_map(|(_, names)| names).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// Values as text, each once.
+pub(super) fn value_texts(found: &[Value]) -> Vec<String> {
+    let mut texts: Vec<String> = found.iter().map(Value::to_text).collect();
+    texts.sort();
+    texts.dedup();
+    texts
+}
+
+/// The type of a value as Tempo tells it.
+pub(super) fn type_word(value: &Value) -> &'static str {
+    match value {
+        Value::Int(_) => "int",
+        Value::Float(_) => "float",
+        Value::Bool(_) => "bool",
+        Value::Duration(_) => "duration",
+        Value::Status(_) | Value::Kind(_) => "keyword",
+        Value::String(_) | Value::Nil => "string",
+    }
 }
 
 async fn asked(state: &AppState, path: &'static str, request: Request) -> Result<Asked, ApiError> {
@@ -285,10 +382,7 @@ async fn asked(state: &AppState, path: &'static str, request: Request) -> Result
         limit => limit,
     };
     let scope = params.get("scope").to_owned();
-    let known = ["", "none", "span", "resource", "event", "link", "instrumentation", "intrinsic"];
-    if !known.contains(&scope.as_str()) {
-        return Err(ApiError::bad_data(format!("invalid scope {scope:?}: one of {}", known[2..].join(", "))));
-    }
+    check_scope(&scope)?;
     let note = note(path, client, &query, (range.start_ns, range.end_ns, 0));
     Ok(Asked { query, range, limit, scope, note })
 }
@@ -302,7 +396,6 @@ fn intrinsics() -> Vec<&'static str> {
     names
 }
 
-/// Names by scope, in the order in which Tempo shows the scopes.
 async fn names(
     state: &AppState,
     path: &'static str,
@@ -311,34 +404,11 @@ async fn names(
 ) -> Result<Response, ApiError> {
     let asked = asked(state, path, request).await?;
     let (traces, tenant) = (state.traces.clone(), state.tenant);
-    ask(state, asked.note, move |context| {
-        let wants = |name: &str| matches!(asked.scope.as_str(), "" | "none") || asked.scope == name;
-        let mut out = Vec::new();
-        if asked.scope != "intrinsic" {
-            let query = TagQuery { query: &asked.query, range: asked.range, limit: asked.limit, tenant };
-            let mut found = tag_names(&query, traces.as_ref(), context).map_err(api_error)?;
-            for scope in [Scope::Resource, Scope::Span, Scope::Event, Scope::Link, Scope::Instrumentation] {
-                if let Some(names) = found.remove(&scope).filter(|_| wants(scope.as_str())) {
-                    out.push((scope.as_str(), names.into_iter().collect()));
-                }
-            }
-        }
-        if wants("intrinsic") {
-            out.push(("intrinsic", intrinsics().into_iter().map(str::to_owned).collect()));
-        }
-        Ok(write(out))
-    })
-    .await
+    ask(state, asked.note.clone(), move |context| Ok(write(asked.names(traces.as_ref(), tenant, context)?))).await
 }
 
 async fn tags_v1(State(state): State<AppState>, request: Request) -> Response {
-    let write = |scopes: Vec<(&'static str, Vec<String>)>| {
-        let attributes = scopes.into_iter().filter(|(scope, _)| *scope != "intrinsic");
-        let mut names: Vec<String> = attributes.flat_map(|(_, names)| names).collect();
-        names.sort();
-        names.dedup();
-        json!({ "tagNames": names })
-    };
+    let write = |scopes| json!({ "tagNames": attribute_names(scopes) });
     answer(names(&state, "/tempo/api/search/tags", request, write).await)
 }
 
@@ -358,45 +428,22 @@ async fn values(
     write: impl FnOnce(Vec<Value>) -> Json + Send + 'static,
 ) -> Result<Response, ApiError> {
     let asked = asked(state, path, request).await?;
-    let Some(attribute) = parse_attribute(tag) else {
-        return Err(ApiError::bad_data(format!("invalid tag {tag:?}: an attribute such as span.name is wanted")));
-    };
+    let attribute = named_attribute(tag)?;
     let (traces, tenant) = (state.traces.clone(), state.tenant);
-    ask(state, asked.note, move |context| {
-        let query = TagQuery { query: &asked.query, range: asked.range, limit: asked.limit, tenant };
-        Ok(write(tag_values(&attribute, &query, traces.as_ref(), context).map_err(api_error)?))
+    ask(state, asked.note.clone(), move |context| {
+        Ok(write(asked.values(&attribute, traces.as_ref(), tenant, context)?))
     })
     .await
 }
 
 async fn tag_values_v1(State(state): State<AppState>, Path(tag): Path<String>, request: Request) -> Response {
-    // The first version knows no scopes: a service is a service.
-    let tag = match parse_attribute(&tag) {
-        Some(Attribute::Named { scope: Scope::Any, name }) if name == "service.name" => format!("resource.{name}"),
-        _ => tag,
-    };
-    let write = |found: Vec<Value>| {
-        let mut texts: Vec<String> = found.iter().map(Value::to_text).collect();
-        texts.sort();
-        texts.dedup();
-        json!({ "tagValues": texts })
-    };
-    answer(values(&state, "/tempo/api/search/tag/values", &tag, request, write).await)
+    let write = |found: Vec<Value>| json!({ "tagValues": value_texts(&found) });
+    answer(values(&state, "/tempo/api/search/tag/values", &first_version(tag), request, write).await)
 }
 
 async fn tag_values_v2(State(state): State<AppState>, Path(tag): Path<String>, request: Request) -> Response {
     let write = |found: Vec<Value>| {
-        let one = |value: &Value| {
-            let kind = match value {
-                Value::Int(_) => "int",
-                Value::Float(_) => "float",
-                Value::Bool(_) => "bool",
-                Value::Duration(_) => "duration",
-                Value::Status(_) | Value::Kind(_) => "keyword",
-                Value::String(_) | Value::Nil => "string",
-            };
-            json!({ "type": kind, "value": value.to_text() })
-        };
+        let one = |value: &Value| json!({ "type": type_word(value), "value": value.to_text() });
         json!({ "tagValues": found.iter().map(one).collect::<Vec<_>>() })
     };
     answer(values(&state, "/tempo/api/v2/search/tag/values", &tag, request, write).await)

@@ -11,7 +11,7 @@ use trefoil_model::{
 
 use crate::memory_events::{NOW_NS, SECOND_NS, Server, encoded};
 
-fn span(trace: u8, id: u8, parent: Option<u8>, name: &str, kind: SpanKind) -> Span {
+pub(crate) fn span(trace: u8, id: u8, parent: Option<u8>, name: &str, kind: SpanKind) -> Span {
     Span {
         trace_id: TraceId([trace; 16]),
         span_id: SpanId([id; 8]),
@@ -31,7 +31,7 @@ fn span(trace: u8, id: u8, parent: Option<u8>, name: &str, kind: SpanKind) -> Sp
     }
 }
 
-fn group(service: &str, spans: Vec<Span>) -> SpanGroup {
+pub(crate) fn group(service: &str, spans: Vec<Span>) -> SpanGroup {
     let name = AttributeValue::String(service.to_owned());
     let resource = Resource { attributes: vec![("service.name".to_owned(), name)], schema_url: String::new() };
     SpanGroup { resource: Arc::new(resource), scope: Arc::new(Scope::default()), spans }

@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use axum::Router;
 use axum::body::Body;
@@ -38,6 +39,11 @@ pub(crate) const SECOND_NS: i64 = 1_000_000_000;
 pub(crate) struct MemoryEvents {
     pub(crate) groups: Mutex<Vec<LogGroup>>,
     pub(crate) traces: Mutex<Vec<StoredTrace>>,
+    /// Searches of traces go on until they are ended.
+    pub(crate) is_endless: AtomicBool,
+    /// Such searches that were begun, and that were ended.
+    pub(crate) begun: AtomicUsize,
+    pub(crate) ended: AtomicUsize,
 }
 
 impl MemoryEvents {
@@ -125,7 +131,17 @@ impl TraceReader for MemoryEvents {
         Ok(self.traces.lock().iter().find(|t| t.trace_id == id).cloned())
     }
 
-    fn find(&self, query: &SpanQuery, _: &dyn QueryBudget) -> Result<Vec<StoredTrace>, StoreError> {
+    fn find(&self, query: &SpanQuery, budget: &dyn QueryBudget) -> Result<Vec<StoredTrace>, StoreError> {
+        if self.is_endless.load(Ordering::SeqCst) {
+            self.begun.fetch_add(1, Ordering::SeqCst);
+            loop {
+                if let Err(error) = budget.check() {
+                    self.ended.fetch_add(1, Ordering::SeqCst);
+                    return Err(error.into());
+                }
+                std::thread::yield_now();
+            }
+        }
         let matches = |trace: &&StoredTrace| {
             trace.groups.iter().any(|g| {
                 query.service.as_deref().is_none_or(|s| s == g.resource.service_name())

@@ -329,6 +329,7 @@ pub(crate) struct TestServer {
     pub(crate) otlp_grpc: SocketAddr,
     pub(crate) otlp_http: SocketAddr,
     pub(crate) zipkin: Option<SocketAddr>,
+    pub(crate) jaeger: Option<SocketAddr>,
     pub(crate) quit: Arc<AtomicBool>,
 }
 
@@ -433,6 +434,7 @@ impl TestServer {
             otlp_grpc: address(Kind::OtlpGrpc),
             otlp_http: address(Kind::OtlpHttp),
             zipkin: servers.address(Kind::Zipkin),
+            jaeger: servers.address(Kind::Jaeger),
             quit,
             state,
         }

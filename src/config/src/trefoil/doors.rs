@@ -98,6 +98,8 @@ pub struct Listeners {
     pub otlp_http: Listener,
     /// Zipkin's spans, off by default. Default 127.0.0.1:9411.
     pub zipkin: Listener,
+    /// Jaeger's spans over HTTP, off by default. Default 127.0.0.1:14268.
+    pub jaeger: Listener,
 }
 
 impl Default for Listeners {
@@ -107,6 +109,7 @@ impl Default for Listeners {
             otlp_grpc: Listener::loopback(4317),
             otlp_http: Listener::loopback(4318),
             zipkin: Listener { enabled: false, ..Listener::loopback(9411) },
+            jaeger: Listener { enabled: false, ..Listener::loopback(14268) },
         }
     }
 }
@@ -129,8 +132,14 @@ impl Listeners {
 
     /// The listeners with their keys, those that are off too.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Listener)> {
-        [("http", &self.http), ("otlp_grpc", &self.otlp_grpc), ("otlp_http", &self.otlp_http), ("zipkin", &self.zipkin)]
-            .into_iter()
+        [
+            ("http", &self.http),
+            ("otlp_grpc", &self.otlp_grpc),
+            ("otlp_http", &self.otlp_http),
+            ("zipkin", &self.zipkin),
+            ("jaeger", &self.jaeger),
+        ]
+        .into_iter()
     }
 }
 
@@ -143,6 +152,7 @@ impl Decode for Listeners {
             ("otlp_grpc", &mut out.otlp_grpc),
             ("otlp_http", &mut out.otlp_http),
             ("zipkin", &mut out.zipkin),
+            ("jaeger", &mut out.jaeger),
         ] {
             if let Some(own) = fields.take_node(key) {
                 *slot = sink.within(key, |sink| slot.clone().read(own, sink));
