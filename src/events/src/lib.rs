@@ -37,6 +37,7 @@ mod part_file;
 pub mod record;
 mod span_block;
 mod span_columns;
+mod span_fold;
 mod span_part;
 mod span_rows;
 mod span_scan;

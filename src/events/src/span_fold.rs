@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use trefoil_model::{
-    Attributes, NanoRange, QueryBudget, Resource, Scope, Span, SpanFold, SpanId, SpanQuery, SpanRows, SpanSet,
-    SpanWants, StoreError, TraceId,
+    Attributes, NanoRange, QueryBudget, Span, SpanFold, SpanId, SpanQuery, SpanRows, SpanSet, SpanWants, StoreError,
+    TraceId,
 };
 
 use crate::EventsError;
@@ -18,7 +18,7 @@ use crate::engine::Snapshot;
 use crate::part_file::{PartReader, SPANS_VERSION};
 use crate::span_block::StoredSpan;
 use crate::span_part::{Traces, read_block};
-use crate::span_rows::{Heavy, Light, SpanRowsReader, Values, empty_span};
+use crate::span_rows::{SpanRowsReader, Values, empty_span};
 use crate::span_scan::{Chosen, blocks_of, choose, passes};
 use crate::trace_index::TraceChunkReader;
 use crate::trace_read::{fetch, release};
@@ -38,7 +38,9 @@ pub(crate) fn fold(
     budget: &dyn QueryBudget,
     fold: &mut (dyn SpanFold + '_),
 ) -> Result<(), StoreError> {
-    let shared = shared_traces(snapshot, query, budget)?;
+    // Taken once: what comes meanwhile may be something again that a part has.
+    let memtables: Vec<_> = snapshot.memtables.iter().map(|m| m.table.unique_spans(query.tenant)).collect();
+    let shared = shared_traces(snapshot, &memtables, query, budget)?;
     budget.charge_bytes(shared.len() as u64 * TRACE_BYTES)?;
     let mut blocks: Vec<(i64, usize, u32)> = Vec::new();
     for (index, part) in snapshot.parts.iter().enumerate().filter(|(_, part)| part.version >= SPANS_VERSION) {
@@ -47,7 +49,7 @@ pub(crate) fn fold(
         blocks.extend(wanted.iter().map(|n| (part.table.blocks[n as usize].max_t, index, n)));
     }
     blocks.sort_unstable();
-    let mut flow = fold_memtables(snapshot, query, wants, &shared, fold);
+    let mut flow = fold_memtables(&memtables, query, wants, &shared, fold);
     if flow.is_continue() {
         flow = fold_shared(snapshot, query, wants, spans_max, &shared, budget, fold)?;
     }
@@ -128,14 +130,16 @@ fn ids_of_blocks(part: &PartReader, chunk: usize) -> Vec<(TraceId, bool)> {
 /// The traces that are in several places within the range of a query, and all that are in parts of version 1.
 fn shared_traces(
     snapshot: &Snapshot<Traces>,
+    memtables: &[Vec<Arc<StoredSpan>>],
     query: &SpanQuery,
     budget: &dyn QueryBudget,
 ) -> Result<FxHashSet<TraceId>, StoreError> {
     let range = query.range.unwrap_or(NanoRange::ALL);
     let mut places: Vec<Ids<'_>> = Vec::new();
-    for memtable in &snapshot.memtables {
-        let mut ids = memtable.table.ids(query.tenant);
+    for spans in memtables {
+        let mut ids: Vec<TraceId> = spans.iter().map(|s| s.span.trace_id).collect();
         ids.sort_unstable();
+        ids.dedup();
         places.push(Ids::Listed { ids: ids.into_iter().map(|id| (id, false)).collect(), at: 0 });
     }
     for part in &snapshot.parts {
@@ -185,15 +189,15 @@ fn shared_traces(
 }
 
 fn fold_memtables(
-    snapshot: &Snapshot<Traces>,
+    memtables: &[Vec<Arc<StoredSpan>>],
     query: &SpanQuery,
     wants: &SpanWants<'_>,
     shared: &FxHashSet<TraceId>,
     fold: &mut (dyn SpanFold + '_),
 ) -> ControlFlow<()> {
-    for memtable in &snapshot.memtables {
-        let spans = memtable.table.unique_spans(query.tenant, &|id| !shared.contains(&id));
-        let passing: Vec<&StoredSpan> = spans.iter().map(|s| &**s).filter(|s| passes(query, wants, s)).collect();
+    for spans in memtables {
+        let own = spans.iter().map(|s| &**s).filter(|s| !shared.contains(&s.span.trace_id));
+        let passing: Vec<&StoredSpan> = own.filter(|s| passes(query, wants, s)).collect();
         for spans in passing.chunks(512) {
             deliver_spans(spans, fold)?;
         }
@@ -203,10 +207,8 @@ fn fold_memtables(
 
 /// Delivers spans, each as a set of its own.
 fn deliver_spans(spans: &[&StoredSpan], fold: &mut (dyn SpanFold + '_)) -> ControlFlow<()> {
-    let sets: Vec<SpanSet<'_>> = spans
-        .iter()
-        .map(|s| SpanSet { resource: &s.origin.resource, scope: &s.origin.scope, span: &s.span })
-        .collect();
+    let sets: Vec<SpanSet<'_>> =
+        spans.iter().map(|s| SpanSet { resource: &s.origin.resource, scope: &s.origin.scope, span: &s.span }).collect();
     let numbers: Vec<u32> = (0..spans.len() as u32).collect();
     fold.rows(&SpanRows {
         trace_of: &numbers,
@@ -270,12 +272,21 @@ fn fold_block(
     fold_rows(&chosen, wants, fold).map_err(|m| part.corrupt(block, &m.to_string()))
 }
 
-/// The sets of a block, split by the values of wanted attributes.
+/// Sets of a block, split by the values of wanted attributes.
 struct Sets {
-    /// For each chosen row its set.
+    /// For each picked row its set.
     of: Vec<u32>,
-    /// The set of the block, and a row, for each.
-    list: Vec<(u32, usize)>,
+    /// For each the set of the block, and a span.
+    list: Vec<(u32, Span)>,
+}
+
+impl Sets {
+    /// Every span is a set of its own.
+    fn each(chosen: &Chosen<'_>, picked: &[usize], wants: &SpanWants<'_>) -> Result<Self, Malformed> {
+        let spans = chosen.reader.spans(&chosen.light, &chosen.rows, wants)?;
+        let list = picked.iter().zip(&spans).map(|(row, s)| (chosen.light.set_of[*row], s.span.clone())).collect();
+        Ok(Self { of: (0..picked.len() as u32).collect(), list })
+    }
 }
 
 fn fold_rows(
@@ -290,21 +301,13 @@ fn fold_rows(
     }
     let is_heavy = !wants.without_events || !wants.without_links || !wants.without_messages;
     let ids = reader.span_ids()?;
-    let (sets, spans): (Sets, Vec<Span>) = if is_heavy {
-        let spans = reader.spans(light, rows, wants)?;
-        let list = picked.iter().map(|row| (light.set_of[*row], *row)).collect();
-        let sets = Sets { of: (0..picked.len() as u32).collect(), list };
-        (sets, spans.iter().map(|stored| stored.span.clone()).collect())
-    } else {
-        sets_of(reader, light, rows, &picked, wants)?
-    };
+    let sets = if is_heavy { Sets::each(chosen, &picked, wants)? } else { sets_of(chosen, &picked, wants)? };
     let origins = reader.wanted_origins(light, wants.without_resources)?;
     let origin = |set: u32| &origins[light.sets[set as usize].origin as usize];
     let list: Vec<SpanSet<'_>> = sets
         .list
         .iter()
-        .zip(&spans)
-        .map(|((set, _), span)| SpanSet { resource: &origin(*set).resource, scope: &origin(*set).scope, span })
+        .map(|(set, span)| SpanSet { resource: &origin(*set).resource, scope: &origin(*set).scope, span })
         .collect();
     let mut trace_of = Vec::with_capacity(picked.len());
     let mut trace = 0;
@@ -326,13 +329,8 @@ fn fold_rows(
 }
 
 /// Splits the sets of the picked rows by the values of the wanted attributes; a span stands for each.
-fn sets_of(
-    reader: &SpanRowsReader<'_>,
-    light: &Light,
-    rows: &[bool],
-    picked: &[usize],
-    wants: &SpanWants<'_>,
-) -> Result<(Sets, Vec<Span>), Malformed> {
+fn sets_of(chosen: &Chosen<'_>, picked: &[usize], wants: &SpanWants<'_>) -> Result<Sets, Malformed> {
+    let Chosen { reader, light, rows } = chosen;
     let is_plain = matches!(wants.attributes, trefoil_model::SpanAttributeWants::Names([]));
     let shapes = if is_plain { None } else { Some(reader.shapes()?) };
     let wanted: Vec<(usize, &str, Option<usize>)> = shapes.map_or_else(Vec::new, |shapes| {
@@ -341,10 +339,7 @@ fn sets_of(
     });
     // Rare names and many names: span by span.
     if wanted.iter().any(|(_, _, column)| column.is_none()) || wanted.len() > 8 {
-        let spans = reader.spans(light, rows, wants)?;
-        let list = picked.iter().map(|row| (light.set_of[*row], *row)).collect();
-        let sets = Sets { of: (0..picked.len() as u32).collect(), list };
-        return Ok((sets, spans.iter().map(|stored| stored.span.clone()).collect()));
+        return Sets::each(chosen, picked, wants);
     }
     let mut current: Vec<u32> = light.set_of.clone();
     // Set and value of the first occurrence, one name after the other; what follows is added to the span.
@@ -389,13 +384,11 @@ fn sets_of(
             list = next_list;
         }
     }
-    let mut spans = Vec::with_capacity(list.len());
-    let mut sets = Sets { of: picked.iter().map(|row| current[*row]).collect(), list: Vec::with_capacity(list.len()) };
-    for (set, attributes) in list {
+    let span = |(set, attributes): (u32, Attributes)| {
         let mut span = empty_span(&light.sets[set as usize], &light.names);
         span.attributes = attributes;
-        spans.push(span);
-        sets.list.push((set, 0));
-    }
-    Ok((sets, spans))
+        (set, span)
+    };
+    let of = picked.iter().map(|row| current[*row]).collect();
+    Ok(Sets { of, list: list.into_iter().map(span).collect() })
 }

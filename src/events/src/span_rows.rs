@@ -376,6 +376,7 @@ impl<'a> SpanRowsReader<'a> {
             .map(|set| {
                 query.operation.as_ref().is_none_or(|name| light.names[set.name as usize] == *name)
                     && query.service.as_ref().is_none_or(|s| light.origins[set.origin as usize].service == *s)
+                    && wants.light.is_none_or(|light_of| light_of(&empty_span(set, &light.names)))
             })
             .collect();
         for condition in wants.conditions.iter().filter(|c| c.scope == ConditionScope::Resource) {

@@ -27,6 +27,7 @@ pub(crate) fn matches(query: &SpanQuery, stored: &StoredSpan) -> bool {
 /// Whether a span satisfies the query and the conditions, as far as they can be asked.
 pub(crate) fn passes(query: &SpanQuery, wants: &SpanWants<'_>, stored: &StoredSpan) -> bool {
     matches(query, stored)
+        && wants.light.is_none_or(|light| light(&stored.span))
         && wants.conditions.iter().all(|condition| match condition.scope {
             ConditionScope::Any => true,
             ConditionScope::Span => {
@@ -90,7 +91,8 @@ pub(crate) fn blocks_of(part: &PartReader, query: &SpanQuery, wants: &SpanWants<
         let within = |limit: Option<i64>, holds: &dyn Fn(u64) -> bool| {
             limit.is_none_or(|limit| u64::try_from(limit).map_or(limit < 0, holds))
         };
-        within(query.min_duration_ns, &|min| stats.max_duration >= min)
+        (!wants.is_error || stats.errors > 0)
+            && within(query.min_duration_ns, &|min| stats.max_duration >= min)
             && query.max_duration_ns.is_none_or(|max| u64::try_from(max).is_ok_and(|max| stats.min_duration <= max))
             && (!is_named || stats.operations.as_ref().is_none_or(|own| own.iter().any(|n| operations.contains(*n))))
     };

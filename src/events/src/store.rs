@@ -10,8 +10,8 @@ use trefoil_journal::JournalOptions;
 use trefoil_model::event_store::{ScanStats, VolumeQuery};
 use trefoil_model::{
     Cancellation, EventWriter, Labels, LogAdmin, LogBatch, LogDeletion, LogDeletionState, LogEntry, LogFold, LogQuery,
-    LogReader, LogVolume, LogWants, Matcher, NanoRange, QueryBudget, SpanKind, SpanQuery, SpanWants, StoreError,
-    StoredTrace, TenantId, TraceBatch, TraceId, TraceReader, WriteError, WriteReport,
+    LogReader, LogVolume, LogWants, Matcher, NanoRange, QueryBudget, SpanFold, SpanKind, SpanQuery, SpanWants,
+    StoreError, StoredTrace, TenantId, TraceBatch, TraceId, TraceReader, WriteError, WriteReport,
 };
 use trefoil_parts::{MergePolicy, PartMeta};
 use trefoil_runtime::{Accountant, Limits, SharedClock, SharedVfs, StartProgress};
@@ -26,6 +26,7 @@ use crate::log_part::Logs;
 use crate::log_plan::{LogSources, stream_matches};
 use crate::log_scan::Scan;
 use crate::part_file::PartReader;
+use crate::span_fold;
 use crate::span_part::Traces;
 use crate::table::CHUNK_STREAMS;
 use crate::trace_read;
@@ -432,6 +433,18 @@ impl TraceReader for EventStore {
     ) -> Result<(), StoreError> {
         let snapshot = self.traces.snapshot(query.tenant, |_| true);
         trace_read::visit(&snapshot, query, wants, self.limits.spans_per_trace_max, budget, each)
+    }
+
+    fn fold_spans(
+        &self,
+        query: &SpanQuery,
+        wants: &SpanWants<'_>,
+        budget: &dyn QueryBudget,
+        fold: &mut (dyn SpanFold + '_),
+    ) -> Result<(), StoreError> {
+        let range = query.range.unwrap_or(NanoRange::ALL);
+        let snapshot = self.traces.snapshot(query.tenant, |meta| range.overlaps(meta.min_t, meta.max_t));
+        span_fold::fold(&snapshot, query, wants, self.limits.spans_per_trace_max, budget, fold)
     }
 
     fn services(

@@ -73,7 +73,7 @@ pub(crate) fn blocks_with(part: &PartReader, ids: &[TraceId]) -> BTreeSet<usize>
 }
 
 /// The spans of some traces, each without what was sent twice, sorted by start. `ids` must be sorted.
-fn fetch(
+pub(crate) fn fetch(
     snapshot: &Snapshot<Traces>,
     tenant: TenantId,
     ids: &[TraceId],
@@ -121,7 +121,7 @@ fn fetch(
 }
 
 /// Gives back what fetched traces took from the budget.
-fn release<'t>(traces: impl Iterator<Item = &'t StoredTrace>, budget: &dyn QueryBudget) {
+pub(crate) fn release<'t>(traces: impl Iterator<Item = &'t StoredTrace>, budget: &dyn QueryBudget) {
     let spans = traces.flat_map(|trace| &trace.groups).flat_map(|group| &group.spans);
     budget.release_bytes(spans.map(|span| span.heap_bytes() as u64 + 64).sum());
 }

@@ -59,7 +59,7 @@ impl fmt::Debug for SpanCondition<'_> {
 
 /// What a query looks at, so that a store reads and builds nothing else. All of it is a permission: a store may
 /// deliver more. Ids, parents, times, name, kind, status, service and scope names are always there.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Clone, Copy, Default)]
 pub struct SpanWants<'a> {
     /// Attributes of spans.
     pub attributes: SpanAttributeWants<'a>,
@@ -73,6 +73,21 @@ pub struct SpanWants<'a> {
     pub without_messages: bool,
     /// All hold for one span of each wanted trace, which is also what the query's own conditions hold for.
     pub conditions: &'a [SpanCondition<'a>],
+    /// It holds for the same span, of which only name, kind and status are told.
+    pub light: Option<&'a (dyn Fn(&Span) -> bool + Sync)>,
+    /// Whether the same span has the status error.
+    pub is_error: bool,
+}
+
+impl fmt::Debug for SpanWants<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SpanWants")
+            .field("attributes", &self.attributes)
+            .field("conditions", &self.conditions)
+            .field("light", &self.light.is_some())
+            .field("is_error", &self.is_error)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What several spans have in common.
@@ -118,7 +133,7 @@ impl SpanRows<'_> {
 }
 
 /// Takes spans in any order.
-pub trait SpanFold: Send {
+pub trait SpanFold {
     /// Takes some spans; breaks when it wants no more.
     fn rows(&mut self, rows: &SpanRows<'_>) -> ControlFlow<()>;
 }

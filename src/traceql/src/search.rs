@@ -4,15 +4,15 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use trefoil_model::trace_visit::latest_start;
 use trefoil_model::{
-    NanoRange, QueryBudget, SpanId, SpanQuery, StatusCode, StoredTrace, TenantId, TraceId, TraceReader,
+    NanoRange, QueryBudget, Span, SpanId, SpanQuery, StatusCode, StoredTrace, TenantId, TraceId, TraceReader,
 };
 
 use crate::Error;
 use crate::ast::{Attribute, FieldExpr, FieldKind, Intrinsic, Pipeline, QueryKind, SetExpr, Stage, Value};
 use crate::candidates::narrow;
 use crate::field::attribute;
+use crate::needs::{Conditions, Needs};
 use crate::parser::parse;
 use crate::sets::{Sets, SpanSet};
 use crate::trace_view::TraceView;
@@ -134,9 +134,15 @@ fn run(
     let mut answer = SearchAnswer::default();
     let mut found: BTreeMap<(Reverse<i64>, TraceId), TraceResult> = BTreeMap::new();
     let mut failure = None;
-    reader.visit(&wanted, budget, &mut |stored| {
+    let mut needs = Needs::default();
+    needs.pipeline(pipeline);
+    let conditions = Conditions::of(pipeline);
+    let light = |span: &Span| conditions.holds_light(span);
+    let mut list = Vec::new();
+    let wants = conditions.tell(needs.wants(), &mut list, &light);
+    reader.visit_wanted(&wanted, &wants, budget, &mut |stored, latest| {
         let worst = found.last_key_value().filter(|_| found.len() >= limit).map(|((Reverse(t), _), _)| *t);
-        if worst.is_some_and(|worst| latest_start(&wanted, stored).is_some_and(|t| t < worst)) {
+        if worst.is_some_and(|worst| latest < worst) {
             return ControlFlow::Break(());
         }
         count_inspected(&mut answer, stored);

@@ -8,5 +8,6 @@ mod fixture;
 mod journal;
 mod logs;
 mod record;
+mod spans_wanted;
 mod support;
 mod traces;
