@@ -3,14 +3,14 @@
 //! A span that was sent twice may lie in two parts. Only the spans of traces that are in several places are held
 //! against each other; those of all others go from their block to who asked.
 
+use std::borrow::Cow;
 use std::collections::BinaryHeap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use trefoil_model::{
-    Attributes, NanoRange, QueryBudget, Span, SpanFold, SpanId, SpanQuery, SpanRows, SpanSet, SpanWants, StoreError,
-    TraceId,
+    Attributes, NanoRange, QueryBudget, Span, SpanFold, SpanQuery, SpanRows, SpanSet, SpanWants, StoreError, TraceId,
 };
 
 use crate::EventsError;
@@ -238,6 +238,8 @@ fn fold_shared(
         for trace in traces.values() {
             let keep = |group: &trefoil_model::SpanGroup, span: &Span| {
                 trefoil_model::trace_visit::may_match(query, group.resource.service_name(), span)
+                    && (!wants.is_error || span.status_code == trefoil_model::StatusCode::Error)
+                    && (!wants.is_root || span.parent_span_id.is_none())
             };
             flow = trefoil_model::span_columns::deliver(trace, &keep, fold);
             if flow.is_break() {
@@ -317,12 +319,22 @@ fn fold_rows(
         }
         trace_of.push(trace as u32);
     }
+    let picked_of = |all: &[i64]| picked.iter().map(|row| all[*row]).collect::<Vec<i64>>();
+    let is_all = picked.len() == rows.len();
+    let (starts, ends, span_ids) = match is_all {
+        true => (Cow::Borrowed(&light.starts), Cow::Borrowed(&light.ends), ids),
+        false => (
+            Cow::Owned(picked_of(&light.starts)),
+            Cow::Owned(picked_of(&light.ends)),
+            picked.iter().map(|row| ids[*row]).collect(),
+        ),
+    };
     Ok(fold.rows(&SpanRows {
         trace_of: &trace_of,
         traces: &light.traces,
-        span_ids: &picked.iter().map(|row| ids[*row]).collect::<Vec<SpanId>>(),
-        starts: &picked.iter().map(|row| light.starts[*row]).collect::<Vec<_>>(),
-        ends: &picked.iter().map(|row| light.ends[*row]).collect::<Vec<_>>(),
+        span_ids: &span_ids,
+        starts: &starts,
+        ends: &ends,
         set_of: &sets.of,
         sets: &list,
     }))

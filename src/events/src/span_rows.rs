@@ -228,9 +228,13 @@ impl<'a> SpanRowsReader<'a> {
         Ok(bytes.chunks_exact(8).map(|id| SpanId(id.try_into().expect("chunks of 8 bytes"))).collect())
     }
 
-    fn parents(&self, light: &Light, ids: &[SpanId]) -> Result<Vec<Option<SpanId>>, Malformed> {
+    fn parent_codes(&self) -> Result<Vec<u64>, Malformed> {
         let bytes = self.columns.get(PARENTS)?;
-        let codes = packed_ints::read(&mut Cursor::new(&bytes), self.count)?;
+        packed_ints::read(&mut Cursor::new(&bytes), self.count)
+    }
+
+    fn parents(&self, light: &Light, ids: &[SpanId]) -> Result<Vec<Option<SpanId>>, Malformed> {
+        let codes = self.parent_codes()?;
         let far = self.columns.get(PARENT_IDS)?;
         let (mut far, mut out) = (far.chunks_exact(8), Vec::with_capacity(self.count));
         for trace in 0..light.traces.len() {
@@ -408,6 +412,10 @@ impl<'a> SpanRowsReader<'a> {
                         && query.max_duration_ns.is_none_or(|max| length <= max)))
         };
         let mut rows: Vec<bool> = light.set_of.iter().enumerate().map(row).collect();
+        if wants.is_root && rows.contains(&true) {
+            let codes = self.parent_codes()?;
+            rows.iter_mut().zip(codes).for_each(|(row, code)| *row &= code == NO_PARENT);
+        }
         for condition in wants.conditions.iter().filter(|c| c.scope == ConditionScope::Span) {
             if !rows.contains(&true) {
                 break;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 use rustc_hash::FxHashMap;
 use trefoil_model::{
-    AttributeValue, BudgetError, ConditionScope, NanoRange, QueryBudget, SpanQuery, SpanWants, StoreError, TraceId,
-    value,
+    AttributeValue, BudgetError, ConditionScope, NanoRange, QueryBudget, SpanQuery, SpanWants, StatusCode, StoreError,
+    TraceId, value,
 };
 
 use crate::engine::Snapshot;
@@ -27,6 +27,8 @@ pub(crate) fn matches(query: &SpanQuery, stored: &StoredSpan) -> bool {
 /// Whether a span satisfies the query and the conditions, as far as they can be asked.
 pub(crate) fn passes(query: &SpanQuery, wants: &SpanWants<'_>, stored: &StoredSpan) -> bool {
     matches(query, stored)
+        && (!wants.is_error || stored.span.status_code == StatusCode::Error)
+        && (!wants.is_root || stored.span.parent_span_id.is_none())
         && wants.light.is_none_or(|light| light(&stored.span))
         && wants.conditions.iter().all(|condition| match condition.scope {
             ConditionScope::Any => true,

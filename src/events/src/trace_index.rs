@@ -1,11 +1,10 @@
 //! The summaries of the traces of a part, by trace id: where their spans lie, and what searches tell of a trace.
 //! See `FORMAT.md`, "Summaries of traces".
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
-use trefoil_model::{StatusCode, TraceId};
+use trefoil_model::{StatusCode, TraceFacts, TraceId};
 
 use crate::columns::{BlockColumns, Column, Packer};
 use crate::packed_ints;
@@ -35,55 +34,15 @@ pub(crate) struct TraceSummary {
     pub(crate) errors: u64,
     /// Start, service and name of the first span without a parent.
     pub(crate) root: Option<(i64, String, String)>,
-    /// Spans, and those with an error, by service.
-    pub(crate) services: BTreeMap<String, (u64, u64)>,
-    /// Whether spans may be counted twice, because they come from several places.
-    pub(crate) is_joined: bool,
+    /// Whether something may be wrong, because the spans come from several slices or roots begin together.
+    pub(crate) is_unsure: bool,
 }
 
 impl TraceSummary {
-    /// Counts a span.
-    pub(crate) fn add(&mut self, stored: &StoredSpan) {
-        let span = &stored.span;
-        let service = stored.origin.resource.service_name();
-        let is_error = u64::from(span.status_code == StatusCode::Error);
-        let (start, end) = (span.start_ns, span.end_ns.max(span.start_ns));
-        if self.spans == 0 {
-            (self.start_ns, self.end_ns) = (start, end);
-        }
-        self.start_ns = self.start_ns.min(start);
-        self.end_ns = self.end_ns.max(end);
-        self.spans += 1;
-        self.errors += is_error;
-        if span.parent_span_id.is_none() && self.root.as_ref().is_none_or(|root| start < root.0) {
-            self.root = Some((start, service.to_owned(), span.name.clone()));
-        }
-        match self.services.get_mut(service) {
-            Some(counts) => *counts = (counts.0 + 1, counts.1 + is_error),
-            None => drop(self.services.insert(service.to_owned(), (1, is_error))),
-        }
-    }
-
-    /// Adds what another place has of the trace.
-    pub(crate) fn join(&mut self, other: Self) {
-        if self.spans == 0 {
-            *self = other;
-            return;
-        }
-        self.start_ns = self.start_ns.min(other.start_ns);
-        self.end_ns = self.end_ns.max(other.end_ns);
-        self.spans += other.spans;
-        self.errors += other.errors;
-        if let Some(root) = other.root
-            && self.root.as_ref().is_none_or(|own| root.0 < own.0)
-        {
-            self.root = Some(root);
-        }
-        for (service, (spans, errors)) in other.services {
-            let counts = self.services.entry(service).or_default();
-            *counts = (counts.0 + spans, counts.1 + errors);
-        }
-        self.is_joined = true;
+    /// For who asks about the trace.
+    pub(crate) fn facts(&self) -> TraceFacts<'_> {
+        let root = self.root.as_ref().map(|(_, service, name)| (service.as_str(), name.as_str()));
+        TraceFacts { root, start_ns: self.start_ns, end_ns: self.end_ns, spans: self.spans, errors: self.errors }
     }
 }
 
@@ -147,8 +106,14 @@ impl TraceIndexWriter {
                 row.end_ns = row.end_ns.max(end);
                 row.spans += 1;
                 row.errors += is_error;
-                if span.parent_span_id.is_none() && row.root.is_none_or(|root| span.start_ns < root.0) {
-                    row.root = Some((span.start_ns, service, self.number(&span.name)));
+                if span.parent_span_id.is_none() {
+                    let own = (span.start_ns, service, self.number(&span.name));
+                    if row.root.is_none_or(|root| own.0 < root.0) {
+                        row.root = Some(own);
+                    } else if row.root.is_some_and(|root| own.0 == root.0 && own != root) {
+                        // Which is the root their ids decide.
+                        row.is_split = true;
+                    }
                 }
                 match row.services.iter_mut().find(|(s, ..)| *s == service) {
                     Some((_, spans, errors)) => (*spans, *errors) = (*spans + 1, *errors + is_error),
@@ -262,7 +227,7 @@ impl<'a> TraceChunkReader<'a> {
         Ok((places, all))
     }
 
-    /// For each trace whether its spans may be there twice, for they are in several slices.
+    /// For each trace whether its spans may be there twice, for they are in several slices (or roots begin together).
     pub(crate) fn is_split(&self) -> Result<Vec<bool>, Malformed> {
         let bytes = self.columns.get(NUMBERS)?;
         let mut cursor = Cursor::new(&bytes);
@@ -291,11 +256,8 @@ impl<'a> TraceChunkReader<'a> {
         let (count, least) = (self.ids.len(), cursor.i64()?);
         let mut column = || packed_ints::read(&mut cursor, count);
         let (starts, lengths, spans, errors) = (column()?, column()?, column()?, column()?);
-        let (root_starts, root_names, root_services, counts) = (column()?, column()?, column()?, column()?);
-        let all = sum(&counts, 1 << 28)?;
-        let mut column = || packed_ints::read(&mut cursor, all);
-        let (services, service_spans, service_errors) = (column()?, column()?, column()?);
-        let (mut out, mut at) = (Vec::with_capacity(count), 0);
+        let (root_starts, root_names, root_services) = (column()?, column()?, column()?);
+        let mut out = Vec::with_capacity(count);
         for i in 0..count {
             let start_ns = least.wrapping_add(starts[i] as i64);
             let root = match (root_names[i].checked_sub(1), root_services[i].checked_sub(1)) {
@@ -304,21 +266,13 @@ impl<'a> TraceChunkReader<'a> {
                 }
                 _ => None,
             };
-            let mut by_service = BTreeMap::new();
-            // Below the sum, which is a number of things in memory.
-            let end = at + counts[i] as usize;
-            for service in at..end {
-                by_service.insert(text(services[service])?, (service_spans[service], service_errors[service]));
-            }
-            at = end;
             out.push(TraceSummary {
                 start_ns,
                 end_ns: start_ns.wrapping_add(lengths[i] as i64),
                 spans: spans[i] >> 1,
                 errors: errors[i],
                 root,
-                services: by_service,
-                is_joined: spans[i] & 1 == 1,
+                is_unsure: spans[i] & 1 == 1,
             });
         }
         Ok(out)

@@ -50,6 +50,11 @@ impl TraceMemtable {
         tenants.get(&tenant).and_then(|traces| traces.get(&id)).cloned().unwrap_or_default()
     }
 
+    /// Whether there are spans of a trace.
+    pub(crate) fn has(&self, tenant: TenantId, id: TraceId) -> bool {
+        self.tenants.read().get(&tenant).is_some_and(|traces| traces.contains_key(&id))
+    }
+
     /// All spans of a tenant, in any order.
     pub(crate) fn spans(&self, tenant: TenantId) -> Vec<Arc<StoredSpan>> {
         let tenants = self.tenants.read();

@@ -72,6 +72,57 @@ pub(crate) fn blocks_with(part: &PartReader, ids: &[TraceId]) -> BTreeSet<usize>
     blocks
 }
 
+/// Keeps of sorted ids the traces that satisfy `wants.trace`, as far as one summary tells all of a trace.
+fn keep_by_summary(
+    snapshot: &Snapshot<Traces>,
+    tenant: TenantId,
+    ids: &mut Vec<TraceId>,
+    wants: &SpanWants<'_>,
+    spans_max: usize,
+) {
+    let Some(test) = wants.trace else { return };
+    // How many places have the trace, and whether it may be wanted.
+    let mut known: FxHashMap<TraceId, (u32, bool)> = FxHashMap::default();
+    for memtable in &snapshot.memtables {
+        for id in ids.iter().filter(|id| memtable.table.has(tenant, **id)) {
+            known.insert(*id, (2, true));
+        }
+    }
+    for part in &snapshot.parts {
+        if part.version < SPANS_VERSION {
+            // There are no summaries.
+            return;
+        }
+        let mut rest = ids.as_slice();
+        while let Some(first) = rest.first() {
+            let Some(number) = chunk_of(part, *first) else {
+                rest = &rest[1..];
+                continue;
+            };
+            let chunks = &part.table.trace_chunks;
+            let end = chunks.get(number + 1).map_or(rest.len(), |next| rest.partition_point(|id| *id < next.first));
+            let (of_chunk, after) = rest.split_at(end.max(1));
+            rest = after;
+            let read = TraceChunkReader::open(part, &chunks[number]).and_then(|reader| {
+                let found: Vec<usize> = of_chunk.iter().filter_map(|id| reader.ids.binary_search(id).ok()).collect();
+                let summaries = if found.is_empty() { Vec::new() } else { reader.summaries()? };
+                for index in found {
+                    let summary = &summaries[index];
+                    let may = summary.is_unsure || summary.spans > spans_max as u64 || test(&summary.facts());
+                    let entry = known.entry(reader.ids[index]).or_insert((0, false));
+                    *entry = (entry.0 + 1, entry.1 || may);
+                }
+                Ok(())
+            });
+            if read.is_err() {
+                // Told when the blocks are looked for.
+                return;
+            }
+        }
+    }
+    ids.retain(|id| known.get(id).is_none_or(|(places, may)| *places > 1 || *may));
+}
+
 /// The spans of some traces, each without what was sent twice, sorted by start. `ids` must be sorted.
 pub(crate) fn fetch(
     snapshot: &Snapshot<Traces>,
@@ -192,6 +243,7 @@ fn deliver(
         let (now, after) = rest.split_at(most.min(rest.len()));
         let mut ids: Vec<TraceId> = now.iter().map(|(_, id)| *id).collect();
         ids.sort_unstable();
+        keep_by_summary(snapshot, tenant, &mut ids, wants, spans_max);
         let traces = match fetch(snapshot, tenant, &ids, wants, spans_max, budget) {
             Ok(traces) => traces,
             // Traces may be huge: fewer at once may fit.

@@ -257,17 +257,19 @@ pub trait TraceReader: Send + Sync {
     }
 
     /// Delivers the spans that satisfy the query (its tags need not be looked at) and the conditions of `wants`, each
-    /// once, and perhaps others, in any order, until `fold` breaks.
+    /// once, and perhaps others (but none with a parent when roots are wanted), in any order, until `fold` breaks. What
+    /// is asked of whole traces need not be looked at.
     fn fold_spans(
         &self,
         query: &SpanQuery,
-        _wants: &SpanWants<'_>,
+        wants: &SpanWants<'_>,
         budget: &dyn QueryBudget,
         fold: &mut (dyn SpanFold + '_),
     ) -> Result<(), StoreError> {
         self.visit(query, budget, &mut |trace| {
             let keep = |group: &SpanGroup, span: &crate::Span| {
                 crate::trace_visit::may_match(query, group.resource.service_name(), span)
+                    && (!wants.is_root || span.parent_span_id.is_none())
             };
             crate::span_columns::deliver(trace, &keep, fold)
         })

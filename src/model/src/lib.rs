@@ -45,7 +45,9 @@ pub use metric_admin::{
 };
 pub use metric_store::{MetricReader, MetricWriter, Rollup, SampleBuffer, SelectRequest, SelectedSeries, SeriesSource};
 pub use query::{BudgetError, QueryBudget, StoreError, Unlimited, WriteError, WriteReport};
-pub use span_columns::{ConditionScope, SpanAttributeWants, SpanCondition, SpanFold, SpanRows, SpanSet, SpanWants};
+pub use span_columns::{
+    ConditionScope, SpanAttributeWants, SpanCondition, SpanFold, SpanRows, SpanSet, SpanWants, TraceFacts,
+};
 pub use time::{NanoRange, TimeRange};
 pub use trace::{Span, SpanEvent, SpanGroup, SpanId, SpanKind, SpanLink, StatusCode, TraceBatch, TraceId};
 pub use value::{AttributeValue, Attributes, Resource, Scope};

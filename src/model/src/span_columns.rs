@@ -77,6 +77,25 @@ pub struct SpanWants<'a> {
     pub light: Option<&'a (dyn Fn(&Span) -> bool + Sync)>,
     /// Whether the same span has the status error.
     pub is_error: bool,
+    /// Whether the same span has no parent.
+    pub is_root: bool,
+    /// It holds for the trace.
+    pub trace: Option<&'a (dyn Fn(&TraceFacts<'_>) -> bool + Sync)>,
+}
+
+/// What is known of a whole trace without reading its spans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraceFacts<'a> {
+    /// Service and name of the earliest span without a parent.
+    pub root: Option<(&'a str, &'a str)>,
+    /// First start, Unix nanoseconds.
+    pub start_ns: i64,
+    /// Last end, Unix nanoseconds.
+    pub end_ns: i64,
+    /// Spans.
+    pub spans: u64,
+    /// Spans with an error.
+    pub errors: u64,
 }
 
 impl fmt::Debug for SpanWants<'_> {
@@ -86,6 +105,8 @@ impl fmt::Debug for SpanWants<'_> {
             .field("conditions", &self.conditions)
             .field("light", &self.light.is_some())
             .field("is_error", &self.is_error)
+            .field("is_root", &self.is_root)
+            .field("trace", &self.trace.is_some())
             .finish_non_exhaustive()
     }
 }

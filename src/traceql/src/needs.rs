@@ -1,10 +1,13 @@
 //! What a query looks at in spans, and what every span of its result satisfies: for the store.
 
-use trefoil_model::{AttributeValue, ConditionScope, Span, SpanAttributeWants, SpanCondition, SpanWants, StatusCode};
+use trefoil_model::{
+    AttributeValue, ConditionScope, Resource, Scope, Span, SpanAttributeWants, SpanCondition, SpanId, SpanKind,
+    SpanWants, StatusCode, TraceFacts, TraceId,
+};
 
 use crate::ast::{
-    Attribute, BinaryField, FieldExpr, FieldKind, FieldOp, Intrinsic, Keep, Pipeline, Scope, SetExpr, SetOp, Stage,
-    Value,
+    Attribute, BinaryField, FieldExpr, FieldKind, FieldOp, Intrinsic, Keep, Pipeline, Scope as Place, SetExpr, SetOp,
+    Stage, Value,
 };
 use crate::field::{Field, compare, evaluate};
 use crate::trace_view::{SpanView, TraceView};
@@ -80,14 +83,14 @@ impl Needs {
         match attribute {
             a if a.is_service_name() => {}
             Attribute::Named { scope, name } => match scope {
-                Scope::Any => {
+                Place::Any => {
                     (self.resources, self.events, self.links) = (true, true, true);
                     self.name(name);
                 }
-                Scope::Span => self.name(name),
-                Scope::Resource | Scope::Instrumentation => self.resources = true,
-                Scope::Event => self.events = true,
-                Scope::Link => self.links = true,
+                Place::Span => self.name(name),
+                Place::Resource | Place::Instrumentation => self.resources = true,
+                Place::Event => self.events = true,
+                Place::Link => self.links = true,
             },
             Attribute::Intrinsic(i) => match i {
                 Intrinsic::Name | Intrinsic::Status | Intrinsic::Kind => {}
@@ -136,7 +139,10 @@ pub(crate) struct Conditions<'q> {
     attributes: Vec<OfAttribute<'q>>,
     /// On name, kind and status alone.
     light: Vec<&'q FieldExpr>,
+    /// On root and length of the trace alone.
+    trace: Vec<&'q FieldExpr>,
     is_error: bool,
+    is_root: bool,
 }
 
 type Test<'q> = Box<dyn Fn(&AttributeValue) -> bool + Sync + 'q>;
@@ -146,6 +152,12 @@ struct OfAttribute<'q> {
     name: &'q str,
     any_of: Vec<String>,
     test: Test<'q>,
+}
+
+impl OfAttribute<'_> {
+    fn condition(&self) -> SpanCondition<'_> {
+        SpanCondition { scope: self.scope, name: self.name, any_of: &self.any_of, test: &*self.test }
+    }
 }
 
 impl<'q> Conditions<'q> {
@@ -183,9 +195,15 @@ impl<'q> Conditions<'q> {
             }
             self.comparison(b);
         }
-        if is_light(expr) {
+        let is_light = |i: Intrinsic| matches!(i, Intrinsic::Name | Intrinsic::Kind | Intrinsic::Status);
+        let is_of_trace =
+            |i: Intrinsic| matches!(i, Intrinsic::RootName | Intrinsic::RootServiceName | Intrinsic::TraceDuration);
+        if is_of(expr, &is_light) {
             self.light.push(expr);
+        } else if is_of(expr, &is_of_trace) {
+            self.trace.push(expr);
         }
+        self.is_root |= asks_root(expr);
     }
 
     fn comparison(&mut self, b: &'q BinaryField) {
@@ -194,9 +212,9 @@ impl<'q> Conditions<'q> {
             return;
         }
         let (scope, name) = match attribute {
-            Attribute::Named { scope: Scope::Span, name } => (ConditionScope::Span, name),
-            Attribute::Named { scope: Scope::Resource, name } => (ConditionScope::Resource, name),
-            Attribute::Named { scope: Scope::Any, name } => (ConditionScope::Any, name),
+            Attribute::Named { scope: Place::Span, name } => (ConditionScope::Span, name),
+            Attribute::Named { scope: Place::Resource, name } => (ConditionScope::Resource, name),
+            Attribute::Named { scope: Place::Any, name } => (ConditionScope::Any, name),
             Attribute::Intrinsic(Intrinsic::Status) => {
                 self.is_error |= b.op == FieldOp::Equal && *value == Value::Status(StatusCode::Error);
                 return;
@@ -217,44 +235,84 @@ impl<'q> Conditions<'q> {
         self.attributes.push(OfAttribute { scope, name, any_of, test });
     }
 
-    /// Tells the store. `list` and `light` are places for what it refers to.
-    pub(crate) fn tell<'a>(
-        &'a self,
-        wants: SpanWants<'a>,
-        list: &'a mut Vec<SpanCondition<'a>>,
-        light: &'a (dyn Fn(&Span) -> bool + Sync),
-    ) -> SpanWants<'a> {
-        list.extend(self.attributes.iter().map(|c| SpanCondition {
-            scope: c.scope,
-            name: c.name,
-            any_of: &c.any_of,
-            test: &*c.test,
-        }));
-        SpanWants {
-            conditions: list,
-            light: (!self.light.is_empty()).then_some(light),
+    /// Tells the store, by a call of `ask`.
+    pub(crate) fn tell<T>(&self, wants: SpanWants<'_>, ask: impl FnOnce(&SpanWants<'_>) -> T) -> T {
+        let list: Vec<SpanCondition<'_>> = self.attributes.iter().map(OfAttribute::condition).collect();
+        let light = |span: &Span| self.holds_light(span);
+        let trace = |facts: &TraceFacts<'_>| self.holds_trace(facts);
+        ask(&SpanWants {
+            conditions: &list,
+            light: (!self.light.is_empty()).then_some(&light),
             is_error: self.is_error,
+            is_root: self.is_root,
+            trace: (!self.trace.is_empty()).then_some(&trace),
             ..wants
-        }
+        })
+    }
+
+    /// Whether a trace satisfies what is asked of its root and length alone.
+    fn holds_trace(&self, facts: &TraceFacts<'_>) -> bool {
+        let (service, name) = facts.root.unwrap_or_default();
+        let attributes = vec![("service.name".to_owned(), AttributeValue::String(service.to_owned()))];
+        let (resource, scope) = (Resource { attributes, ..Resource::default() }, Scope::default());
+        let span = blank(name);
+        let spans = vec![SpanView { span: &span, resource: &resource, scope: &scope }];
+        let root = facts.root.map(|_| 0);
+        let mut trace = TraceView::of_spans(spans);
+        (trace.root, trace.start_ns, trace.end_ns) = (root, facts.start_ns, facts.end_ns);
+        self.trace.iter().all(|expr| evaluate(&trace, 0, expr).is_true())
     }
 
     /// Whether name, kind and status of a span satisfy what is asked of them alone.
-    pub(crate) fn holds_light(&self, span: &Span) -> bool {
-        let (resource, scope) = (trefoil_model::Resource::default(), trefoil_model::Scope::default());
+    fn holds_light(&self, span: &Span) -> bool {
+        let (resource, scope) = (Resource::default(), Scope::default());
         let trace = TraceView::of_spans(vec![SpanView { span, resource: &resource, scope: &scope }]);
         self.light.iter().all(|expr| evaluate(&trace, 0, expr).is_true())
     }
 }
 
-fn is_light(expr: &FieldExpr) -> bool {
+/// A span of which only the name is known.
+fn blank(name: &str) -> Span {
+    Span {
+        trace_id: TraceId([0; 16]),
+        span_id: SpanId([0; 8]),
+        parent_span_id: None,
+        trace_state: String::new(),
+        flags: 0,
+        name: name.to_owned(),
+        kind: SpanKind::Unspecified,
+        start_ns: 0,
+        end_ns: 0,
+        attributes: Vec::new(),
+        events: Vec::new(),
+        links: Vec::new(),
+        status_code: StatusCode::Unset,
+        status_message: String::new(),
+        dropped: [0; 3],
+    }
+}
+
+/// Whether an expression looks only at such intrinsics.
+fn is_of(expr: &FieldExpr, such: &dyn Fn(Intrinsic) -> bool) -> bool {
     match &expr.kind {
         FieldKind::Value(_) => true,
-        FieldKind::Attribute(a) => {
-            matches!(a, Attribute::Intrinsic(Intrinsic::Name | Intrinsic::Kind | Intrinsic::Status))
-        }
-        FieldKind::Unary(_, e) => is_light(e),
-        FieldKind::Binary(b) => is_light(&b.lhs) && is_light(&b.rhs),
+        FieldKind::Attribute(a) => matches!(a, Attribute::Intrinsic(i) if such(*i)),
+        FieldKind::Unary(_, e) => is_of(e, such),
+        FieldKind::Binary(b) => is_of(&b.lhs, such) && is_of(&b.rhs, such),
     }
+}
+
+/// Whether a comparison says that a span has no parent, and nothing else: `nestedSetParent < 0`.
+pub(crate) fn asks_root(expr: &FieldExpr) -> bool {
+    let FieldKind::Binary(b) = &expr.kind else { return false };
+    let is_parent = matches!(b.lhs.kind, FieldKind::Attribute(Attribute::Intrinsic(Intrinsic::NestedSetParent)));
+    is_parent
+        && match b.rhs.kind {
+            // Of others it is the number of the parent, above 0, or 0 where no root leads to.
+            FieldKind::Value(Value::Int(0)) => b.op == FieldOp::Less,
+            FieldKind::Value(Value::Int(-1)) => matches!(b.op, FieldOp::Equal | FieldOp::LessEqual),
+            _ => false,
+        }
 }
 
 /// The texts of the attributes that equal a value; none when they cannot be listed.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use trefoil_model::{
-    NanoRange, QueryBudget, Span, SpanId, SpanQuery, StatusCode, StoredTrace, TenantId, TraceId, TraceReader,
+    NanoRange, QueryBudget, SpanId, SpanQuery, StatusCode, StoredTrace, TenantId, TraceId, TraceReader,
 };
 
 use crate::Error;
@@ -137,10 +137,7 @@ fn run(
     let mut needs = Needs::default();
     needs.pipeline(pipeline);
     let conditions = Conditions::of(pipeline);
-    let light = |span: &Span| conditions.holds_light(span);
-    let mut list = Vec::new();
-    let wants = conditions.tell(needs.wants(), &mut list, &light);
-    reader.visit_wanted(&wanted, &wants, budget, &mut |stored, latest| {
+    let mut visit = |stored: &StoredTrace, latest: i64| {
         let worst = found.last_key_value().filter(|_| found.len() >= limit).map(|((Reverse(t), _), _)| *t);
         if worst.is_some_and(|worst| latest < worst) {
             return ControlFlow::Break(());
@@ -160,7 +157,8 @@ fn run(
                 ControlFlow::Break(())
             }
         }
-    })?;
+    };
+    conditions.tell(needs.wants(), |wants| reader.visit_wanted(&wanted, wants, budget, &mut visit))?;
     if let Some(error) = failure {
         return Err(error);
     }

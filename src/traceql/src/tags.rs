@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use trefoil_model::{
-    NanoRange, QueryBudget, Span, SpanFold, SpanKind, SpanRows, StatusCode, StoredTrace, TenantId, TraceReader,
+    NanoRange, QueryBudget, SpanFold, SpanKind, SpanRows, StatusCode, StoredTrace, TenantId, TraceReader,
 };
 
 use crate::Error;
@@ -127,9 +127,6 @@ fn each_span(
         needs.field(filter);
         conditions.field(filter);
     }
-    let light = |span: &Span| conditions.holds_light(span);
-    let mut list = Vec::new();
-    let wants = conditions.tell(needs.wants(), &mut list, &light);
     let (mut seen, mut failure) = (0, None);
     if !needs.trace && !needs.ids && !needs.duration {
         let mut rows = |rows: &SpanRows<'_>| {
@@ -150,7 +147,7 @@ fn each_span(
             seen += rows.len() as u64;
             if seen < TAG_SPANS_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         };
-        reader.fold_spans(&wanted, &wants, budget, &mut Rows(&mut rows))?;
+        conditions.tell(needs.wants(), |wants| reader.fold_spans(&wanted, wants, budget, &mut Rows(&mut rows)))?;
         return failure.map_or(Ok(()), |error| Err(error.into()));
     }
     let mut one = |stored: &StoredTrace, _: i64| {
@@ -169,7 +166,7 @@ fn each_span(
         seen += trace.spans.len() as u64;
         if seen < TAG_SPANS_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     };
-    reader.visit_wanted(&wanted, &wants, budget, &mut one)?;
+    conditions.tell(needs.wants(), |wants| reader.visit_wanted(&wanted, wants, budget, &mut one))?;
     failure.map_or(Ok(()), |error| Err(error.into()))
 }
 

@@ -27,6 +27,9 @@ struct Asked {
     is_negated: bool,
     names: Option<Vec<String>>,
     is_error: bool,
+    is_root: bool,
+    /// Length of the trace.
+    longest: Option<i64>,
     without: [bool; 4],
 }
 
@@ -72,6 +75,8 @@ impl Asked {
                 .random_bool(0.6)
                 .then(|| ["k", "ü"].iter().take(rng.random_range(0..3)).map(|n| (*n).to_owned()).collect()),
             is_error: rng.random_bool(0.2),
+            is_root: rng.random_bool(0.2),
+            longest: rng.random_bool(0.2).then(|| rng.random_range(0..90_000) * SECOND),
             without: [rng.random(), rng.random(), rng.random(), rng.random()],
         }
     }
@@ -91,6 +96,7 @@ impl Asked {
         };
         trace_visit::may_match(&self.query, group.resource.service_name(), span)
             && (!self.is_error || span.status_code == StatusCode::Error)
+            && (!self.is_root || span.parent_span_id.is_none())
             && match self.scope {
                 None => true,
                 Some(ConditionScope::Span) => first(&span.attributes),
@@ -176,6 +182,7 @@ fn check(store: &EventStore, rng: &mut StdRng, context: &str) -> usize {
     let asked = Asked::random(rng, &all);
     let test = |value: &AttributeValue| asked.test(value);
     let name = |span: &Span| !asked.is_error || span.status_code == StatusCode::Error;
+    let of_trace = |f: &TraceFacts<'_>| asked.longest.is_none_or(|longest| f.end_ns - f.start_ns <= longest);
     let any_of = if asked.is_negated { &[][..] } else { &asked.texts };
     let condition = asked.scope.map(|scope| SpanCondition { scope, name: asked.name, any_of, test: &test });
     let conditions: Vec<SpanCondition<'_>> = condition.into_iter().collect();
@@ -188,6 +195,8 @@ fn check(store: &EventStore, rng: &mut StdRng, context: &str) -> usize {
         conditions: &conditions,
         light: Some(&name),
         is_error: asked.is_error,
+        is_root: asked.is_root,
+        trace: asked.longest.is_some().then_some(&of_trace),
     };
     let spans = |trace: &StoredTrace| -> Vec<(SpanGroup, Span)> {
         let of = |g: &SpanGroup| -> Vec<(SpanGroup, Span)> {
@@ -200,6 +209,12 @@ fn check(store: &EventStore, rng: &mut StdRng, context: &str) -> usize {
     let mut must: BTreeMap<TraceId, i64> = BTreeMap::new();
     for trace in &all {
         let starts = spans(trace).into_iter().filter(|(g, s)| asked.holds(g, s)).map(|(_, s)| s.start_ns);
+        let (first, last) = spans(trace)
+            .iter()
+            .fold((i64::MAX, i64::MIN), |(first, last), (_, s)| (first.min(s.start_ns), last.max(s.end_ns)));
+        if asked.longest.is_some_and(|longest| last - first > longest) {
+            continue;
+        }
         must.extend(starts.max().map(|latest| (trace.trace_id, latest)));
     }
     let (mut seen, mut last) = (BTreeSet::new(), i64::MAX);

@@ -3,7 +3,7 @@
 
 use std::ops::ControlFlow;
 
-use trefoil_model::{Span, SpanFold, SpanRows};
+use trefoil_model::{SpanFold, SpanRows};
 
 use super::leaf::{Groups, measured, number};
 use super::{Inspected, spans_of};
@@ -11,7 +11,7 @@ use crate::Error;
 use crate::ast::{Attribute, FieldExpr, FieldKind, FieldOp, Intrinsic, MetricsLeaf, Value};
 use crate::candidates::narrow;
 use crate::field::{Field, attribute, compare, evaluate};
-use crate::needs::{Conditions, Needs, local_filters};
+use crate::needs::{Conditions, Needs, asks_root, local_filters};
 use crate::trace_view::{SpanView, TraceView};
 
 /// What a span takes in columns, roughly.
@@ -39,6 +39,10 @@ impl<'q> Plan<'q> {
                 && *value != Value::Nil
             {
                 plan.of_durations.push((b.op, value));
+                continue;
+            }
+            if asks_root(filter) {
+                // The store delivers no others.
                 continue;
             }
             plan.needs.field(filter);
@@ -132,10 +136,8 @@ pub(super) fn fold<'q>(plan: &Plan<'q>, groups: &mut Groups<'q>, inspected: &mut
     let mut query = spans_of(context.tenant, context.grid.covers());
     narrow(&mut query, &leaf.pipeline);
     let conditions = Conditions::of(&leaf.pipeline);
-    let light = |span: &Span| conditions.holds_light(span);
-    let mut list = Vec::new();
-    let wants = conditions.tell(plan.needs.wants(), &mut list, &light);
+    let needs = plan.needs.clone();
     let mut work = Work { plan, groups, inspected, failure: None };
-    context.reader.fold_spans(&query, &wants, context.budget, &mut work)?;
+    conditions.tell(needs.wants(), |wants| context.reader.fold_spans(&query, wants, context.budget, &mut work))?;
     work.failure.map_or(Ok(()), Err)
 }

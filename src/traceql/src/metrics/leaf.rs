@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use rustc_hash::FxHashMap;
-use trefoil_model::{Labels, LabelsBuilder, Span, SpanId, StoredTrace, TraceId};
+use trefoil_model::{Labels, LabelsBuilder, SpanId, StoredTrace, TraceId};
 use trefoil_promql::algebra::{ABSENT, Points, Series};
 
 use super::{Context, Inspected, Partial, TraceExemplar, compare, fold, spans_of};
@@ -50,16 +50,14 @@ pub(super) fn each_span(
     let mut failure = None;
     needs.pipeline(pipeline);
     let conditions = Conditions::of(pipeline);
-    let light = |span: &Span| conditions.holds_light(span);
-    let mut list = Vec::new();
-    let wants = conditions.tell(needs.wants(), &mut list, &light);
-    context.reader.visit_wanted(&query, &wants, context.budget, &mut |stored, _| match one(stored) {
+    let mut visit = |stored: &StoredTrace, _: i64| match one(stored) {
         Ok(()) => ControlFlow::Continue(()),
         Err(error) => {
             failure = Some(error);
             ControlFlow::Break(())
         }
-    })?;
+    };
+    conditions.tell(needs.wants(), |wants| context.reader.visit_wanted(&query, wants, context.budget, &mut visit))?;
     failure.map_or(Ok(()), Err)
 }
 
@@ -74,6 +72,8 @@ struct Group {
     buckets: BTreeMap<u32, Vec<f64>>,
     /// By slot of time.
     exemplars: BTreeMap<(u32, usize), TraceExemplar>,
+    /// The slot that was last looked at, and the time of its exemplar.
+    last_exemplar: Option<((u32, usize), i64)>,
 }
 
 /// The exponent of the power of two at or above a value; none below 2.
@@ -228,6 +228,7 @@ impl Group {
             counts: vec![0.0; steps],
             buckets: BTreeMap::new(),
             exemplars: BTreeMap::new(),
+            last_exemplar: None,
         }
     }
 
@@ -278,12 +279,16 @@ impl Group {
         };
         let Some(bucket) = bucket else { return };
         let slot = at * context.exemplars.min(context.grid.steps) / context.grid.steps;
+        if self.last_exemplar.is_some_and(|(key, time)| key == (bucket, slot) && time < time_ns) {
+            return;
+        }
         let exemplar =
             TraceExemplar { trace_id, span_id, time_ns, value: value.and_then(Value::seconds).unwrap_or(f64::NAN) };
         let entry = self.exemplars.entry((bucket, slot)).or_insert_with(|| exemplar.clone());
         if (exemplar.time_ns, exemplar.trace_id) < (entry.time_ns, entry.trace_id) {
             *entry = exemplar;
         }
+        self.last_exemplar = Some(((bucket, slot), entry.time_ns));
     }
 
     fn finish(self, function: &MetricsFunction, context: &Context<'_>, into: &mut Partial) -> Result<(), Error> {
