@@ -235,7 +235,7 @@ fn fold_shared(
     for ids in ids.chunks(BATCH) {
         let traces = fetch(snapshot, query.tenant, ids, wants, spans_max, budget)?;
         let mut flow = ControlFlow::Continue(());
-        for trace in traces.values() {
+        for trace in ids.iter().filter_map(|id| traces.get(id)) {
             let keep = |group: &trefoil_model::SpanGroup, span: &Span| {
                 trefoil_model::trace_visit::may_match(query, group.resource.service_name(), span)
                     && (!wants.is_error || span.status_code == trefoil_model::StatusCode::Error)

@@ -156,7 +156,8 @@ pub(crate) fn fetch(
         }
     }
     let mut traces = FxHashMap::default();
-    for (trace_id, mut spans) in found {
+    for trace_id in ids.iter().copied() {
+        let Some(mut spans) = found.remove(&trace_id) else { continue };
         sort_and_deduplicate(&mut spans);
         if spans.len() > spans_max {
             trefoil_runtime::limits::hit("spans_per_trace_max");

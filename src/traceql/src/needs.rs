@@ -318,7 +318,7 @@ pub(crate) fn asks_root(expr: &FieldExpr) -> bool {
 /// The texts of the attributes that equal a value; none when they cannot be listed.
 fn texts(value: &Value) -> Vec<String> {
     let float = |x: f64| match x {
-        x if x == 0.0 => vec!["0".to_owned(), "-0".to_owned()],
+        0.0 => vec!["0".to_owned(), "-0".to_owned()],
         x if x.is_finite() && x.abs() < EXACT as f64 => vec![x.to_string()],
         _ => Vec::new(),
     };
