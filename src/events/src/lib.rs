@@ -4,8 +4,9 @@
 //! the same for both kinds), `check` (what is refused or cut), `wire` and [`record`] (the journal's encoding);
 //! for logs `log_memtable`, `log_block` (with `columns`, `text_codec`, `packed_ints`; `log_block_v1` for old parts),
 //! `log_part`, `log_plan` (what a query reads), `log_scan` (in order), `log_fold` (in any order, and counts),
-//! `deletions`, `retention`; for spans `trace_memtable`, `span_block`,
-//! `span_part`, `trace_read`; for both `part_file`, `table`, `tokens` (what is indexed and what a needle tells),
+//! `deletions`, `retention`; for spans `trace_memtable`, `span_block` (and old blocks), `span_columns` (writing) with `span_rows` and
+//! `span_build` (reading), `trace_index` (summaries by trace id), `span_table`, `span_part`, `span_scan` (which blocks and
+//! rows a query needs), `trace_read` (traces), `span_fold` (columns, in any order); for both `part_file`, `table`, `tokens` (what is indexed and what a needle tells),
 //! `filter`, `index` (tantivy) and `bundle`, `metrics`.
 //!
 //! Invariants:
@@ -37,11 +38,18 @@ mod part_file;
 pub mod record;
 mod retention;
 mod span_block;
+mod span_build;
+mod span_columns;
+mod span_fold;
 mod span_part;
+mod span_rows;
+mod span_scan;
+mod span_table;
 pub mod store;
 mod table;
 mod text_codec;
 mod tokens;
+mod trace_index;
 mod trace_memtable;
 mod trace_read;
 mod verify;

@@ -16,20 +16,21 @@ use crate::index::{BlockIndex, IndexWriter, join};
 use crate::metrics;
 use crate::table::{BlockInfo, BlockStream, CHUNK_STREAMS, Table, decode_streams, encode_streams};
 use crate::tokens::{BlockTerms, Condition};
+use crate::trace_index::TraceIndexWriter;
 use crate::wire::{Cursor, Malformed, pack, put_len, unpack};
 use crate::{filter, wire};
 
 /// Name of the file within its part.
 pub(crate) const FILE: &str = "events";
-/// Version of parts of spans.
-pub(crate) const SPANS_VERSION: u16 = 1;
+/// Version of parts of spans. Those of version 1 are still read.
+pub(crate) const SPANS_VERSION: u16 = 3;
 /// Version of parts of log records. Those of version 1 are still read.
 pub(crate) const LOGS_VERSION: u16 = 2;
 const MAGIC: &[u8; 8] = b"TREFEVNT";
 const HEADER_BYTES: usize = 12;
 const SECTION_BYTES: usize = 16;
 
-/// Sections behind the blocks: filters, index, table, and from version 2 on streams.
+/// Sections behind the blocks: filters, index, table, and from version 2 on streams, or of spans summaries.
 fn sections(version: u16) -> usize {
     if version >= 2 { 4 } else { 3 }
 }
@@ -39,22 +40,6 @@ fn footer_bytes(version: u16) -> usize {
 }
 /// Longest column of a block before compression that is read back.
 const COLUMN_BYTES_MAX: usize = 1 << 30;
-
-/// Encodes the columns of a block: each compressed when it pays, all under one checksum.
-pub(crate) fn seal_columns(columns: &[Vec<u8>]) -> Vec<u8> {
-    let packed: Vec<_> = columns.iter().map(|column| pack(column)).collect();
-    let mut out = Vec::with_capacity(packed.iter().map(|(_, p)| p.len() + 8).sum::<usize>() + 8);
-    put_len(&mut out, columns.len());
-    for (column, (encoding, bytes)) in columns.iter().zip(&packed) {
-        out.push(*encoding);
-        put_len(&mut out, column.len());
-        put_len(&mut out, bytes.len());
-    }
-    packed.iter().for_each(|(_, bytes)| out.extend_from_slice(bytes));
-    let crc = crc32c::crc32c(&out);
-    out.extend_from_slice(&crc.to_le_bytes());
-    out
-}
 
 /// The columns of a block, checked.
 pub(crate) struct Columns<'a> {
@@ -149,7 +134,7 @@ impl PartFileWriter {
             self.filters.extend_from_slice(&crc32c::crc32c(filter).to_le_bytes());
         }
         info.filter_len = self.filters.len() as u64 - info.filter_offset;
-        if self.version >= 2 {
+        if self.version == LOGS_VERSION {
             let streams = encode_streams(&std::mem::take(&mut info.streams), info.min_t);
             (info.streams_offset, info.streams_len) = put_checked(&mut self.streams, &streams);
         }
@@ -187,6 +172,11 @@ impl PartFileWriter {
             let place = put_checked(&mut self.streams, &packed(&raw));
             self.table.chunks.push(place);
         }
+    }
+
+    /// Writes the summaries of traces.
+    pub(crate) fn put_traces(&mut self, index: TraceIndexWriter) {
+        self.table.trace_chunks = index.finish(&mut self.streams);
     }
 
     /// Writes what follows the blocks.
@@ -282,8 +272,8 @@ impl PartReader {
             return Err(corrupt(&header_name, "too short or wrong magic"));
         }
         let version = u16::from_le_bytes([bytes[8], bytes[9]]);
-        if !(1..=LOGS_VERSION).contains(&version) {
-            return Err(corrupt(&header_name, &format!("version {version}, this build reads up to {LOGS_VERSION}")));
+        if !(1..=SPANS_VERSION).contains(&version) {
+            return Err(corrupt(&header_name, &format!("version {version}, this build reads up to {SPANS_VERSION}")));
         }
         let footer_start = bytes.len().saturating_sub(footer_bytes(version)).max(HEADER_BYTES);
         let footer_name = format!("footer at bytes {footer_start}..{}", bytes.len());
@@ -372,11 +362,15 @@ impl PartReader {
         })
     }
 
-    fn in_streams(&self, offset: u64, len: u64) -> Result<&[u8], Malformed> {
+    /// Bytes of the last section.
+    pub(crate) fn in_last_section(&self, offset: u64, len: u64) -> Option<&[u8]> {
         let (start, end) = self.streams;
         let within = offset.checked_add(len).is_some_and(|reach| reach <= (end - start) as u64);
-        let bytes = if within { self.range(start as u64 + offset, len) } else { None };
-        bytes.and_then(checked).ok_or(Malformed("checksum of streams"))
+        if within { self.range(start as u64 + offset, len) } else { None }
+    }
+
+    fn in_streams(&self, offset: u64, len: u64) -> Result<&[u8], Malformed> {
+        self.in_last_section(offset, len).and_then(checked).ok_or(Malformed("checksum of streams"))
     }
 
     /// The filter of a block, empty for none; `None` when it is damaged.

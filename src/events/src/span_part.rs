@@ -1,18 +1,22 @@
-//! Writing parts of spans: blocks of whole traces (of eight blocks' size a trace is cut), in slices by the start of the trace, sorted by trace id within a slice.
+//! Writing parts of spans: blocks of whole traces (a very long trace is cut), in slices by the start of the trace, sorted by trace id within a slice.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
-use trefoil_model::{SpanKind, TenantId, TraceId};
+use trefoil_model::{SpanWants, TenantId, TraceId};
 use trefoil_parts::{PartFacts, PartWriter, PendingPart};
 
 use crate::EventsError;
+use crate::columns::Packer;
 use crate::engine::{Kind, Output};
-use crate::part_file::{PartFileWriter, PartReader, SPANS_VERSION, seal_columns};
+use crate::part_file::{PartFileWriter, PartReader, SPANS_VERSION};
 use crate::record;
 use crate::span_block::{self, StoredSpan, sort_and_deduplicate};
+use crate::span_columns::{self, Encoded};
+use crate::span_rows::SpanRowsReader;
 use crate::table::OperationInfo;
+use crate::trace_index::TraceIndexWriter;
 use crate::trace_memtable::TraceMemtable;
 use crate::wire::Malformed;
 
@@ -75,7 +79,7 @@ impl Kind for Traces {
         blocks.sort_unstable();
         let (mut spans, mut bytes) = (Vec::new(), 0);
         for (_, part, block) in blocks {
-            let read = read_block(&parts[part], block, None)?;
+            let read = read_block(&parts[part], block, &|_| true, &SpanWants::default())?;
             bytes += read.iter().map(|span| span.heap_bytes()).sum::<usize>();
             spans.extend(read);
             if bytes >= output.slice_bytes {
@@ -88,14 +92,30 @@ impl Kind for Traces {
     }
 }
 
-/// Decodes a block of spans; errors when it is damaged.
+/// Decodes the spans of a block whose trace is wanted, as far as they are wanted; errors when it is damaged.
 pub(crate) fn read_block(
     part: &PartReader,
     block: usize,
-    only: Option<TraceId>,
+    wanted: &dyn Fn(TraceId) -> bool,
+    wants: &SpanWants<'_>,
 ) -> Result<Vec<Arc<StoredSpan>>, EventsError> {
-    let columns = part.columns(block)?;
-    span_block::decode(&columns, only).map_err(|malformed| part.corrupt(block, &malformed.to_string()))
+    let corrupt = |malformed: Malformed| part.corrupt(block, &malformed.to_string());
+    if part.version < SPANS_VERSION {
+        return span_block::decode_v1(&part.columns(block)?, wanted).map_err(corrupt);
+    }
+    let bytes = part.block(block)?;
+    let read = || {
+        let reader = SpanRowsReader::open(bytes, &part.table.blocks[block])?;
+        let light = reader.light()?;
+        let mut rows = vec![false; light.len()];
+        for (trace, id) in light.traces.iter().enumerate() {
+            if wanted(*id) {
+                rows[light.rows_of(trace)].fill(true);
+            }
+        }
+        reader.spans(&light, &rows, wants)
+    };
+    read().map_err(corrupt)
 }
 
 /// Cuts spans into slices of whole traces, by the first start of the trace.
@@ -122,11 +142,20 @@ fn slices(spans: Vec<Arc<StoredSpan>>, slice_bytes: usize) -> Vec<Vec<Arc<Stored
     slices
 }
 
+/// A block ends after so many times the bytes that the option says: light columns are read alone, so they may be long.
+const BLOCK_FACTOR: usize = 8;
+/// A trace that is longer than so many blocks is cut.
+const TRACE_BLOCKS_MAX: usize = 4;
+
 /// Writes a part from slices.
 struct SpanPartWriter {
     writer: PartWriter,
     file: PartFileWriter,
-    operations: BTreeMap<(String, String, u8), (i64, i64)>,
+    packer: Packer,
+    traces: TraceIndexWriter,
+    /// Numbers of operations by service, name, kind.
+    operations: FxHashMap<(String, String, u8), u32>,
+    slices: usize,
     block_bytes: usize,
     facts: PartFacts,
 }
@@ -139,7 +168,16 @@ impl SpanPartWriter {
             .map_err(|source| EventsError::Parts { kind: Traces::NAME, source })?;
         let file = PartFileWriter::create(&writer, Traces::NAME, SPANS_VERSION)?;
         let facts = PartFacts { min_t: i64::MAX, max_t: i64::MIN, format: SPANS_VERSION, ..PartFacts::default() };
-        Ok(Self { writer, file, operations: BTreeMap::new(), block_bytes: output.block_bytes, facts })
+        Ok(Self {
+            writer,
+            file,
+            packer: Packer::new(),
+            traces: TraceIndexWriter::default(),
+            operations: FxHashMap::default(),
+            slices: 0,
+            block_bytes: output.block_bytes * BLOCK_FACTOR,
+            facts,
+        })
     }
 
     /// Sorts spans by trace and writes their blocks; what was sent twice is written once.
@@ -148,14 +186,14 @@ impl SpanPartWriter {
         for span in spans {
             traces.entry(span.span.trace_id).or_default().push(span);
         }
+        self.slices += 1;
         let (mut block, mut bytes) = (Vec::new(), 0);
         for (_, mut spans) in traces {
             sort_and_deduplicate(&mut spans);
             for span in spans {
-                self.note(&span);
                 bytes += span.heap_bytes();
                 block.push(span);
-                if bytes >= self.block_bytes * 8 {
+                if bytes >= self.block_bytes * TRACE_BLOCKS_MAX {
                     self.write_block(&mut block)?;
                     bytes = 0;
                 }
@@ -172,38 +210,49 @@ impl SpanPartWriter {
         if block.is_empty() {
             return Ok(());
         }
-        let (info, columns, terms) = span_block::encode(block);
+        let Encoded { mut info, columns, terms, operations } = span_columns::encode(block);
+        self.facts.min_t = self.facts.min_t.min(info.min_t);
+        self.facts.max_t = self.facts.max_t.max(info.max_t);
+        self.facts.items += info.count;
+        if let Some(stats) = &mut info.spans {
+            stats.operations = self.note(operations);
+        }
+        let number = u32::try_from(self.file.table.blocks.len()).expect("blocks of a part fit in memory");
+        self.traces.add_block(number, self.slices, block);
         block.clear();
-        self.file.add_block(info, &seal_columns(&columns), terms)
+        self.file.add_block(info, &self.packer.seal(&columns), terms)
     }
 
-    fn note(&mut self, stored: &StoredSpan) {
-        let span = &stored.span;
-        self.facts.min_t = self.facts.min_t.min(span.start_ns);
-        self.facts.max_t = self.facts.max_t.max(span.start_ns);
-        self.facts.items += 1;
-        let key = (stored.origin.resource.service_name().to_owned(), span.name.clone(), span.kind as u8);
-        if self.operations.len() >= OPERATIONS_MAX && !self.operations.contains_key(&key) {
-            trefoil_runtime::limits::hit("operations_per_part_max");
-            return;
+    /// Numbers the operations of a block; `None` when the table has no room for all of them.
+    fn note(&mut self, operations: Vec<OperationInfo>) -> Option<Vec<u32>> {
+        let (table, mut numbers, mut is_whole) = (&mut self.file.table.operations, Vec::new(), true);
+        for operation in operations {
+            let key = (operation.service.clone(), operation.name.clone(), operation.kind as u8);
+            match self.operations.get(&key) {
+                Some(number) => {
+                    let known = &mut table[*number as usize];
+                    known.min_t = known.min_t.min(operation.min_t);
+                    known.max_t = known.max_t.max(operation.max_t);
+                    numbers.push(*number);
+                }
+                None if table.len() >= OPERATIONS_MAX => {
+                    trefoil_runtime::limits::hit("operations_per_part_max");
+                    is_whole = false;
+                }
+                None => {
+                    let number = u32::try_from(table.len()).expect("there are at most so many");
+                    table.push(operation);
+                    self.operations.insert(key, number);
+                    numbers.push(number);
+                }
+            }
         }
-        let times = self.operations.entry(key).or_insert((i64::MAX, i64::MIN));
-        times.0 = times.0.min(span.start_ns);
-        times.1 = times.1.max(span.start_ns);
+        numbers.sort_unstable();
+        is_whole.then_some(numbers)
     }
 
     fn finish(mut self, output: &Output<'_>, level: u8) -> Result<PendingPart, EventsError> {
-        self.file.table.operations = self
-            .operations
-            .into_iter()
-            .map(|((service, name, kind), (min_t, max_t))| OperationInfo {
-                service,
-                name,
-                kind: SpanKind::from_number(i32::from(kind)),
-                min_t,
-                max_t,
-            })
-            .collect();
+        self.file.put_traces(self.traces);
         self.file.finish(Traces::NAME)?;
         self.facts.level = level;
         self.facts.created_ms = output.now_ms;

@@ -10,8 +10,8 @@ use trefoil_journal::JournalOptions;
 use trefoil_model::event_store::{ScanStats, VolumeQuery};
 use trefoil_model::{
     Cancellation, EventWriter, Labels, LogAdmin, LogBatch, LogDeletion, LogDeletionState, LogEntry, LogFold, LogQuery,
-    LogReader, LogVolume, LogWants, Matcher, NanoRange, QueryBudget, SpanKind, SpanQuery, StoreError, StoredTrace,
-    TenantId, TraceBatch, TraceId, TraceReader, WriteError, WriteReport,
+    LogReader, LogVolume, LogWants, Matcher, NanoRange, QueryBudget, SpanFold, SpanKind, SpanQuery, SpanWants,
+    StoreError, StoredTrace, TenantId, TraceBatch, TraceId, TraceReader, WriteError, WriteReport,
 };
 use trefoil_parts::{MergePolicy, PartMeta};
 use trefoil_runtime::{Accountant, Limits, SharedClock, SharedVfs, StartProgress};
@@ -27,6 +27,7 @@ use crate::log_plan::{LogSources, stream_matches};
 use crate::log_scan::Scan;
 use crate::part_file::PartReader;
 use crate::retention::LogRetention;
+use crate::span_fold;
 use crate::span_part::Traces;
 use crate::table::CHUNK_STREAMS;
 use crate::trace_read;
@@ -438,13 +439,39 @@ impl TraceReader for EventStore {
     fn find(&self, query: &SpanQuery, budget: &dyn QueryBudget) -> Result<Vec<StoredTrace>, StoreError> {
         // Traces are returned whole, so the parts outside the range are needed too.
         let snapshot = self.traces.snapshot(query.tenant, |_| true);
-        let ids = trace_read::find(&snapshot, query, budget)?;
-        let mut traces = Vec::with_capacity(ids.len());
-        for id in ids {
-            let spans_max = self.limits.spans_per_trace_max;
-            traces.extend(trace_read::trace(&snapshot, query.tenant, id, spans_max, budget)?);
-        }
-        Ok(traces)
+        trace_read::find(&snapshot, query, self.limits.spans_per_trace_max, budget)
+    }
+
+    fn visit(
+        &self,
+        query: &SpanQuery,
+        budget: &dyn QueryBudget,
+        each: &mut dyn FnMut(&StoredTrace) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        self.visit_wanted(query, &SpanWants::default(), budget, &mut |trace, _| each(trace))
+    }
+
+    fn visit_wanted(
+        &self,
+        query: &SpanQuery,
+        wants: &SpanWants<'_>,
+        budget: &dyn QueryBudget,
+        each: &mut dyn FnMut(&StoredTrace, i64) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let snapshot = self.traces.snapshot(query.tenant, |_| true);
+        trace_read::visit(&snapshot, query, wants, self.limits.spans_per_trace_max, budget, each)
+    }
+
+    fn fold_spans(
+        &self,
+        query: &SpanQuery,
+        wants: &SpanWants<'_>,
+        budget: &dyn QueryBudget,
+        fold: &mut (dyn SpanFold + '_),
+    ) -> Result<(), StoreError> {
+        let range = query.range.unwrap_or(NanoRange::ALL);
+        let snapshot = self.traces.snapshot(query.tenant, |meta| range.overlaps(meta.min_t, meta.max_t));
+        span_fold::fold(&snapshot, query, wants, self.limits.spans_per_trace_max, budget, fold)
     }
 
     fn services(

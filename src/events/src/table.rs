@@ -3,8 +3,9 @@
 use trefoil_model::{Labels, SpanKind, TraceId};
 
 use crate::packed_ints;
-use crate::part_file::put_texts;
-use crate::wire::{Cursor, Malformed, StringTable, Strings, put_bytes, put_i64, put_len, put_u64};
+use crate::part_file::SPANS_VERSION;
+use crate::span_table;
+use crate::wire::{Cursor, Malformed, StringTable, put_i64, put_len, put_u64};
 
 /// Numbers of severities: unknown, trace, debug, info, warn, error, fatal.
 pub(crate) const LEVELS: usize = 7;
@@ -109,6 +110,34 @@ pub(crate) struct BlockInfo {
     pub(crate) streams_len: u64,
     /// First and last trace id, for spans.
     pub(crate) traces: Option<(TraceId, TraceId)>,
+    /// What more is known of spans, from version 3 on.
+    pub(crate) spans: Option<Box<SpanStats>>,
+}
+
+/// What is known of the spans of a block.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct SpanStats {
+    /// Nanoseconds.
+    pub(crate) min_duration: u64,
+    /// Nanoseconds.
+    pub(crate) max_duration: u64,
+    /// Spans with an error.
+    pub(crate) errors: u64,
+    /// Indexes into [`Table::operations`], ascending; `None` when the table has not all of them.
+    pub(crate) operations: Option<Vec<u32>>,
+}
+
+/// Where the summaries of some traces lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TraceChunk {
+    /// Id of the first.
+    pub(crate) first: TraceId,
+    /// Place in the last section.
+    pub(crate) offset: u64,
+    /// Length there.
+    pub(crate) len: u64,
+    /// How many.
+    pub(crate) count: u64,
 }
 
 /// An operation of a service.
@@ -134,12 +163,18 @@ pub(crate) struct Table {
     /// Places of chunks of [`CHUNK_STREAMS`] stream labels in the section of streams: offset and length, checksum
     /// included.
     pub(crate) chunks: Vec<(u64, u64)>,
-    /// Operations of services, sorted by (service, name, kind).
+    /// Operations of services.
     pub(crate) operations: Vec<OperationInfo>,
+    /// Summaries of traces, by trace id; from version 3 on.
+    pub(crate) trace_chunks: Vec<TraceChunk>,
 }
 
 impl Table {
+    /// Encodes it as of the version that is written now for log records, or for spans.
     pub(crate) fn encode(&self, version: u16) -> Vec<u8> {
+        if version == SPANS_VERSION {
+            return span_table::encode(self);
+        }
         let mut out = Vec::new();
         put_len(&mut out, self.blocks.len());
         for block in &self.blocks {
@@ -157,53 +192,22 @@ impl Table {
             put_i64(&mut out, block.min_t);
             put_u64(&mut out, block.max_t.wrapping_sub(block.min_t) as u64);
             block.levels.iter().for_each(|count| put_u64(&mut out, *count));
-            if version >= 2 {
-                put_u64(&mut out, block.streams_offset);
-                put_u64(&mut out, block.streams_len);
-                continue;
-            }
-            put_len(&mut out, block.streams.len());
-            for stream in &block.streams {
-                put_u64(&mut out, u64::from(stream.stream));
-                put_u64(&mut out, stream.count);
-                put_u64(&mut out, stream.text_bytes);
-                put_i64(&mut out, stream.min_t.wrapping_sub(block.min_t));
-                put_u64(&mut out, stream.max_t.wrapping_sub(stream.min_t) as u64);
-            }
-            match &block.traces {
-                None => out.push(0),
-                Some((first, last)) => {
-                    out.push(1);
-                    out.extend_from_slice(&first.0);
-                    out.extend_from_slice(&last.0);
-                }
-            }
+            put_u64(&mut out, block.streams_offset);
+            put_u64(&mut out, block.streams_len);
         }
-        if version >= 2 {
-            put_u64(&mut out, self.stream_count);
-            put_len(&mut out, self.chunks.len());
-            for (offset, len) in &self.chunks {
-                put_u64(&mut out, *offset);
-                put_u64(&mut out, *len);
-            }
-            return out;
+        put_u64(&mut out, self.stream_count);
+        put_len(&mut out, self.chunks.len());
+        for (offset, len) in &self.chunks {
+            put_u64(&mut out, *offset);
+            put_u64(&mut out, *len);
         }
-        put_texts(&mut out, self.streams.iter().map(Labels::as_packed));
-        let (mut strings, mut operations) = (Strings::default(), Vec::new());
-        put_len(&mut operations, self.operations.len());
-        for operation in &self.operations {
-            strings.put(&mut operations, &operation.service);
-            strings.put(&mut operations, &operation.name);
-            operations.push(operation.kind as u8);
-            put_i64(&mut operations, operation.min_t);
-            put_u64(&mut operations, operation.max_t.wrapping_sub(operation.min_t) as u64);
-        }
-        put_bytes(&mut out, &strings.finish());
-        out.extend_from_slice(&operations);
         out
     }
 
     pub(crate) fn decode(bytes: &[u8], version: u16) -> Result<Self, Malformed> {
+        if version == SPANS_VERSION {
+            return span_table::decode(bytes);
+        }
         let mut cursor = Cursor::new(bytes);
         let mut table = Self::default();
         for _ in 0..cursor.count()? {

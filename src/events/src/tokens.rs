@@ -288,11 +288,6 @@ impl BlockTerms {
             other => self.add_term(&path, &other.to_text()),
         }
     }
-
-    /// Adds a key of the caller's own to the filter.
-    pub(crate) fn add_key(&mut self, key: u64) {
-        self.keys.push(key);
-    }
 }
 
 /// Where an edge token of a needle may stand within a token of the text.

@@ -26,8 +26,8 @@ pub fn damage(file: &[u8]) -> Vec<(Range<u64>, String)> {
     let sections = match version {
         // Filters, term index, table.
         1 => 3,
-        // And streams.
-        2 => 4,
+        // And streams, or summaries of traces.
+        2 | 3 => 4,
         _ => return Vec::new(),
     };
     let footer_start = file.len().saturating_sub(sections * PLACE_BYTES + 4 + MAGIC.len()).max(HEADER_BYTES);
@@ -67,6 +67,11 @@ pub fn damage(file: &[u8]) -> Vec<(Range<u64>, String)> {
                     let start = streams.saturating_add(block.streams_offset);
                     look(format!("streams of block {number}"), start, block.streams_len, &is_checked);
                 }
+            }
+            for (number, chunk) in table.trace_chunks.iter().enumerate() {
+                let start = streams.saturating_add(chunk.offset);
+                let is_whole = |bytes: &[u8]| BlockColumns::open(bytes).and_then(|block| block.check()).is_ok();
+                look(format!("summaries of traces {number}"), start, chunk.len, &is_whole);
             }
             for (number, (offset, len)) in table.chunks.iter().enumerate() {
                 look(format!("stream labels {number}"), streams.saturating_add(*offset), *len, &is_checked);

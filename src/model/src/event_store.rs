@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 
 use crate::{
     AttributeWants, Attributes, Labels, LogAdmin, LogBatch, LogFold, LogRecord, LogRows, LogSet, LogVolume, LogWants,
-    Matcher, NanoRange, QueryBudget, SpanGroup, SpanKind, StoreError, TenantId, TraceBatch, TraceId, WriteError,
-    WriteReport,
+    Matcher, NanoRange, QueryBudget, SpanFold, SpanGroup, SpanKind, SpanWants, StoreError, TenantId, TraceBatch,
+    TraceId, WriteError, WriteReport,
 };
 
 /// Takes batches of log records and spans.
@@ -240,6 +240,40 @@ pub trait TraceReader: Send + Sync {
         each: &mut dyn FnMut(&StoredTrace) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
         crate::trace_visit::pages(self, query, budget, each)
+    }
+
+    /// As [`Self::visit`], for a caller that looks only at what `wants` says: traces without a span that satisfies the
+    /// query and all conditions may be left out. `each` also gets a time: no span of this trace or a later one that
+    /// satisfies them starts after it.
+    fn visit_wanted(
+        &self,
+        query: &SpanQuery,
+        _wants: &SpanWants<'_>,
+        budget: &dyn QueryBudget,
+        each: &mut dyn FnMut(&StoredTrace, i64) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        self.visit(query, budget, &mut |trace| {
+            each(trace, crate::trace_visit::latest_start(query, trace).unwrap_or(i64::MAX))
+        })
+    }
+
+    /// Delivers the spans that satisfy the query (its tags need not be looked at) and the conditions of `wants`, each
+    /// once, and perhaps others (but none with a parent when roots are wanted), in any order, until `fold` breaks. What
+    /// is asked of whole traces need not be looked at.
+    fn fold_spans(
+        &self,
+        query: &SpanQuery,
+        wants: &SpanWants<'_>,
+        budget: &dyn QueryBudget,
+        fold: &mut (dyn SpanFold + '_),
+    ) -> Result<(), StoreError> {
+        self.visit(query, budget, &mut |trace| {
+            let keep = |group: &SpanGroup, span: &crate::Span| {
+                crate::trace_visit::may_match(query, group.resource.service_name(), span)
+                    && (!wants.is_root || span.parent_span_id.is_none())
+            };
+            crate::span_columns::deliver(trace, &keep, fold)
+        })
     }
 
     /// Service names with a span in the range, sorted.

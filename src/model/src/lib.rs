@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`time`], [`labels`], [`matcher`] with [`re2`], [`histogram`], [`metric`] (samples and write batches),
 //! [`value`] (attribute values), [`log`], [`trace`], then the contracts: [`query`] (deadline and budgets),
-//! [`metric_store`], [`metric_admin`], [`event_store`] with [`log_columns`], [`log_admin`].
+//! [`metric_store`], [`metric_admin`], [`event_store`] with [`log_columns`], [`span_columns`], [`log_admin`].
 //!
 //! Invariants: this crate uses nothing of ours; it knows no files, sockets, wire formats or configuration,
 //! and its types derive no `Serialize`. Wire types are converted by hand in the edge crates.
@@ -22,6 +22,7 @@ mod only_series;
 mod purse;
 pub mod query;
 pub mod re2;
+pub mod span_columns;
 pub mod time;
 pub mod trace;
 pub mod trace_visit;
@@ -46,6 +47,9 @@ pub use metric_admin::{
 pub use metric_store::{MetricReader, MetricWriter, Rollup, SampleBuffer, SelectRequest, SelectedSeries, SeriesSource};
 pub use purse::Purse;
 pub use query::{BudgetError, QueryBudget, StoreError, Unlimited, WriteError, WriteReport};
+pub use span_columns::{
+    ConditionScope, SpanAttributeWants, SpanCondition, SpanFold, SpanRows, SpanSet, SpanWants, TraceFacts,
+};
 pub use time::{NanoRange, TimeRange};
 pub use trace::{Span, SpanEvent, SpanGroup, SpanId, SpanKind, SpanLink, StatusCode, TraceBatch, TraceId};
 pub use value::{AttributeValue, Attributes, Resource, Scope};

@@ -53,7 +53,7 @@ impl QueryBudget for Tally<'_> {
 }
 
 /// Whether a span satisfies what a query says of its time, service, name and duration. The tags are not looked at.
-fn may_match(query: &SpanQuery, service: &str, span: &crate::Span) -> bool {
+pub fn may_match(query: &SpanQuery, service: &str, span: &crate::Span) -> bool {
     query.range.is_none_or(|range| range.contains(span.start_ns))
         && query.min_duration_ns.is_none_or(|min| span.duration_ns() >= min)
         && query.max_duration_ns.is_none_or(|max| span.duration_ns() <= max)

@@ -35,7 +35,7 @@ pub(crate) enum Field<'a> {
 }
 
 impl<'a> Field<'a> {
-    fn of_attribute(value: &'a AttributeValue) -> Self {
+    pub(crate) fn of_attribute(value: &'a AttributeValue) -> Self {
         match value {
             AttributeValue::Null => Self::Nil,
             AttributeValue::String(s) => Self::String(Cow::Borrowed(s)),
@@ -47,7 +47,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    fn of_value(value: &'a Value) -> Self {
+    pub(crate) fn of_value(value: &'a Value) -> Self {
         match value {
             Value::Nil => Self::Nil,
             Value::Int(i) => Self::Int(*i),

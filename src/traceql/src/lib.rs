@@ -6,7 +6,7 @@
 //!
 //! Reading order: [`ast`], [`mod@parser`] (with the lexer; types are checked there) and `print`; then `trace_view` (a trace
 //! laid out for evaluation), `field` (an expression for one span), `sets` (pipelines over one trace), `candidates`
-//! (what the store can narrow); [`search`](fn@search) and [`metrics`] are the entries, [`mod@tags`] tells names and values of
+//! and `needs` (what the store can narrow, and what it need not read); [`search`](fn@search) and [`metrics`] are the entries, [`mod@tags`] tells names and values of
 //! attributes. [`testing`] runs case files.
 //!
 //! Invariants: this crate knows the contract [`trefoil_model::TraceReader`], never files, sockets, HTTP or
@@ -19,6 +19,7 @@ mod field;
 mod figures;
 mod lexer;
 pub mod metrics;
+mod needs;
 pub mod parser;
 mod print;
 mod search;

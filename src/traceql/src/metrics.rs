@@ -1,6 +1,7 @@
 //! Metrics queries: spans to series on a grid of steps, then the series algebra.
 
 mod compare;
+mod fold;
 mod grid;
 mod leaf;
 mod math;

@@ -4,7 +4,6 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 
-use trefoil_model::trace_visit::latest_start;
 use trefoil_model::{
     NanoRange, QueryBudget, SpanId, SpanQuery, StatusCode, StoredTrace, TenantId, TraceId, TraceReader,
 };
@@ -13,6 +12,7 @@ use crate::Error;
 use crate::ast::{Attribute, FieldExpr, FieldKind, Intrinsic, Pipeline, QueryKind, SetExpr, Stage, Value};
 use crate::candidates::narrow;
 use crate::field::attribute;
+use crate::needs::{Conditions, Needs};
 use crate::parser::parse;
 use crate::sets::{Sets, SpanSet};
 use crate::trace_view::TraceView;
@@ -158,14 +158,16 @@ fn run(
     let mut found: BTreeMap<(Reverse<i64>, TraceId), TraceResult> = BTreeMap::new();
     let mut failure = None;
     let mut last_told: Option<(Reverse<i64>, TraceId)> = None;
-    reader.visit(&wanted, budget, &mut |stored| {
-        let latest = latest_start(&wanted, stored);
+    let mut needs = Needs::default();
+    needs.pipeline(pipeline);
+    let conditions = Conditions::of(pipeline);
+    let mut visit = |stored: &StoredTrace, latest: i64| {
         let worst = found.last_key_value().filter(|_| found.len() >= limit).map(|((Reverse(t), _), _)| *t);
-        if worst.is_some_and(|worst| latest.is_some_and(|t| t < worst)) {
+        if worst.is_some_and(|worst| latest < worst) {
             return ControlFlow::Break(());
         }
         // This trace and all that follow have no later span, so that nothing comes before those that have one.
-        let is_settled = |at: &Reverse<i64>| latest.is_some_and(|latest| at.0 > latest);
+        let is_settled = |at: &Reverse<i64>| at.0 > latest;
         let from = last_told.map_or(Bound::Unbounded, Bound::Excluded);
         let untold = found.range((from, Bound::Unbounded)).take_while(|((at, _), _)| is_settled(at));
         let settled: Vec<&TraceResult> = untold.inspect(|(key, _)| last_told = Some(**key)).map(|(_, t)| t).collect();
@@ -185,7 +187,8 @@ fn run(
                 ControlFlow::Break(())
             }
         }
-    })?;
+    };
+    conditions.tell(needs.wants(), |wants| reader.visit_wanted(&wanted, wants, budget, &mut visit))?;
     if let Some(error) = failure {
         return Err(error);
     }

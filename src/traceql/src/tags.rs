@@ -6,15 +6,18 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
-use trefoil_model::{NanoRange, QueryBudget, SpanKind, StatusCode, StoredTrace, TenantId, TraceReader};
+use trefoil_model::{
+    NanoRange, QueryBudget, SpanFold, SpanKind, SpanRows, StatusCode, StoredTrace, TenantId, TraceReader,
+};
 
 use crate::Error;
 use crate::ast::{Attribute, FieldExpr, FieldKind, Intrinsic, Pipeline, QueryKind, Scope, SetExpr, Stage, Value};
 use crate::candidates::narrow;
 use crate::field::{attribute, evaluate};
 use crate::metrics::spans_of;
+use crate::needs::{Conditions, Needs};
 use crate::parser::parse;
-use crate::trace_view::TraceView;
+use crate::trace_view::{SpanView, TraceView};
 
 /// Spans that are looked at, with the trace that passes it; the newest traces first.
 pub const TAG_SPANS_MAX: u64 = 500_000;
@@ -105,9 +108,11 @@ fn lenient(text: &str) -> Option<FieldExpr> {
     }
 }
 
-/// Calls `each` for the spans that are wanted until it breaks.
+/// Calls `each` for the spans that are wanted until it breaks; for one that stands for others when `needs`, what `each`
+/// looks at, and the filter are the same for all of them.
 fn each_span(
     query: &TagQuery<'_>,
+    mut needs: Needs,
     reader: &dyn TraceReader,
     budget: &dyn QueryBudget,
     mut each: impl FnMut(&TraceView<'_>, usize) -> ControlFlow<()>,
@@ -117,9 +122,35 @@ fn each_span(
     if let Some(filter) = &filter {
         narrow(&mut wanted, &Pipeline { stages: vec![Stage::Spans(SetExpr::Filter(Some(filter.clone())))] });
     }
-    let mut seen = 0;
-    let mut failure = None;
-    let mut one = |stored: &StoredTrace| {
+    let mut conditions = Conditions::default();
+    if let Some(filter) = &filter {
+        needs.field(filter);
+        conditions.field(filter);
+    }
+    let (mut seen, mut failure) = (0, None);
+    if !needs.trace && !needs.ids && !needs.duration {
+        let mut rows = |rows: &SpanRows<'_>| {
+            if let Err(error) = budget.check() {
+                failure = Some(error);
+                return ControlFlow::Break(());
+            }
+            let mut is_wanted = vec![false; rows.sets.len()];
+            for (set, start) in rows.set_of.iter().zip(rows.starts) {
+                is_wanted[*set as usize] |= query.range.contains(*start);
+            }
+            let trace = TraceView::of_spans(rows.sets.iter().map(SpanView::from).collect());
+            for index in (0..rows.sets.len()).filter(|set| is_wanted[*set]) {
+                if filter.as_ref().is_none_or(|f| evaluate(&trace, index, f).is_true()) {
+                    each(&trace, index)?;
+                }
+            }
+            seen += rows.len() as u64;
+            if seen < TAG_SPANS_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        };
+        conditions.tell(needs.wants(), |wants| reader.fold_spans(&wanted, wants, budget, &mut Rows(&mut rows)))?;
+        return failure.map_or(Ok(()), |error| Err(error.into()));
+    }
+    let mut one = |stored: &StoredTrace, _: i64| {
         if let Err(error) = budget.check() {
             failure = Some(error);
             return ControlFlow::Break(());
@@ -135,8 +166,17 @@ fn each_span(
         seen += trace.spans.len() as u64;
         if seen < TAG_SPANS_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     };
-    reader.visit(&wanted, budget, &mut one)?;
+    conditions.tell(needs.wants(), |wants| reader.visit_wanted(&wanted, wants, budget, &mut one))?;
     failure.map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// Takes rows by a function.
+struct Rows<'f>(&'f mut dyn FnMut(&SpanRows<'_>) -> ControlFlow<()>);
+
+impl SpanFold for Rows<'_> {
+    fn rows(&mut self, rows: &SpanRows<'_>) -> ControlFlow<()> {
+        (self.0)(rows)
+    }
 }
 
 /// Names of attributes by scope, sorted. [`Scope::Any`] does not occur.
@@ -147,7 +187,7 @@ pub fn tag_names(
 ) -> Result<BTreeMap<Scope, BTreeSet<String>>, Error> {
     let mut out: BTreeMap<Scope, BTreeSet<String>> = BTreeMap::new();
     let mut failure = None;
-    each_span(query, reader, budget, |trace, index| {
+    each_span(query, Needs::everything(), reader, budget, |trace, index| {
         let view = trace.spans[index];
         let lists = [
             (Scope::Span, &view.span.attributes),
@@ -220,7 +260,9 @@ pub fn tag_values(
     }
     let mut found: BTreeMap<String, Value> = BTreeMap::new();
     let mut failure = None;
-    each_span(query, reader, budget, |trace, index| {
+    let mut needs = Needs::default();
+    needs.attribute(wanted);
+    each_span(query, needs, reader, budget, |trace, index| {
         attribute(trace, index, wanted).each(&mut |value| {
             if value == Value::Nil || value == Value::String(String::new()) || found.len() >= query.limit {
                 return;

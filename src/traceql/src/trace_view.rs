@@ -6,7 +6,7 @@
 use std::cell::OnceCell;
 
 use rustc_hash::FxHashMap;
-use trefoil_model::{Resource, Scope, Span, SpanId, StoredTrace, TraceId};
+use trefoil_model::{Resource, Scope, Span, SpanId, SpanSet, StoredTrace, TraceId};
 
 /// A span with what it came with.
 #[derive(Debug, Clone, Copy)]
@@ -14,6 +14,12 @@ pub(crate) struct SpanView<'a> {
     pub(crate) span: &'a Span,
     pub(crate) resource: &'a Resource,
     pub(crate) scope: &'a Scope,
+}
+
+impl<'a> From<&SpanSet<'a>> for SpanView<'a> {
+    fn from(set: &SpanSet<'a>) -> Self {
+        Self { span: set.span, resource: set.resource, scope: set.scope }
+    }
 }
 
 /// Left, right, parent of the nested sets model.
@@ -47,6 +53,20 @@ impl<'a> TraceView<'a> {
             start_ns: spans.first().map_or(0, |s| s.span.start_ns),
             end_ns: spans.iter().map(|s| s.span.end_ns.max(s.span.start_ns)).max().unwrap_or(0),
             spans,
+            parents: OnceCell::new(),
+            nested: OnceCell::new(),
+            child_counts: OnceCell::new(),
+        }
+    }
+
+    /// Spans of several traces, in their order, for what looks at each by itself.
+    pub(crate) fn of_spans(spans: Vec<SpanView<'a>>) -> Self {
+        Self {
+            id: TraceId([0; 16]),
+            spans,
+            root: None,
+            start_ns: 0,
+            end_ns: 0,
             parents: OnceCell::new(),
             nested: OnceCell::new(),
             child_counts: OnceCell::new(),

@@ -40,9 +40,15 @@ fn version_1_is_readable() {
 
 #[test]
 fn version_2_is_readable() {
-    let fixture = fixture(2);
+    check(2);
+}
+
+/// Logs of version 2, spans of version 3.
+#[test]
+fn version_3_is_readable() {
+    let fixture = fixture(3);
     let runtime = runtime();
-    let mut rng = rng(78);
+    let mut rng = rng(79);
     let batches: Vec<_> = (0..12).map(|_| (log_batch(&mut rng), trace_batch(&mut rng))).collect();
     if std::env::var_os("TREFOIL_WRITE_FIXTURE").is_some() {
         if fixture.exists() {
@@ -60,7 +66,7 @@ fn version_2_is_readable() {
         let found = scan(&store, &everything(TenantId(0), Direction::Forward), 0);
         std::fs::write(fixture.join("expected.txt"), text(&store, &found)).unwrap();
     }
-    check(2);
+    check(3);
 }
 
 fn check(version: u16) {

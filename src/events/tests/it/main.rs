@@ -10,5 +10,6 @@ mod logs;
 mod memtable;
 mod record;
 mod retention;
+mod spans_wanted;
 mod support;
 mod traces;

@@ -10,6 +10,7 @@ use super::{Context, Inspected, Partial};
 use crate::Error;
 use crate::ast::{Attribute, FieldExpr, Intrinsic, Pipeline, Scope, Value};
 use crate::field::{attribute, evaluate as evaluate_field};
+use crate::needs::Needs;
 use crate::trace_view::TraceView;
 
 /// Values of one attribute that are counted apart; those that come later count in the total only.
@@ -66,7 +67,9 @@ pub(super) fn evaluate(
     inspected: &mut Inspected,
 ) -> Result<Partial, Error> {
     let mut tallies: BTreeMap<Attribute, Tally> = BTreeMap::new();
-    each_span(pipeline, context, inspected, |trace, index, bucket| {
+    let mut needs = Needs::attributes();
+    selection.iter().for_each(|e| needs.field(e));
+    each_span(pipeline, needs, context, inspected, |trace, index, bucket| {
         let start = trace.spans[index].span.start_ns;
         let selected = window.is_none_or(|(from, to)| from <= start && start <= to)
             && selection.is_none_or(|e| evaluate_field(trace, index, e).is_true());

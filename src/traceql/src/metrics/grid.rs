@@ -76,14 +76,16 @@ impl Grid {
 
     /// The bucket of a time, when there is one.
     pub(crate) fn bucket(&self, t_ns: i64) -> Option<usize> {
-        if !self.covers().contains(t_ns) {
+        if self.is_instant() {
+            return self.covers().contains(t_ns).then_some(0);
+        }
+        // The constructor saw that this is a time; steps are above 0.
+        let least = self.first_ns - self.step_ns + 1;
+        if t_ns < least {
             return None;
         }
-        if self.is_instant() {
-            return Some(0);
-        }
-        let since = i128::from(t_ns) - i128::from(self.first_ns) + i128::from(self.step_ns) - 1;
-        usize::try_from(since / i128::from(self.step_ns)).ok().filter(|b| *b < self.steps)
+        let bucket = t_ns.wrapping_sub(least) as u64 / self.step_ns as u64;
+        usize::try_from(bucket).ok().filter(|b| *b < self.steps)
     }
 }
 

@@ -4,23 +4,26 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use rustc_hash::FxHashMap;
-use trefoil_model::{Labels, LabelsBuilder, StoredTrace};
+use trefoil_model::{Labels, LabelsBuilder, SpanId, StoredTrace, TraceId};
 use trefoil_promql::algebra::{ABSENT, Points, Series};
 
-use super::{Context, Inspected, Partial, TraceExemplar, compare, spans_of};
+use super::{Context, Inspected, Partial, TraceExemplar, compare, fold, spans_of};
 use crate::Error;
 use crate::ast::{Attribute, MetricsFunction, MetricsLeaf, Pipeline, Value};
 use crate::candidates::narrow;
 use crate::field::attribute;
+use crate::needs::{Conditions, Needs};
 use crate::sets::{Sets, distinct_spans};
 use crate::trace_view::TraceView;
 
 /// What a series takes besides its values and labels.
 const SERIES_BYTES: u64 = 256;
 
-/// Calls `each` for every span of the result that starts within the grid, with its bucket.
+/// Calls `each` for every span of the result that starts within the grid, with its bucket. `needs` is what `each` looks
+/// at.
 pub(super) fn each_span(
     pipeline: &Pipeline,
+    mut needs: Needs,
     context: &Context<'_>,
     inspected: &mut Inspected,
     mut each: impl FnMut(&TraceView<'_>, usize, usize) -> Result<(), Error>,
@@ -45,13 +48,16 @@ pub(super) fn each_span(
         Ok(())
     };
     let mut failure = None;
-    context.reader.visit(&query, context.budget, &mut |stored| match one(stored) {
+    needs.pipeline(pipeline);
+    let conditions = Conditions::of(pipeline);
+    let mut visit = |stored: &StoredTrace, _: i64| match one(stored) {
         Ok(()) => ControlFlow::Continue(()),
         Err(error) => {
             failure = Some(error);
             ControlFlow::Break(())
         }
-    })?;
+    };
+    conditions.tell(needs.wants(), |wants| context.reader.visit_wanted(&query, wants, context.budget, &mut visit))?;
     failure.map_or(Ok(()), Err)
 }
 
@@ -66,6 +72,8 @@ struct Group {
     buckets: BTreeMap<u32, Vec<f64>>,
     /// By slot of time.
     exemplars: BTreeMap<(u32, usize), TraceExemplar>,
+    /// The slot that was last looked at, and the time of its exemplar.
+    last_exemplar: Option<((u32, usize), i64)>,
 }
 
 /// The exponent of the power of two at or above a value; none below 2.
@@ -92,51 +100,96 @@ pub(super) fn evaluate(leaf: &MetricsLeaf, context: &Context<'_>, inspected: &mu
     if let MetricsFunction::Compare { selection, top, window } = &leaf.function {
         return compare::evaluate(&leaf.pipeline, selection.as_ref(), *top, *window, context, inspected);
     }
-    let mut groups: FxHashMap<String, Group> = FxHashMap::default();
-    let mut key = String::new();
-    each_span(&leaf.pipeline, context, inspected, |trace, index, bucket| {
-        let value = match measured(&leaf.function) {
-            Some(a) => match attribute(trace, index, a).to_value() {
-                number @ (Value::Int(_) | Value::Float(_) | Value::Duration(_)) => Some(number),
-                _ => return Ok(()),
-            },
-            None => None,
-        };
-        let values: Vec<Value> = leaf.by.iter().map(|a| attribute(trace, index, a).to_value()).collect();
-        key.clear();
-        for value in &values {
-            let text = value.encode();
-            key.push_str(&text.len().to_string());
-            key.push(':');
-            key.push_str(&text);
-        }
-        if !groups.contains_key(&key) {
-            let labels: Vec<(String, Value)> = leaf.by.iter().map(ToString::to_string).zip(values).collect();
-            context.budget.charge_series(1)?;
-            context.budget.charge_bytes(SERIES_BYTES + 3 * key.len() as u64 + 16 * context.grid.steps as u64)?;
-            groups.insert(key.clone(), Group::new(labels, context.grid.steps));
-        }
-        let Some(group) = groups.get_mut(&key) else { return Ok(()) };
-        group.push(&leaf.function, value.as_ref(), bucket, context)?;
-        group.note(&leaf.function, value.as_ref(), (trace, index, bucket), context);
-        Ok(())
-    })?;
+    let mut groups = Groups { leaf, context, numbers: FxHashMap::default(), list: Vec::new(), key: String::new() };
+    if let Some(plan) = fold::Plan::of(leaf) {
+        fold::fold(&plan, &mut groups, inspected)?;
+    } else {
+        let mut needs = Needs::default();
+        leaf.by.iter().chain(measured(&leaf.function)).for_each(|a| needs.attribute(a));
+        each_span(&leaf.pipeline, needs, context, inspected, |trace, index, bucket| {
+            let value = match measured(&leaf.function) {
+                Some(a) => match number(attribute(trace, index, a).to_value()) {
+                    Some(number) => Some(number),
+                    None => return Ok(()),
+                },
+                None => None,
+            };
+            let group = groups.number(trace, index)?;
+            let span = trace.spans[index].span;
+            groups.push(group, value.as_ref(), (trace.id, span.span_id, span.start_ns), bucket)
+        })?;
+    }
     let mut partial = Partial {
         series: Vec::new(),
         name: leaf.by.is_empty().then(|| leaf.function.as_str().to_owned()),
         exemplars: FxHashMap::default(),
     };
-    let mut sorted: Vec<(String, Group)> = groups.into_iter().collect();
+    let mut sorted: Vec<(String, u32)> = groups.numbers.into_iter().collect();
     sorted.sort_by(|a, b| a.0.cmp(&b.0));
-    for (_, group) in sorted {
+    let mut list: Vec<Option<Group>> = groups.list.into_iter().map(Some).collect();
+    for (_, number) in sorted {
+        let Some(group) = list[number as usize].take() else { continue };
         context.budget.check()?;
         group.finish(&leaf.function, context, &mut partial)?;
     }
     Ok(partial)
 }
 
+/// The groups of a query.
+pub(super) struct Groups<'q> {
+    pub(super) leaf: &'q MetricsLeaf,
+    pub(super) context: &'q Context<'q>,
+    numbers: FxHashMap<String, u32>,
+    list: Vec<Group>,
+    key: String,
+}
+
+impl Groups<'_> {
+    /// The number of the group of a span.
+    pub(super) fn number(&mut self, trace: &TraceView<'_>, index: usize) -> Result<u32, Error> {
+        let (leaf, context) = (self.leaf, self.context);
+        let values: Vec<Value> = leaf.by.iter().map(|a| attribute(trace, index, a).to_value()).collect();
+        self.key.clear();
+        for value in &values {
+            let text = value.encode();
+            self.key.push_str(&text.len().to_string());
+            self.key.push(':');
+            self.key.push_str(&text);
+        }
+        if let Some(number) = self.numbers.get(&self.key) {
+            return Ok(*number);
+        }
+        let labels: Vec<(String, Value)> = leaf.by.iter().map(ToString::to_string).zip(values).collect();
+        context.budget.charge_series(1)?;
+        context.budget.charge_bytes(SERIES_BYTES + 3 * self.key.len() as u64 + 16 * context.grid.steps as u64)?;
+        let number = u32::try_from(self.list.len()).unwrap_or(u32::MAX);
+        self.list.push(Group::new(labels, context.grid.steps));
+        self.numbers.insert(self.key.clone(), number);
+        Ok(number)
+    }
+
+    /// Counts a span, of which trace, id and start are told, in a group.
+    pub(super) fn push(
+        &mut self,
+        group: u32,
+        value: Option<&Value>,
+        span: (TraceId, SpanId, i64),
+        bucket: usize,
+    ) -> Result<(), Error> {
+        let Some(group) = self.list.get_mut(group as usize) else { return Ok(()) };
+        group.push(&self.leaf.function, value, bucket, self.context)?;
+        group.note(&self.leaf.function, value, span, bucket, self.context);
+        Ok(())
+    }
+}
+
+/// A value that can be measured.
+pub(super) fn number(value: Value) -> Option<Value> {
+    matches!(value, Value::Int(_) | Value::Float(_) | Value::Duration(_)).then_some(value)
+}
+
 /// The attribute that a function measures.
-fn measured(function: &MetricsFunction) -> Option<&Attribute> {
+pub(super) fn measured(function: &MetricsFunction) -> Option<&Attribute> {
     match function {
         MetricsFunction::MinOverTime(a)
         | MetricsFunction::MaxOverTime(a)
@@ -175,6 +228,7 @@ impl Group {
             counts: vec![0.0; steps],
             buckets: BTreeMap::new(),
             exemplars: BTreeMap::new(),
+            last_exemplar: None,
         }
     }
 
@@ -212,7 +266,8 @@ impl Group {
         &mut self,
         function: &MetricsFunction,
         value: Option<&Value>,
-        (trace, index, at): (&TraceView<'_>, usize, usize),
+        (trace_id, span_id, time_ns): (TraceId, SpanId, i64),
+        at: usize,
         context: &Context<'_>,
     ) {
         if context.exemplars == 0 {
@@ -224,17 +279,16 @@ impl Group {
         };
         let Some(bucket) = bucket else { return };
         let slot = at * context.exemplars.min(context.grid.steps) / context.grid.steps;
-        let span = trace.spans[index].span;
-        let exemplar = TraceExemplar {
-            trace_id: trace.id,
-            span_id: span.span_id,
-            time_ns: span.start_ns,
-            value: value.and_then(Value::seconds).unwrap_or(f64::NAN),
-        };
+        if self.last_exemplar.is_some_and(|(key, time)| key == (bucket, slot) && time < time_ns) {
+            return;
+        }
+        let exemplar =
+            TraceExemplar { trace_id, span_id, time_ns, value: value.and_then(Value::seconds).unwrap_or(f64::NAN) };
         let entry = self.exemplars.entry((bucket, slot)).or_insert_with(|| exemplar.clone());
         if (exemplar.time_ns, exemplar.trace_id) < (entry.time_ns, entry.trace_id) {
             *entry = exemplar;
         }
+        self.last_exemplar = Some(((bucket, slot), entry.time_ns));
     }
 
     fn finish(self, function: &MetricsFunction, context: &Context<'_>, into: &mut Partial) -> Result<(), Error> {

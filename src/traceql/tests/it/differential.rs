@@ -1,8 +1,8 @@
 //! Random queries over random traces against a naive evaluator: every pair of spans, every bucket by itself.
 
-mod data;
+pub(crate) mod data;
 mod naive;
-mod query;
+pub(crate) mod query;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};

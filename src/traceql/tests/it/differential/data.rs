@@ -9,8 +9,8 @@ use trefoil_model::{
     StoredTrace, TraceId,
 };
 
-pub(super) const SECOND_NS: i64 = 1_000_000_000;
-pub(super) const EPOCH_NS: i64 = 1_709_251_200 * SECOND_NS;
+pub(crate) const SECOND_NS: i64 = 1_000_000_000;
+pub(crate) const EPOCH_NS: i64 = 1_709_251_200 * SECOND_NS;
 
 fn value(rng: &mut StdRng) -> AttributeValue {
     let text = |rng: &mut StdRng| AttributeValue::String(["x", "y", "xy"][rng.random_range(0..3)].to_owned());
@@ -44,7 +44,7 @@ fn span_id(n: u64) -> SpanId {
     SpanId((n + 1).to_be_bytes())
 }
 
-pub(super) fn traces(rng: &mut StdRng) -> Vec<StoredTrace> {
+pub(crate) fn traces(rng: &mut StdRng) -> Vec<StoredTrace> {
     (0..rng.random_range(1..7)).map(|n| trace(rng, n)).collect()
 }
 

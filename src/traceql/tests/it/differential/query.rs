@@ -119,7 +119,7 @@ fn pipeline(rng: &mut StdRng) -> String {
     out
 }
 
-pub(super) fn search(rng: &mut StdRng) -> String {
+pub(crate) fn search(rng: &mut StdRng) -> String {
     let hint = if rng.random_bool(0.1) { " with (most_recent=true)" } else { "" };
     format!("{}{hint}", pipeline(rng))
 }
@@ -145,7 +145,7 @@ fn leaf(rng: &mut StdRng) -> String {
     format!("{} | {function}{grouping}", if rng.random_bool(0.7) { filter(rng) } else { pipeline(rng) })
 }
 
-pub(super) fn metrics(rng: &mut StdRng) -> String {
+pub(crate) fn metrics(rng: &mut StdRng) -> String {
     match rng.random_range(0..10) {
         0..=6 => leaf(rng),
         7 => format!("{} {} {}", leaf(rng), pick(rng, &[">", "<=", "!="]), pick(rng, &["1", "500ms", "0.1"])),
