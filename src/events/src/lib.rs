@@ -3,7 +3,7 @@
 //! Reading order: [`store`] ([`EventStore`], the contracts), `engine` (journal, memtables, flush, merge, retention:
 //! the same for both kinds), `check` (what is refused or cut), `wire` and [`record`] (the journal's encoding);
 //! for logs `log_memtable`, `log_block` (with `columns`, `text_codec`, `packed_ints`; `log_block_v1` for old parts),
-//! `log_part`, `log_plan` (what a query reads), `log_scan` (in order), `log_fold` (in any order, and counts),
+//! `log_part`, `log_plan` (what a query reads), `log_filter` (which lines), `log_scan` (in order), `log_fold` (in any order, and counts),
 //! `deletions`, `retention`; for spans `trace_memtable`, `span_block`,
 //! `span_part`, `trace_read`; for both `part_file`, `table`, `tokens` (what is indexed and what a needle tells),
 //! `filter`, `index` (tantivy) and `bundle`, `metrics`.
@@ -26,6 +26,7 @@ mod filter;
 mod index;
 mod log_block;
 mod log_block_v1;
+mod log_filter;
 mod log_fold;
 mod log_memtable;
 mod log_part;
