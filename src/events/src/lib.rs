@@ -3,10 +3,11 @@
 //! Reading order: [`store`] ([`EventStore`], the contracts), `engine` (journal, memtables, flush, merge, retention:
 //! the same for both kinds), `check` (what is refused or cut), `wire` and [`record`] (the journal's encoding);
 //! for logs `log_memtable`, `log_block` (with `columns`, `text_codec`, `packed_ints`; `log_block_v1` for old parts),
-//! `log_part`, `log_plan` (what a query reads), `log_scan` (in order), `log_fold` (in any order, and counts),
-//! `deletions`, `retention`; for spans `trace_memtable`, `span_block` (and old blocks), `span_columns` (writing) with `span_rows` and
-//! `span_build` (reading), `trace_index` (summaries by trace id), `span_table`, `span_part`, `span_scan` (which blocks and
-//! rows a query needs), `trace_read` (traces), `span_fold` (columns, in any order); for both `part_file`, `table`, `tokens` (what is indexed and what a needle tells),
+//! `log_part`, `log_plan` (what a query reads), `log_filter` (which lines), `log_scan` (in order), `log_fold` (in any
+//! order, and counts), `deletions`, `retention`; for spans `trace_memtable`, `span_block` (and old blocks), `span_columns`
+//! (writing) with `span_rows` and `span_build` (reading), `trace_index` (summaries by trace id), `span_table`, `span_part`,
+//! `span_scan` (which blocks and rows a query needs), `trace_read` (traces), `span_fold` (columns, in any order); for both
+//! `part_file`, `table`, `tokens` (what is indexed and what a needle tells),
 //! `filter`, `index` (tantivy) and `bundle`, `metrics`.
 //!
 //! Invariants:
@@ -27,6 +28,7 @@ mod filter;
 mod index;
 mod log_block;
 mod log_block_v1;
+mod log_filter;
 mod log_fold;
 mod log_memtable;
 mod log_part;

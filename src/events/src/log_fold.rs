@@ -12,8 +12,9 @@ use trefoil_model::{
 
 use crate::EventsError;
 use crate::log_block::{self, StoredLog};
+use crate::log_filter::Filter;
 use crate::log_memtable::{Kept, Run};
-use crate::log_plan::{BlockRead, Chosen, ChosenRows, Filter, LogSources, Plan, What, choose, within};
+use crate::log_plan::{BlockRead, Chosen, ChosenRows, LogSources, Plan, What, choose, within};
 use crate::wire::Malformed;
 
 /// Records that are delivered at once where they are not in columns.
@@ -75,7 +76,7 @@ impl Work<'_> {
         while !self.is_over.load(Ordering::Relaxed) {
             let Some(source) = self.plan.sources.get(self.next.fetch_add(1, Ordering::Relaxed)) else { break };
             let flow = self.budget.check().map_err(StoreError::from).and_then(|()| match &source.what {
-                What::Run { stream, run } => Ok(self.fold_run(*stream, run, fold, &mut stats)),
+                What::Run { stream, run, rows } => Ok(self.fold_run((*stream, run, rows.as_deref()), fold, &mut stats)),
                 What::Block { part, block } => self.fold_block((*part, *block), fold, &mut stats),
             });
             match flow {
@@ -93,15 +94,32 @@ impl Work<'_> {
         all.bytes += stats.bytes;
     }
 
-    fn fold_run(&self, stream: u32, run: &Run, fold: &mut dyn LogFold, stats: &mut ScanStats) -> ControlFlow<()> {
+    /// Delivers what is wanted of a run, of which only some rows may be.
+    fn fold_run(
+        &self,
+        (stream, run, rows): (u32, &Run, Option<&[u32]>),
+        fold: &mut dyn LogFold,
+        stats: &mut ScanStats,
+    ) -> ControlFlow<()> {
         let range = within(run, self.plan.range(stream));
-        for logs in run[range].chunks(ROWS_AT_ONCE) {
-            stats.records += logs.len() as u64;
-            stats.bytes += logs.iter().map(|log| log.text().len() as u64).sum::<u64>();
-            let logs: Vec<&Kept> = logs.iter().filter(|log| self.filter.passes_text(log.text())).collect();
-            self.deliver_kept(stream, &logs, fold)?;
+        let mut deliver = |logs: &mut dyn Iterator<Item = &Kept>| {
+            let mut wanted = Vec::new();
+            for log in logs {
+                stats.records += 1;
+                stats.bytes += log.text().len() as u64;
+                if self.filter.passes_text(log.text()) {
+                    wanted.push(log);
+                }
+            }
+            self.deliver_kept(stream, &wanted, fold)
+        };
+        match rows {
+            None => run[range].chunks(ROWS_AT_ONCE).try_for_each(|logs| deliver(&mut logs.iter())),
+            Some(rows) => rows.chunks(ROWS_AT_ONCE).try_for_each(|rows| {
+                let rows = rows.iter().map(|row| *row as usize).filter(|row| range.contains(row));
+                deliver(&mut rows.map(|row| &run[row]))
+            }),
         }
-        ControlFlow::Continue(())
     }
 
     fn fold_block(
@@ -329,7 +347,7 @@ pub(crate) fn volumes(
     let mut stats = ScanStats::default();
     for source in &plan.sources {
         match &source.what {
-            What::Run { stream, run } => {
+            What::Run { stream, run, .. } => {
                 for log in &run[within(run, plan.range(*stream))] {
                     let volume = LogVolume { records: 1, bytes: log.text().len() as u64 };
                     each(&plan.streams.labels[*stream as usize], u64::from(*stream), query.step(log.time_ns), volume);

@@ -1,9 +1,10 @@
 //! Log records that are not yet in a part.
 //!
-//! The lines of a group of a batch lie one after the other, and records of a batch share what they have beside line,
-//! times and ids, so that a record takes little more than its line.
+//! The lines of a group of a batch lie one after the other, so that a text is sought in all of them at once, and records
+//! of a batch share what they have beside line, times and ids, so that a record takes little more than its line.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -12,8 +13,8 @@ use trefoil_model::{AttributeWants, Attributes, Labels, LogBatch, LogRecord, Nan
 
 use crate::log_block::{StoredLog, same};
 
-/// Records of a stream, sorted by (time, sequence).
-pub(crate) type Run = Arc<Vec<Kept>>;
+/// Records of a stream.
+pub(crate) type Run = Arc<Records>;
 /// Runs with their streams.
 pub(crate) type Runs = Vec<(Labels, Run)>;
 
@@ -23,6 +24,51 @@ const RESTS_SOUGHT: usize = 8;
 const CHUNK_BYTES_MAX: usize = 1 << 20;
 /// Bytes that a rest takes beside its attributes.
 const REST_BYTES: usize = size_of::<Rest>() + 16;
+
+/// Bytes that a record takes beside its line.
+const RECORD_BYTES: usize = size_of::<Kept>() + size_of::<i64>() + size_of::<u32>();
+
+/// Records of a stream, sorted by (time, sequence).
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Records {
+    records: Vec<Kept>,
+    /// Their lines, and those of no others.
+    chunks: Vec<Arc<Lines>>,
+}
+
+impl Deref for Records {
+    type Target = [Kept];
+
+    fn deref(&self) -> &[Kept] {
+        &self.records
+    }
+}
+
+impl Records {
+    /// All lines of the records, in any order.
+    pub(crate) fn chunks(&self) -> &[Arc<Lines>] {
+        &self.chunks
+    }
+
+    /// The place of a record of a chunk.
+    pub(crate) fn place(&self, lines: &Lines, index: usize) -> Option<usize> {
+        let key = (*lines.times.get(index)?, lines.first_sequence + index as u64);
+        self.records.binary_search_by_key(&key, Kept::key).ok()
+    }
+}
+
+/// Lines that came together, one after the other.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    pub(crate) text: String,
+    /// Where each line ends.
+    pub(crate) ends: Vec<u32>,
+    times: Vec<i64>,
+    /// That of the first line; the others follow.
+    first_sequence: u64,
+    /// The first and the last of the times.
+    pub(crate) bounds: (i64, i64),
+}
 
 /// What records of a batch have in common.
 #[derive(Debug)]
@@ -38,7 +84,7 @@ pub(crate) struct Kept {
     pub(crate) time_ns: i64,
     sequence: u64,
     observed_ns: i64,
-    lines: Arc<String>,
+    lines: Arc<Lines>,
     start: u32,
     len: u32,
     rest: Arc<Rest>,
@@ -53,7 +99,7 @@ impl Kept {
 
     /// The line.
     pub(crate) fn text(&self) -> &str {
-        &self.lines[self.start as usize..][..self.len as usize]
+        &self.lines.text[self.start as usize..][..self.len as usize]
     }
 
     /// Attributes of the group.
@@ -94,7 +140,7 @@ pub(crate) fn batch_bytes(batch: &LogBatch) -> u64 {
     for group in &batch.groups {
         bytes += group.stream.heap_bytes() + attributes_bytes(&group.shared);
         for record in &group.records {
-            bytes += size_of::<Kept>() + record.text.len();
+            bytes += RECORD_BYTES + record.text.len();
             if record.trace_id.is_some() || record.span_id.is_some() {
                 bytes += 32;
             }
@@ -120,13 +166,9 @@ fn has_same_rest((a_shared, a): (&Attributes, &LogRecord), (b_shared, b): (&Attr
 }
 
 /// Packs the records of a group, in any order.
-fn pack(
-    shared: &Arc<Attributes>,
-    records: Vec<LogRecord>,
-    sequence: &mut u64,
-    rests: &mut Vec<Arc<Rest>>,
-) -> Vec<Kept> {
+fn pack(shared: &Arc<Attributes>, records: Vec<LogRecord>, sequence: &mut u64, rests: &mut Vec<Arc<Rest>>) -> Records {
     let mut out = Vec::with_capacity(records.len());
+    let mut chunks = Vec::new();
     let mut records = records.into_iter().peekable();
     while records.peek().is_some() {
         let mut chunk = Vec::new();
@@ -135,9 +177,17 @@ fn pack(
             bytes += record.text.len();
             chunk.push(record);
         }
-        let mut lines = String::with_capacity(bytes);
-        chunk.iter().for_each(|record| lines.push_str(&record.text));
-        let lines = Arc::new(lines);
+        let mut text = String::with_capacity(bytes);
+        let mut ends = Vec::with_capacity(chunk.len());
+        for record in &chunk {
+            text.push_str(&record.text);
+            ends.push(u32::try_from(text.len()).expect("lines of a chunk are smaller than 4 GiB"));
+        }
+        let times: Vec<i64> = chunk.iter().map(|record| record.time_ns).collect();
+        let least = times.iter().copied().min().unwrap_or(i64::MAX);
+        let bounds = (least, times.iter().copied().max().unwrap_or(i64::MIN));
+        let lines = Arc::new(Lines { text, ends, times, first_sequence: *sequence, bounds });
+        chunks.push(Arc::clone(&lines));
         let mut start = 0;
         for mut record in chunk {
             let len = u32::try_from(record.text.len()).expect("a line is smaller than 4 GiB");
@@ -170,7 +220,8 @@ fn pack(
             *sequence += 1;
         }
     }
-    out
+    out.sort_by_key(Kept::key);
+    Records { records: out, chunks }
 }
 
 /// Records of a stream as sorted runs; each is more than twice as long as the next, so that there are few.
@@ -180,7 +231,7 @@ struct Stream {
 }
 
 impl Stream {
-    fn add(&mut self, records: Vec<Kept>) {
+    fn add(&mut self, records: Records) {
         self.runs.push(Arc::new(records));
         while let [.., before, last] = self.runs.as_slice() {
             if before.len() > last.len() * 2 {
@@ -193,16 +244,18 @@ impl Stream {
     }
 }
 
-fn merge(a: Vec<Kept>, b: Vec<Kept>) -> Vec<Kept> {
+fn merge(a: Records, b: Records) -> Records {
     let mut out = Vec::with_capacity(a.len() + b.len());
-    let (mut a, mut b) = (a.into_iter().peekable(), b.into_iter().peekable());
+    let mut chunks = a.chunks;
+    chunks.extend(b.chunks);
+    let (mut a, mut b) = (a.records.into_iter().peekable(), b.records.into_iter().peekable());
     while let (Some(x), Some(y)) = (a.peek(), b.peek()) {
         let next = if x.key() <= y.key() { a.next() } else { b.next() };
         out.extend(next);
     }
     out.extend(a);
     out.extend(b);
-    out
+    Records { records: out, chunks }
 }
 
 /// The log records of all tenants that are not yet in a part. Readers and writers share it.
@@ -217,9 +270,7 @@ impl LogMemtable {
         let mut groups = Vec::with_capacity(batch.groups.len());
         let mut rests = Vec::new();
         for group in batch.groups {
-            let mut records = pack(&group.shared, group.records, &mut sequence, &mut rests);
-            records.sort_by_key(Kept::key);
-            groups.push((group.stream, records));
+            groups.push((group.stream, pack(&group.shared, group.records, &mut sequence, &mut rests)));
         }
         // One lock for the whole batch: it becomes visible together.
         let mut tenants = self.tenants.write();

@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use memchr::memmem::Finder;
 use roaring::RoaringBitmap;
 use rustc_hash::FxHashMap;
 use trefoil_model::labels::underscored;
 use trefoil_model::{
-    Labels, LogDeletion, LogDeletionState, LogQuery, LogWants, MatchOp, Matcher, NanoRange, QueryBudget, StoreError,
+    Labels, LogDeletion, LogDeletionState, LogQuery, MatchOp, Matcher, NanoRange, QueryBudget, StoreError,
 };
 
 use crate::EventsError;
 use crate::deletions::{self, Deletions};
 use crate::log_block::{LogBlock, Sets, StoredLog};
 use crate::log_block_v1;
+use crate::log_filter::{ALTERNATIVES_MAX, Filter, Hits, search_runs};
 use crate::log_memtable::{Kept, Run, Runs};
 use crate::part_file::PartReader;
 use crate::retention::RetentionAt;
@@ -24,8 +24,6 @@ use crate::wire::Malformed;
 
 /// Blocks between two looks at the budget.
 const CHECK_BLOCKS: usize = 64;
-/// More alternatives than this do not narrow.
-const ALTERNATIVES_MAX: usize = 32;
 /// A stream that is not wanted.
 const NOT_WANTED: u32 = u32::MAX;
 /// A stream that was not looked at.
@@ -68,7 +66,8 @@ impl Streams<'_> {
 /// Something that is opened when it is needed.
 pub(crate) enum What {
     /// Of a memtable.
-    Run { stream: u32, run: Run },
+    /// `rows`: the places of the records that may be wanted, ascending; `None` for all.
+    Run { stream: u32, run: Run, rows: Option<Vec<u32>> },
     /// Of a part: its index and that of the block.
     Block { part: usize, block: usize },
 }
@@ -125,12 +124,22 @@ impl<'p> Plan<'p> {
             hidden: parts.iter().map(|part| deletions.of_part(&part.meta)).collect(),
             sources: Vec::new(),
         };
-        for (labels, run) in runs {
-            let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
-            let (min_t, max_t) = (first.time_ns, last.time_ns);
-            let stream = plan.streams.number(&labels);
+        let numbered: Vec<(u32, Run)> =
+            runs.into_iter().map(|(labels, run)| (plan.streams.number(&labels), run)).collect();
+        let hits = search_runs(query, any_of, &numbered, &plan.streams.ranges, budget)?;
+        for ((stream, run), hits) in numbered.into_iter().zip(hits) {
+            let rows = match hits {
+                Hits::All => None,
+                Hits::Rows(rows) => Some(rows),
+            };
+            let bound = |at: Option<usize>| at.and_then(|at| run.get(at)).map(|log| log.time_ns);
+            let (first, last) = match &rows {
+                None => (Some(0), run.len().checked_sub(1)),
+                Some(rows) => (rows.first().map(|row| *row as usize), rows.last().map(|row| *row as usize)),
+            };
+            let (Some(min_t), Some(max_t)) = (bound(first), bound(last)) else { continue };
             if plan.range(stream).overlaps(min_t, max_t) {
-                plan.sources.push(Source { min_t, max_t, what: What::Run { stream, run } });
+                plan.sources.push(Source { min_t, max_t, what: What::Run { stream, run, rows } });
             }
         }
         let mut conditions: Vec<Condition> = Vec::new();
@@ -246,61 +255,6 @@ fn matcher_conditions(matchers: &[Matcher]) -> Vec<Condition> {
 pub(crate) fn within(run: &[Kept], range: NanoRange) -> std::ops::Range<usize> {
     let start = run.partition_point(|log| log.time_ns < range.start_ns);
     start..run.partition_point(|log| log.time_ns < range.end_ns).max(start)
-}
-
-/// What records must satisfy beside stream and labels.
-pub(crate) struct Filter<'q> {
-    /// The longest first.
-    finders: Vec<Finder<'q>>,
-    pub(crate) wants: LogWants<'q>,
-}
-
-impl<'q> Filter<'q> {
-    pub(crate) fn new(query: &'q LogQuery, wants: &LogWants<'q>) -> Self {
-        let mut needles: Vec<&str> = query.needles.iter().map(String::as_str).filter(|n| !n.is_empty()).collect();
-        needles.sort_by_key(|needle| std::cmp::Reverse(needle.len()));
-        let finders = needles.into_iter().map(|needle| Finder::new(needle.as_bytes())).collect();
-        Self { finders, wants: *wants }
-    }
-
-    /// Whether a line is wanted.
-    pub(crate) fn passes_text(&self, text: &str) -> bool {
-        self.finders.iter().all(|finder| finder.find(text.as_bytes()).is_some())
-            && self.wants.line.is_none_or(|passes| passes(text))
-    }
-
-    fn looks_at_text(&self) -> bool {
-        !self.finders.is_empty() || self.wants.line.is_some()
-    }
-
-    /// Adds the rows of `rows` whose text is wanted. The longest needle is sought in all of them at once.
-    fn search(&self, texts: &Texts, rows: std::ops::Range<usize>, out: &mut Vec<u32>) {
-        let Some((first, others)) = self.finders.split_first() else {
-            out.extend(rows.filter(|row| self.passes_text(texts.get(*row))).map(|row| row as u32));
-            return;
-        };
-        let Some(last) = rows.end.checked_sub(1).filter(|last| *last >= rows.start) else { return };
-        let (mut at, end) = (texts.start(rows.start), texts.ends[last] as usize);
-        let mut row = rows.start;
-        let bytes = texts.all().as_bytes();
-        while let Some(found) = first.find(&bytes[at..end]) {
-            let found = at + found;
-            row += texts.ends[row..rows.end].partition_point(|end| *end as usize <= found);
-            let row_end = texts.ends[row] as usize;
-            if found + first.needle().len() > row_end {
-                // It reaches into the next line.
-                at = found + 1;
-                continue;
-            }
-            let text = texts.get(row);
-            if others.iter().all(|finder| finder.find(text.as_bytes()).is_some())
-                && self.wants.line.is_none_or(|passes| passes(text))
-            {
-                out.push(row as u32);
-            }
-            at = row_end;
-        }
-    }
 }
 
 /// The wanted records of a block.

@@ -13,8 +13,9 @@ use trefoil_model::{Direction, Labels, LogQuery, LogWants, QueryBudget, StoreErr
 
 use crate::EventsError;
 use crate::log_block::StoredLog;
+use crate::log_filter::Filter;
 use crate::log_memtable::{Kept, Run};
-use crate::log_plan::{BlockRead, Chosen, Filter, LogSources, Plan, What, choose, within};
+use crate::log_plan::{BlockRead, Chosen, LogSources, Plan, What, choose, within};
 
 /// Records between two looks at the budget.
 const CHECK_INTERVAL: u64 = 1024;
@@ -36,7 +37,24 @@ enum Records {
     /// Of a block, in the order of delivery.
     Block(std::vec::IntoIter<(u32, Arc<StoredLog>)>),
     /// What is left of a run, in the order of time.
-    Run { stream: u32, run: Run, left: std::ops::Range<usize> },
+    Run { stream: u32, run: Run, left: Left },
+}
+
+/// Places in a run that are still to be looked at, ascending.
+enum Left {
+    All(std::ops::Range<usize>),
+    Some(std::vec::IntoIter<u32>),
+}
+
+impl Left {
+    fn next(&mut self, direction: Direction) -> Option<usize> {
+        match (self, direction) {
+            (Self::All(left), Direction::Forward) => left.next(),
+            (Self::All(left), Direction::Backward) => left.next_back(),
+            (Self::Some(left), Direction::Forward) => left.next().map(|row| row as usize),
+            (Self::Some(left), Direction::Backward) => left.next_back().map(|row| row as usize),
+        }
+    }
 }
 
 /// The next record of an open source.
@@ -230,17 +248,9 @@ impl<'q> Scan<'q> {
     }
 
     /// The next wanted record of what is left of a run.
-    fn next_of_run(
-        &mut self,
-        run: &[Kept],
-        left: &mut std::ops::Range<usize>,
-    ) -> Result<Option<StoredLog>, StoreError> {
+    fn next_of_run(&mut self, run: &[Kept], left: &mut Left) -> Result<Option<StoredLog>, StoreError> {
         loop {
-            let index = match self.query.direction {
-                Direction::Forward => left.next(),
-                Direction::Backward => left.next_back(),
-            };
-            let Some(index) = index else { return Ok(None) };
+            let Some(index) = left.next(self.query.direction) else { return Ok(None) };
             let log = &run[index];
             self.stats.records += 1;
             self.stats.bytes += log.text().len() as u64;
@@ -255,8 +265,15 @@ impl<'q> Scan<'q> {
 
     fn open(&mut self, plan: &Plan<'_>, what: What, early: &mut Early) -> Result<Open, StoreError> {
         Ok(match what {
-            What::Run { stream, run } => {
-                let left = within(&run, plan.range(stream));
+            What::Run { stream, run, rows } => {
+                let all = within(&run, plan.range(stream));
+                let left = match rows {
+                    None => Left::All(all),
+                    Some(mut rows) => {
+                        rows.retain(|row| all.contains(&(*row as usize)));
+                        Left::Some(rows.into_iter())
+                    }
+                };
                 Open { records: Records::Run { stream, run, left }, place: 0, bytes: 0 }
             }
             What::Block { part, block } => {
