@@ -232,7 +232,7 @@ async fn metrics() {
     let sums: Vec<(String, f64)> = found
         .series
         .iter()
-        .map(|s| (format!("{}", s.labels[0].key), s.samples.iter().map(|sample| sample.value).sum()))
+        .map(|s| (s.labels[0].key.clone(), s.samples.iter().map(|sample| sample.value).sum()))
         .collect();
     let name = "resource.service.name".to_owned();
     assert_eq!(sums, [(name.clone(), 4.0), (name, 1.0)]);
