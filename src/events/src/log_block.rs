@@ -407,7 +407,7 @@ fn same_value(a: &AttributeValue, b: &AttributeValue) -> bool {
     }
 }
 
-fn hash_attributes(attributes: &Attributes, hasher: &mut FxHasher) {
+pub(crate) fn hash_attributes(attributes: &Attributes, hasher: &mut FxHasher) {
     for (name, value) in attributes {
         hasher.write(name.as_bytes());
         hash_value(value, hasher);

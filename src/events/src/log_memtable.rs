@@ -4,14 +4,15 @@
 //! of a batch share what they have beside line, times and ids, so that a record takes little more than its line.
 
 use std::collections::BTreeMap;
+use std::hash::Hasher as _;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
-use rustc_hash::FxHashMap;
+use parking_lot::{Mutex, RwLock};
+use rustc_hash::{FxHashMap, FxHasher};
 use trefoil_model::{AttributeWants, Attributes, Labels, LogBatch, LogRecord, NanoRange, SpanId, TenantId, TraceId};
 
-use crate::log_block::{StoredLog, same};
+use crate::log_block::{StoredLog, hash_attributes, same};
 
 /// Records of a stream.
 pub(crate) type Run = Arc<Records>;
@@ -20,6 +21,8 @@ pub(crate) type Runs = Vec<(Labels, Run)>;
 
 /// Different rests of a batch, the latest, among which the next record's is sought.
 const RESTS_SOUGHT: usize = 8;
+/// Rests that are known of earlier batches.
+const RESTS_KNOWN_MAX: usize = 4096;
 /// Lines that lie together have at most about so many bytes.
 const CHUNK_BYTES_MAX: usize = 1 << 20;
 /// Bytes that a rest takes beside its attributes.
@@ -76,6 +79,34 @@ struct Rest {
     shared: Arc<Attributes>,
     /// Without line, times and ids.
     record: LogRecord,
+}
+
+/// The rests of a memtable, by their hash, as far as they are known.
+type Rests = Mutex<FxHashMap<u64, Arc<Rest>>>;
+
+/// A rest, which is shared with earlier batches when it is the same.
+fn known_rest(rests: &Rests, shared: &Arc<Attributes>, mut record: LogRecord) -> Arc<Rest> {
+    let mut hasher = FxHasher::default();
+    hash_attributes(shared, &mut hasher);
+    hash_attributes(&record.attributes, &mut hasher);
+    hasher.write_u8(record.severity_number);
+    hasher.write(record.severity_text.as_bytes());
+    let hash = hasher.finish();
+    let mut rests = rests.lock();
+    if let Some(rest) = rests.get(&hash)
+        && has_same_rest((&rest.shared, &rest.record), (shared, &record))
+    {
+        return Arc::clone(rest);
+    }
+    if rests.len() >= RESTS_KNOWN_MAX {
+        rests.clear();
+    }
+    record.text = String::new();
+    (record.time_ns, record.observed_ns) = (0, 0);
+    record.attributes.shrink_to_fit();
+    let rest = Arc::new(Rest { shared: Arc::clone(shared), record });
+    rests.insert(hash, Arc::clone(&rest));
+    rest
 }
 
 /// A record of a memtable.
@@ -165,8 +196,14 @@ fn has_same_rest((a_shared, a): (&Attributes, &LogRecord), (b_shared, b): (&Attr
         && (std::ptr::eq(a_shared, b_shared) || same(a_shared, b_shared))
 }
 
-/// Packs the records of a group, in any order.
-fn pack(shared: &Arc<Attributes>, records: Vec<LogRecord>, sequence: &mut u64, rests: &mut Vec<Arc<Rest>>) -> Records {
+/// Packs the records of a group, in any order. `rests` are those of its batch, `known` those of all.
+fn pack(
+    shared: &Arc<Attributes>,
+    records: Vec<LogRecord>,
+    sequence: &mut u64,
+    rests: &mut Vec<Arc<Rest>>,
+    known: &Rests,
+) -> Records {
     let mut out = Vec::with_capacity(records.len());
     let mut chunks = Vec::new();
     let mut records = records.into_iter().peekable();
@@ -194,14 +231,11 @@ fn pack(shared: &Arc<Attributes>, records: Vec<LogRecord>, sequence: &mut u64, r
             let ids = (record.trace_id.take(), record.span_id.take());
             let (time_ns, observed_ns) = (record.time_ns, record.observed_ns);
             let latest = &rests[rests.len().saturating_sub(RESTS_SOUGHT)..];
-            let known = latest.iter().find(|rest| has_same_rest((&rest.shared, &rest.record), (shared, &record)));
-            let rest = match known {
+            let of_batch = latest.iter().find(|rest| has_same_rest((&rest.shared, &rest.record), (shared, &record)));
+            let rest = match of_batch {
                 Some(rest) => Arc::clone(rest),
                 None => {
-                    record.text = String::new();
-                    (record.time_ns, record.observed_ns) = (0, 0);
-                    record.attributes.shrink_to_fit();
-                    let rest = Arc::new(Rest { shared: Arc::clone(shared), record });
+                    let rest = known_rest(known, shared, record);
                     rests.push(Arc::clone(&rest));
                     rest
                 }
@@ -262,6 +296,7 @@ fn merge(a: Records, b: Records) -> Records {
 #[derive(Debug, Default)]
 pub(crate) struct LogMemtable {
     tenants: RwLock<BTreeMap<TenantId, FxHashMap<Labels, Stream>>>,
+    rests: Rests,
 }
 
 impl LogMemtable {
@@ -270,7 +305,7 @@ impl LogMemtable {
         let mut groups = Vec::with_capacity(batch.groups.len());
         let mut rests = Vec::new();
         for group in batch.groups {
-            groups.push((group.stream, pack(&group.shared, group.records, &mut sequence, &mut rests)));
+            groups.push((group.stream, pack(&group.shared, group.records, &mut sequence, &mut rests, &self.rests)));
         }
         // One lock for the whole batch: it becomes visible together.
         let mut tenants = self.tenants.write();
@@ -330,7 +365,8 @@ mod tests {
         let records: Vec<LogRecord> = (0..40).map(|n| record(n, if n % 2 == 0 { 0.0 } else { -0.0 })).collect();
         let shared = Arc::new(vec![("host".to_owned(), AttributeValue::Int(1))]);
         let mut sequence = 5;
-        let kept = pack(&shared, records.clone(), &mut sequence, &mut Vec::new());
+        let known = Rests::default();
+        let kept = pack(&shared, records.clone(), &mut sequence, &mut Vec::new(), &known);
         assert_eq!(sequence, 45);
         for (at, (kept, record)) in kept.iter().zip(&records).enumerate() {
             let stored = kept.stored();
@@ -339,13 +375,15 @@ mod tests {
         }
         assert!(kept.iter().all(|k| Arc::ptr_eq(&k.lines, &kept[0].lines)));
         assert!(Arc::ptr_eq(&kept[0].rest, &kept[2].rest) && !Arc::ptr_eq(&kept[0].rest, &kept[1].rest));
+        let later = pack(&Arc::new((*shared).clone()), records, &mut sequence, &mut Vec::new(), &known);
+        assert!(Arc::ptr_eq(&kept[0].rest, &later[0].rest) && later[39].stored().sequence == 84);
     }
 
     #[test]
     fn long_lines_lie_apart() {
         let mut records: Vec<LogRecord> = (0..4).map(|n| record(n, 0.0)).collect();
         records[1].text = "y".repeat(CHUNK_BYTES_MAX + 1);
-        let kept = pack(&Arc::default(), records.clone(), &mut 0, &mut Vec::new());
+        let kept = pack(&Arc::default(), records.clone(), &mut 0, &mut Vec::new(), &Rests::default());
         assert!(kept.iter().zip(&records).all(|(kept, record)| kept.text() == record.text));
         assert!(!Arc::ptr_eq(&kept[0].lines, &kept[1].lines) && Arc::ptr_eq(&kept[2].lines, &kept[3].lines));
     }
