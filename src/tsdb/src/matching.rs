@@ -137,11 +137,12 @@ pub(crate) trait LabelIndex {
     /// Rows that have the label with this value.
     fn rows_with_value(&self, name: &str, value: &str) -> Result<RoaringBitmap, StoreError>;
 
-    /// Rows whose value is wanted. Calls `check` now and then.
+    /// Rows whose value is wanted, of `within` where that is given. Calls `check` now and then.
     fn rows_wanted(
         &self,
         name: &str,
         wanted: &Wanted<'_>,
+        within: Option<&RoaringBitmap>,
         check: &mut dyn FnMut() -> Result<(), StoreError>,
     ) -> Result<RoaringBitmap, StoreError>;
 
@@ -176,7 +177,7 @@ pub(crate) fn select_rows(
     let mut rows: Option<RoaringBitmap> = None;
     for m in wanted {
         budget.check()?;
-        let found = accepted(index, m, budget)?;
+        let found = accepted(index, m, rows.as_ref(), budget)?;
         let narrowed = match rows {
             Some(before) => before & found,
             None => found,
@@ -195,7 +196,8 @@ pub(crate) fn select_rows(
         if rows.is_empty() {
             break;
         }
-        rows -= refused(index, m, budget)?;
+        let refused = refused(index, m, &rows, budget)?;
+        rows -= refused;
     }
     Ok(rows)
 }
@@ -210,41 +212,60 @@ fn cost(m: &Matcher) -> u8 {
     }
 }
 
-/// Rows whose value passes, for matchers that do not accept "".
-fn accepted(index: &dyn LabelIndex, m: &Matcher, budget: &dyn QueryBudget) -> Result<RoaringBitmap, StoreError> {
+/// Rows whose value passes, for matchers that do not accept ""; those outside of `within` are of no interest.
+fn accepted(
+    index: &dyn LabelIndex,
+    m: &Matcher,
+    within: Option<&RoaringBitmap>,
+    budget: &dyn QueryBudget,
+) -> Result<RoaringBitmap, StoreError> {
     match m.op {
         MatchOp::Equal => index.rows_with_value(&m.name, &m.value),
         MatchOp::NotEqual => index.rows_with_name(&m.name),
         MatchOp::Regex if m.value == ".+" => index.rows_with_name(&m.name),
-        MatchOp::Regex => matched(index, m, budget),
-        MatchOp::NotRegex => Ok(index.rows_with_name(&m.name)? - matched(index, m, budget)?),
+        MatchOp::Regex => matched(index, m, within, budget),
+        MatchOp::NotRegex => Ok(index.rows_with_name(&m.name)? - matched(index, m, within, budget)?),
     }
 }
 
-/// Rows whose value does not pass, for matchers that accept "".
-fn refused(index: &dyn LabelIndex, m: &Matcher, budget: &dyn QueryBudget) -> Result<RoaringBitmap, StoreError> {
+/// Rows whose value does not pass, for matchers that accept ""; those outside of `within` are of no interest.
+fn refused(
+    index: &dyn LabelIndex,
+    m: &Matcher,
+    within: &RoaringBitmap,
+    budget: &dyn QueryBudget,
+) -> Result<RoaringBitmap, StoreError> {
     match m.op {
         MatchOp::Equal => index.rows_with_name(&m.name),
         MatchOp::NotEqual => index.rows_with_value(&m.name, &m.value),
         MatchOp::Regex if m.value == ".*" => Ok(RoaringBitmap::new()),
         MatchOp::NotRegex if m.value == ".+" => index.rows_with_name(&m.name),
-        MatchOp::Regex => Ok(index.rows_with_name(&m.name)? - matched(index, m, budget)?),
-        MatchOp::NotRegex => matched(index, m, budget),
+        MatchOp::Regex => Ok(index.rows_with_name(&m.name)? - matched(index, m, Some(within), budget)?),
+        MatchOp::NotRegex => matched(index, m, Some(within), budget),
     }
 }
 
-/// Rows that have the label with a value that the pattern matches, whatever the sign. A row has one value, so that
-/// what is left of all rows with the label are those that it does not match.
-fn matched(index: &dyn LabelIndex, m: &Matcher, budget: &dyn QueryBudget) -> Result<RoaringBitmap, StoreError> {
+/// Rows of `within` that have the label with a value that the pattern matches, whatever the sign. A row has one value,
+/// so that what is left of all rows with the label are those that it does not match.
+fn matched(
+    index: &dyn LabelIndex,
+    m: &Matcher,
+    within: Option<&RoaringBitmap>,
+    budget: &dyn QueryBudget,
+) -> Result<RoaringBitmap, StoreError> {
     let wanted = Wanted::of(m);
     if let Wanted::Listed(values) = wanted {
         let mut rows = RoaringBitmap::new();
         for v in values.iter().filter(|v| !v.is_empty()) {
-            rows |= index.rows_with_value(&m.name, v)?;
+            let found = index.rows_with_value(&m.name, v)?;
+            rows |= match within {
+                Some(within) => found & within,
+                None => found,
+            };
         }
         return Ok(rows);
     }
-    index.rows_wanted(&m.name, &wanted, &mut || Ok(budget.check()?))
+    index.rows_wanted(&m.name, &wanted, within, &mut || Ok(budget.check()?))
 }
 
 /// The text with which every match of the pattern begins.

@@ -30,8 +30,30 @@ const KNOWN: &[Known] = &[
     Known {
         ages: &[Age::New],
         reason: "of an aggregation pinned by @ 3.14 takes the first step's parameter for all, which a result cache cannot",
-        concerns: |query| query.contains(" (time(), ") && query.contains('@'),
+        concerns: |query| query.contains(" (time(), ") && (query.contains('@') || query.contains("vector(")),
         shows: Some(|fault| fault.contains("remarks")),
+    },
+    Known {
+        ages: &[Age::New, Age::Old],
+        reason: "the reference forgets the offset of timestamp(x offset d @ t): it looks at t, in what it read around t - d",
+        concerns: |query| {
+            let arguments = query.split("timestamp(").skip(1).filter_map(|rest| rest.split_once(')'));
+            arguments.into_iter().any(|(argument, _)| argument.contains(" offset ") && argument.contains('@'))
+        },
+        shows: Some(|fault| fault.contains(" series, ")),
+    },
+    Known {
+        ages: &[Age::New],
+        reason: "of histograms read without buckets 3.14 knows a counter reset where its iterator has read the sample before",
+        concerns: |query| ["histogram_sum(", "histogram_count(", "histogram_avg("].iter().any(|f| query.contains(f)),
+        shows: Some(|fault| fault.contains("remarks") && fault.contains("conflicting counter resets")),
+    },
+    Known {
+        ages: &[Age::New, Age::Old],
+        reason: "a running variance depends on the order of the values, that of the series' creation there: its last \
+                 digits beside large means, and whether it overflows to inf or to NaN",
+        concerns: |query| ["stddev ", "stdvar "].iter().any(|f| query.contains(f)),
+        shows: Some(nearly_same),
     },
     Known {
         ages: &[Age::New],
@@ -67,6 +89,18 @@ const KNOWN: &[Known] = &[
         shows: Some(|fault| fault.starts_with("ours fails with \"multiple matches")),
     },
 ];
+
+/// Whether the two values of a difference are those of one calculation in another order: nearly the same, or none finite.
+fn nearly_same(fault: &str) -> bool {
+    let values: Vec<f64> = fault
+        .split("Float(")
+        .skip(1)
+        .filter_map(|rest| rest.split_once(')'))
+        .filter_map(|(value, _)| value.parse().ok())
+        .collect();
+    let [a, b] = values[..] else { return false };
+    (!a.is_finite() && !b.is_finite()) || (a - b).abs() <= 1e-5 * a.abs().max(b.abs())
+}
 
 /// What stands in square brackets, and behind them.
 fn ranges(query: &str) -> impl Iterator<Item = (&str, &str)> {

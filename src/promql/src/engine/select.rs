@@ -1,10 +1,9 @@
 //! Reading series: selection, the instant selector, and work over many series on all cores.
 
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::Instant;
 
-use rayon::prelude::*;
 use trefoil_model::{FloatHistogram, SampleBuffer, SelectRequest, SelectedSeries, TimeRange, is_stale_nan};
 
 use super::eval::Evaluator;
@@ -18,8 +17,8 @@ use crate::ast::{At, VectorSelector};
 
 /// From this many series on, work is spread over cores.
 const PARALLEL_SERIES_MIN: usize = 64;
-/// Series handed to a core at once.
-const CHUNK_SERIES: usize = 32;
+/// Series handed to a core at once, and as few when there are not many.
+const CHUNK_SERIES: std::ops::RangeInclusive<usize> = 8..=32;
 /// Into how many parts an aggregation over many series is split.
 const AGGREGATE_PARTS: usize = 16;
 /// Series evaluated before an aggregation takes them up.
@@ -61,6 +60,15 @@ pub(super) fn stream_series(steps: usize) -> usize {
 
 /// Makes an empty aggregation.
 pub(super) type AggregatorFn<'f> = dyn Fn() -> Result<Aggregator<'f>, AlgebraError> + Sync + 'f;
+
+/// Does `work` on `threads` threads at once, of which the caller's is one: it begins without waiting for another to wake
+/// up.
+fn on_all_threads(threads: usize, work: impl Fn() + Sync) {
+    rayon::in_place_scope(|scope| {
+        (1..threads).for_each(|_| scope.spawn(|_| work()));
+        work();
+    });
+}
 
 /// Evaluates one series; `None` leaves it out.
 pub(super) type SeriesFn<'f> = dyn Fn(&SelectedSeries, &mut Scratch) -> Result<Option<Series>, EngineError> + Sync + 'f;
@@ -144,8 +152,26 @@ impl Context<'_> {
         if selected.len() < PARALLEL_SERIES_MIN {
             return run(selected);
         }
-        let parts: Vec<Vec<Series>> = selected.par_chunks(CHUNK_SERIES).map(run).collect::<Result<_, _>>()?;
-        Ok(parts.into_iter().flatten().collect())
+        let threads = rayon::current_num_threads();
+        let size = selected.len().div_ceil(4 * threads).clamp(*CHUNK_SERIES.start(), *CHUNK_SERIES.end());
+        let chunks: Vec<_> = selected.chunks(size).collect();
+        let made: Vec<OnceLock<Result<Vec<Series>, EngineError>>> = chunks.iter().map(|_| OnceLock::new()).collect();
+        let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+        on_all_threads(threads.min(chunks.len()), || {
+            while !failed.load(Ordering::Relaxed)
+                && let at = next.fetch_add(1, Ordering::Relaxed)
+                && let Some(chunk) = chunks.get(at)
+            {
+                let result = run(chunk);
+                failed.fetch_or(result.is_err(), Ordering::Relaxed);
+                made[at].get_or_init(|| result);
+            }
+        });
+        let mut out = Vec::with_capacity(selected.len());
+        for part in made.into_iter().filter_map(OnceLock::into_inner) {
+            out.append(&mut part?);
+        }
+        Ok(out)
     }
 
     fn each_series(
@@ -217,7 +243,7 @@ impl Context<'_> {
                 moved_on.notify_all();
             }
         };
-        rayon::scope(|scope| (0..threads).for_each(|_| scope.spawn(|_| work())));
+        on_all_threads(threads, work);
         let error = made.into_inner().expect("no thread panics while it takes up a part").error;
         error.map_or(Ok(()), Err)
     }

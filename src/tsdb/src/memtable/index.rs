@@ -242,6 +242,7 @@ impl LabelIndex for MemIndex {
         &self,
         name: &str,
         wanted: &Wanted<'_>,
+        within: Option<&RoaringBitmap>,
         check: &mut dyn FnMut() -> Result<(), StoreError>,
     ) -> Result<RoaringBitmap, StoreError> {
         let mut rows = RoaringBitmap::new();
@@ -255,6 +256,9 @@ impl LabelIndex for MemIndex {
             if value.starts_with(wanted.prefix()) && wanted.contains(value) {
                 postings.add_to(&mut rows);
             }
+        }
+        if let Some(within) = within {
+            rows &= within;
         }
         Ok(rows)
     }

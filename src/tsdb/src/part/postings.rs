@@ -62,16 +62,31 @@ pub(crate) fn get_postings(data: &[u8]) -> Result<RoaringBitmap, DecodeError> {
     Ok(rows)
 }
 
-/// Adds the postings at the front of `data` to rows in any order, for [`RoaringBitmap::from_iter`] of all at once, or
-/// to `many` when they are many.
-pub(crate) fn add_postings(data: &[u8], few: &mut Vec<u32>, many: &mut RoaringBitmap) -> Result<(), DecodeError> {
+/// Adds the postings at the front of `data`, those of `within` where that is given, to rows in any order, for
+/// [`RoaringBitmap::from_iter`] of all at once, or to `many` when they are many.
+pub(crate) fn add_postings(
+    data: &[u8],
+    within: Option<&RoaringBitmap>,
+    few: &mut Vec<u32>,
+    many: &mut RoaringBitmap,
+) -> Result<(), DecodeError> {
     match parse(data)? {
         (LIST, list) => for_each(list, |row| {
-            few.push(row);
+            if within.is_none_or(|rows| rows.contains(row)) {
+                few.push(row);
+            }
             true
         }),
         (_, bitmap) => {
-            *many |= RoaringBitmap::deserialize_from(bitmap).map_err(|_| DecodeError)?;
+            let mut rows = RoaringBitmap::deserialize_from(bitmap).map_err(|_| DecodeError)?;
+            if let Some(within) = within {
+                rows &= within;
+            }
+            if rows.len() <= LIST_MAX as u64 {
+                few.extend(rows);
+            } else {
+                *many |= rows;
+            }
             Ok(())
         }
     }

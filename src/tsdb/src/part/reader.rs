@@ -409,6 +409,7 @@ impl LabelIndex for PartReader {
         &self,
         name: &str,
         wanted: &Wanted<'_>,
+        within: Option<&RoaringBitmap>,
         check: &mut dyn FnMut() -> Result<(), StoreError>,
     ) -> Result<RoaringBitmap, StoreError> {
         let (mut few, mut many) = (Vec::new(), RoaringBitmap::new());
@@ -418,7 +419,7 @@ impl LabelIndex for PartReader {
             if seen.is_multiple_of(VALUES_PER_CHECK) {
                 check()?;
             }
-            let added = add_postings(self.postings_data(at), &mut few, &mut many);
+            let added = add_postings(self.postings_data(at), within, &mut few, &mut many);
             added.map_err(|_| self.corrupt(format_args!("postings at {at}")))
         })?;
         // In order a bitmap is built without searching.
