@@ -32,6 +32,7 @@ mod promql_fuzz;
 mod query_memory;
 mod query_tools;
 mod start;
+mod trace_metrics;
 mod trace_senders;
 mod tsdb_commands;
 mod tsdb_doors;

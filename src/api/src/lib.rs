@@ -33,6 +33,7 @@ pub mod query_log;
 mod request_line;
 pub mod routes;
 pub mod server;
+mod service_graph;
 pub mod sockets;
 pub mod state;
 pub mod tempo;

@@ -11,7 +11,8 @@ use trefoil_model::event_store::{ScanStats, VolumeQuery};
 use trefoil_model::{
     Cancellation, EventWriter, Labels, LogAdmin, LogBatch, LogDeletion, LogDeletionState, LogEntry, LogFold, LogQuery,
     LogReader, LogVolume, LogWants, Matcher, NanoRange, QueryBudget, SpanFold, SpanKind, SpanObserver, SpanQuery,
-    SpanWants, StoreError, StoredTrace, TenantId, TraceBatch, TraceId, TraceReader, WriteError, WriteReport,
+    SpanWants, StoreError, StoredTrace, TenantId, TraceBatch, TraceId, TraceReader, TraceSampler, WriteError,
+    WriteReport,
 };
 use trefoil_parts::{MergePolicy, PartMeta};
 use trefoil_runtime::{Accountant, Limits, SharedClock, SharedVfs, StartProgress};
@@ -69,6 +70,8 @@ pub struct EventStoreOptions {
     pub start: StartProgress,
     /// Who sees spans as they come in. Default nobody.
     pub span_observer: Option<Arc<dyn SpanObserver>>,
+    /// Who decides which traces parts have. Default nobody: all.
+    pub trace_sampler: Option<Arc<dyn TraceSampler>>,
 }
 
 impl EventStoreOptions {
@@ -92,6 +95,7 @@ impl EventStoreOptions {
             journal: JournalOptions::default(),
             start: StartProgress::default(),
             span_observer: None,
+            trace_sampler: None,
         }
     }
 
@@ -112,6 +116,7 @@ impl EventStoreOptions {
             block_bytes: self.block_bytes,
             slice_bytes: self.slice_bytes,
             observer: None,
+            sampler: None,
         }
     }
 }
@@ -137,6 +142,7 @@ impl EventStore {
         let of_traces = LogRetention { keep: options.retention_traces, ..LogRetention::default() };
         let mut traces = options.engine("traces", "events_traces", of_traces);
         traces.observer = options.span_observer.clone();
+        traces.sampler = options.trace_sampler.clone();
         let traces = Engine::open(traces)?;
         Ok(Self { logs: Arc::new(logs), traces: Arc::new(traces), limits: options.limits })
     }

@@ -5,11 +5,13 @@
 //! counted of spans is written to the metrics store and exact over a crash; all else can be made anew from the store.
 //!
 //! Reading order: [`writer`] (sits before the store and sees every batch), [`tap`] (hands new records to who waits for
-//! them), [`patterns`] (which shapes lines have, by service, with counts over time), [`spans`] (what is counted of spans).
+//! them), [`patterns`] (which shapes lines have, by service, with counts over time), [`spans`] (what is counted of spans),
+//! [`sampling`] (which traces are kept).
 //!
 //! Invariants: knows the contracts of `model`, never stores, query languages or HTTP.
 
 pub mod patterns;
+pub mod sampling;
 pub mod spans;
 pub mod tap;
 pub mod writer;

@@ -26,6 +26,7 @@ pub mod span_columns;
 pub mod span_observer;
 pub mod time;
 pub mod trace;
+pub mod trace_sampler;
 pub mod trace_visit;
 pub mod value;
 
@@ -54,6 +55,7 @@ pub use span_columns::{
 pub use span_observer::{JournalMark, SpanObserver};
 pub use time::{NanoRange, TimeRange};
 pub use trace::{Span, SpanEvent, SpanGroup, SpanId, SpanKind, SpanLink, StatusCode, TraceBatch, TraceId};
+pub use trace_sampler::{TraceSampler, TraceToSample};
 pub use value::{AttributeValue, Attributes, Resource, Scope};
 
 /// A tenant: part of every journal record, series and stream key, part path and cache key. 0 unless tenants
