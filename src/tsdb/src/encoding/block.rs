@@ -304,7 +304,7 @@ impl<'a> Block<'a> {
     /// Appends the samples inside `range` to `out`, straight into its columns.
     pub(crate) fn decode(&self, range: TimeRange, out: &mut SampleBuffer) -> Result<(), DecodeError> {
         let (start, histogram_start, had_starts) = (out.times.len(), out.histograms.len(), !out.starts.is_empty());
-        let result = self.decode_all(out);
+        let result = self.decode_all(range, out);
         if result.is_err() {
             cut(out, start, start, start);
             out.histograms.truncate(histogram_start);
@@ -333,7 +333,8 @@ impl<'a> Block<'a> {
         Ok(())
     }
 
-    fn decode_all(&self, out: &mut SampleBuffer) -> Result<(), DecodeError> {
+    /// Appends all samples; the values of those outside of `range` need not be right.
+    fn decode_all(&self, range: TimeRange, out: &mut SampleBuffer) -> Result<(), DecodeError> {
         let mut from = self.rest.clone();
         let start = out.times.len();
         let head = Head { count: self.count, min_t: self.min_t, max_t: self.max_t };
@@ -364,7 +365,14 @@ impl<'a> Block<'a> {
         if histograms {
             self.decode_histograms(&mut from, start, out)
         } else {
-            decode_floats(&mut from, self.count, !out.values_unneeded, &mut out.values)
+            let times = &out.times[start..];
+            let after = |t: i64| times.partition_point(|at| *at < t);
+            let wanted = if range.start_ms <= self.min_t && self.max_t < range.end_ms {
+                0..self.count
+            } else {
+                after(range.start_ms)..after(range.end_ms)
+            };
+            decode_floats(&mut from, self.count, &wanted, !out.values_unneeded, &mut out.values)
         }
     }
 
