@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::bits::{BitReader, BitWriter, XorState};
+use super::block::keep;
 use super::ints::{PCO_COUNT_MIN, Sink, encode_last_ints, is_worth_it, read_ints};
 use super::pco::{decode_pco, encode_pco};
 use super::varint::{Reader, put_float, put_uvarint};
@@ -68,8 +69,8 @@ pub(crate) fn encode_floats(effort: Effort, values: &[f64], out: &mut Vec<u8>) {
     }
 }
 
-/// Appends `count` floats to `out`. Those outside of `wanted` need not be right, and unless `needed`, 0 may stand for any
-/// value but a stale marker.
+/// Appends those of the `count` floats that are `wanted` to `out`. Unless `needed`, 0 may stand for any value but a stale
+/// marker.
 pub(crate) fn decode_floats(
     from: &mut Reader<'_>,
     count: usize,
@@ -80,52 +81,71 @@ pub(crate) fn decode_floats(
     if count == 0 {
         return Ok(());
     }
+    let start = out.len();
     match from.u8()? {
         CONSTANT => {
             let v = f64::from_bits(from.u64()?);
-            out.resize(out.len() + count, v);
+            out.resize(start + wanted.len(), v);
             Ok(())
         }
-        SCALED => wide(DecodeScaled { from, count, wanted, needed, out }),
+        CONSTANT_SHORT => {
+            let v = from.float()?;
+            out.resize(start + wanted.len(), v);
+            Ok(())
+        }
+        SCALED => {
+            wide(DecodeScaled { from, count, wanted, needed, out })?;
+            keep(out, start, wanted);
+            Ok(())
+        }
         XOR => {
             let n = from.length(1)?;
             let mut bits = BitReader::new(from.bytes(n)?);
             if count > n * 8 {
                 return Err(DecodeError);
             }
-            out.reserve(count);
-            let first = f64::from_bits(bits.get(64));
-            out.push(first);
-            let mut state = XorState::starting_at(first);
-            let mut piece = [0.0; PIECE];
-            let mut left = count - 1;
-            while left > 0 {
-                let piece = &mut piece[..left.min(PIECE)];
-                for slot in &mut *piece {
-                    *slot = state.get(&mut bits)?;
-                }
-                out.extend_from_slice(piece);
-                left -= piece.len();
-            }
-            bits.check()
+            decode_xor(&mut bits, wanted.end, out)?;
+            keep(out, start, wanted);
+            Ok(())
         }
         RAW => {
             let data = from.bytes(count.checked_mul(8).ok_or(DecodeError)?)?;
-            out.extend(data.chunks_exact(8).map(|c| f64::from_le_bytes(c.try_into().expect("chunks of eight bytes"))));
+            let float = |c: &[u8]| f64::from_le_bytes(c.try_into().expect("chunks of eight bytes"));
+            out.extend(data[wanted.start * 8..wanted.end * 8].chunks_exact(8).map(float));
             Ok(())
         }
         form @ (PCO | PCO_PAGES) => {
             let data = from.bytes(from.rest().len())?;
-            out.reserve(count);
-            decode_pco(data, form == PCO_PAGES, count, wanted, |piece| out.extend_from_slice(piece))
-        }
-        CONSTANT_SHORT => {
-            let v = from.float()?;
-            out.resize(out.len() + count, v);
-            Ok(())
+            out.reserve(wanted.len());
+            decode_pco(data, form == PCO_PAGES, count, wanted, |first, piece| {
+                let (from, to) = (wanted.start.max(first), wanted.end.min(first + piece.len()));
+                out.extend_from_slice(piece.get(from - first..to - first).unwrap_or_default());
+            })
         }
         _ => Err(DecodeError),
     }
+}
+
+/// Appends the first `count` of a stream.
+fn decode_xor(bits: &mut BitReader<'_>, count: usize, out: &mut Vec<f64>) -> Result<(), DecodeError> {
+    if count == 0 {
+        return Ok(());
+    }
+    out.reserve(count);
+    let first = f64::from_bits(bits.get(64));
+    out.push(first);
+    let mut state = XorState::starting_at(first);
+    let mut piece = [0.0; PIECE];
+    let mut left = count - 1;
+    while left > 0 {
+        let piece = &mut piece[..left.min(PIECE)];
+        for slot in &mut *piece {
+            *slot = state.get(bits)?;
+        }
+        out.extend_from_slice(piece);
+        left -= piece.len();
+    }
+    bits.check()
 }
 
 fn encode_xor(values: &[f64], out: &mut Vec<u8>) {

@@ -361,7 +361,13 @@ fn read_packed(
         }
         PCO | PCO_PAGES => {
             let data = from.bytes(from.rest().len())?;
-            decode_pco(data, form == PCO_PAGES, count, wanted, |piece| to.take(piece))?;
+            let mut taken = 0;
+            decode_pco(data, form == PCO_PAGES, count, wanted, |first, piece| {
+                fill(to, first - taken);
+                to.take(piece);
+                taken = first + piece.len();
+            })?;
+            fill(to, count - taken);
         }
         LINE => {
             let (mut at, step) = (from.ivarint()?, from.ivarint()?);
@@ -377,6 +383,17 @@ fn read_packed(
         _ => return Err(DecodeError),
     }
     Ok(())
+}
+
+/// Hands so many zeros to `to`.
+#[inline(always)]
+fn fill(to: &mut impl Sink, count: usize) {
+    let mut left = count;
+    while left > 0 {
+        let n = left.min(GROUP);
+        to.take(&mut [0; GROUP][..n]);
+        left -= n;
+    }
 }
 
 /// Makes of each value its sum with all before it and `start`; answers the last.

@@ -58,14 +58,14 @@ pub(crate) fn encode_pco<T: Number>(values: &[T], out: &mut Vec<u8>) -> bool {
     true
 }
 
-/// Hands `count` numbers, all that `data` holds, to `each` in pieces; 0 may stand for those outside of `wanted`. `paged`
-/// says whether the lengths of the pages stand in front, or it is one page.
+/// Hands those of the `count` numbers in `data` that are `wanted`, and others near them, to `each` in pieces, each with the
+/// number of its first. `paged` says whether the lengths of the pages stand in front, or it is one page.
 pub(crate) fn decode_pco<T: Number + Default + Copy>(
     data: &[u8],
     paged: bool,
     count: usize,
     wanted: &Range<usize>,
-    mut each: impl FnMut(&mut [T]),
+    mut each: impl FnMut(usize, &mut [T]),
 ) -> Result<(), DecodeError> {
     if count == 0 || count > COUNT_MAX {
         return Err(DecodeError);
@@ -83,31 +83,25 @@ pub(crate) fn decode_pco<T: Number + Default + Copy>(
         let (file, _) = FileDecompressor::new(&HEADER[..]).map_err(|_| DecodeError)?;
         let (chunk, data) = file.chunk_decompressor::<T, _>(from.rest()).map_err(|_| DecodeError)?;
         ends.push(data.len());
+        let mut batch = [T::default(); FULL_BATCH_N];
         let (mut first, mut start) = (0, 0);
         for end in ends {
             let n = per_page.min(count - first);
-            let mut batch = [T::default(); FULL_BATCH_N];
-            let mut left = n;
             if first < wanted.end && wanted.start < first + n {
                 let page = data.get(start..end).ok_or(DecodeError)?;
                 let mut page = chunk.page_decompressor_with_scratch(page, n, scratch).map_err(|_| DecodeError)?;
+                let mut left = n;
                 while left > 0 && first + n - left < wanted.end {
-                    let n = page.read(&mut batch).map_err(|_| DecodeError)?.n_processed;
-                    if n == 0 || n > left {
+                    let read = page.read(&mut batch).map_err(|_| DecodeError)?.n_processed;
+                    if read == 0 || read > left {
                         return Err(DecodeError);
                     }
-                    each(&mut batch[..n]);
-                    left -= n;
+                    each(first + n - left, &mut batch[..read]);
+                    left -= read;
                 }
                 if left == 0 && !page.into_src().is_empty() {
                     return Err(DecodeError);
                 }
-            }
-            while left > 0 {
-                let n = left.min(FULL_BATCH_N);
-                batch[..n].fill(T::default());
-                each(&mut batch[..n]);
-                left -= n;
             }
             (first, start) = (first + n, end);
         }
@@ -125,16 +119,20 @@ fn what_is_wanted_is_there() {
         for wanted in
             [0..count, 0..1, count - 1..count, count / 3..count / 2, count / 2..count / 2, 300..600, 512..1024]
         {
-            let mut got: Vec<f64> = Vec::new();
-            decode_pco(&data, true, count, &wanted, |piece| got.extend_from_slice(piece)).unwrap();
-            assert_eq!(got.len(), count, "{wanted:?} of {count}");
-            for (i, (a, b)) in got.iter().zip(&values).enumerate() {
-                let is_wanted = wanted.contains(&i);
-                assert!(a == b || (!is_wanted && *a == 0.0), "{i} for {wanted:?} of {count}: {a}, not {b}");
+            let mut got: Vec<Option<f64>> = vec![None; count];
+            decode_pco(&data, true, count, &wanted, |first, piece: &mut [f64]| {
+                for (to, v) in got[first..].iter_mut().zip(piece) {
+                    assert!(to.replace(*v).is_none());
+                }
+            })
+            .unwrap();
+            for (i, (got, v)) in got.iter().zip(&values).enumerate() {
+                let is_right = got.map_or(!wanted.contains(&i), |got| got == *v);
+                assert!(is_right, "{i} for {wanted:?} of {count}: {got:?}, not {v}");
             }
         }
         for cut in 0..data.len() {
-            decode_pco::<f64>(&data[..cut], true, count, &(0..count), |_| {}).unwrap_err();
+            decode_pco::<f64>(&data[..cut], true, count, &(0..count), |_, _| {}).unwrap_err();
         }
     }
 }
