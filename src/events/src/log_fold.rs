@@ -205,7 +205,7 @@ impl Work<'_> {
             match chosen {
                 Chosen::Columns(rows) if rows.rows.is_empty() => Ok(ControlFlow::Continue(())),
                 Chosen::Columns(rows) => {
-                    self.fold_rows(rows, fold).map_err(|m| self.plan.parts[part].corrupt(block, &m.to_string()))
+                    self.fold_rows(*rows, fold).map_err(|m| self.plan.parts[part].corrupt(block, &m.to_string()))
                 }
                 Chosen::Records(records) => {
                     for records in records.chunk_by(|a, b| a.0 == b.0) {

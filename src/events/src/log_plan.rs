@@ -255,7 +255,7 @@ pub(crate) fn within(run: &[Kept], range: NanoRange) -> std::ops::Range<usize> {
 /// The wanted records of a block.
 pub(crate) enum Chosen<'a> {
     /// Column by column.
-    Columns(ChosenRows<'a>),
+    Columns(Box<ChosenRows<'a>>),
     /// Each for itself, with the number of its stream, in the order of the block.
     Records(Vec<(u32, StoredLog)>),
 }
@@ -365,7 +365,7 @@ pub(crate) fn choose<'a, 'p: 'a>(
     if !plan.hidden[part].is_empty() {
         chosen.leave_out(|number| plan.hidden(part, number)).map_err(corrupt)?;
     }
-    Ok((Chosen::Columns(chosen), read))
+    Ok((Chosen::Columns(Box::new(chosen)), read))
 }
 
 fn choose_rows<'a>(
