@@ -12,7 +12,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, RwLockReadGuard};
 use trefoil_journal::{FileJournal, JournalOptions, JournalStore, Position, ReplayStop};
-use trefoil_model::{TenantId, WriteError};
+use trefoil_model::{JournalMark, SpanObserver, TenantId, WriteError};
 use trefoil_parts::{Commit, MergePlan, MergePolicy, PartId, PartMeta, PartSet, PendingPart, redundancy, retention};
 use trefoil_runtime::background::{self, Priority};
 use trefoil_runtime::{Accountant, DiskGuard, Pool, Reservation, SharedClock, SharedVfs, StartProgress};
@@ -50,6 +50,8 @@ pub(crate) trait Kind: Send + Sync + 'static {
     /// Bytes that the batch takes in a memtable.
     fn memtable_bytes(batch: &Self::Batch) -> u64;
     fn insert(memtable: &Self::Memtable, batch: Self::Batch, sequence: u64);
+    /// Shows a batch that is about to be inserted.
+    fn observe(_observer: &dyn SpanObserver, _batch: &Self::Batch, _replayed: Option<JournalMark>) {}
     /// Writes a memtable as parts, one for each tenant and day.
     fn write(memtable: &Self::Memtable, output: &Output<'_>) -> Result<Vec<PendingPart>, EventsError>;
     /// Whether a part has records of which the retention keeps nothing up to the part's end.
@@ -93,6 +95,8 @@ pub(crate) struct EngineOptions {
     pub(crate) disk_free_floor_bytes: u64,
     pub(crate) block_bytes: usize,
     pub(crate) slice_bytes: usize,
+    /// Who sees what is inserted.
+    pub(crate) observer: Option<Arc<dyn SpanObserver>>,
 }
 
 /// A memtable with what it reserved.
@@ -244,7 +248,7 @@ impl<K: Kind> Engine<K> {
         let mut progress = self.options.start.begin(K::NAME, bytes, self.options.clock.monotonic());
         let report = self
             .journal
-            .replay_since(from, sequence, &mut |_, record| {
+            .replay_since(from, sequence, &mut |end, record| {
                 let batch = K::decode(record).map_err(|error| {
                     malformed = Some(error);
                     ReplayStop::from(error)
@@ -253,7 +257,7 @@ impl<K: Kind> Engine<K> {
                     // It was acknowledged, so it must come in; new writes wait until it is flushed.
                     tracing::debug!(kind = K::NAME, %error, "replay goes over the memory budget");
                 }
-                self.insert(&memtable, batch);
+                self.insert(&memtable, batch, Some(mark_of(end)));
                 replayed.inc();
                 progress.add(1, record.len() as u64, self.options.clock.monotonic());
                 Ok(())
@@ -276,9 +280,12 @@ impl<K: Kind> Engine<K> {
         Ok(())
     }
 
-    fn insert(&self, memtable: &Memtable<K>, batch: K::Batch) {
+    fn insert(&self, memtable: &Memtable<K>, batch: K::Batch, replayed: Option<JournalMark>) {
         let count = K::count(&batch);
         let sequence = self.next_sequence.fetch_add(count, Ordering::Relaxed);
+        if let Some(observer) = &self.options.observer {
+            K::observe(&**observer, &batch, replayed);
+        }
         K::insert(&memtable.table, batch, sequence);
         memtable.items.fetch_add(count, Ordering::Relaxed);
         // A value that is already there stays.
@@ -322,7 +329,7 @@ impl<K: Kind> Engine<K> {
             memtable.reserved.lock().shrink(bytes);
             return Err(error.into());
         }
-        self.insert(&memtable, batch);
+        self.insert(&memtable, batch, None);
         metrics::APPENDED.with_label_values(&[K::NAME]).inc_by(count);
         metrics::MEMTABLE_BYTES.with_label_values(&[K::NAME]).add(i64::try_from(bytes).unwrap_or(i64::MAX));
         Ok(())
@@ -426,10 +433,27 @@ impl<K: Kind> Engine<K> {
                 next_sequence: self.next_sequence.load(Ordering::Relaxed),
                 parts: Mutex::new(Vec::new()),
             };
+            if let Some(observer) = &self.options.observer {
+                observer.cut(mark_of(end));
+            }
             let active = new_memtable::<K>(&self.options.accountant);
             *view = Arc::new(View { active, frozen: Some(Arc::new(frozen)) });
         }
+        // The commit takes what was frozen out of the journal.
+        if let Some(observer) = &self.options.observer {
+            observer.persist().await;
+        }
         self.write_frozen_off_thread().await
+    }
+
+    /// Has the observer note and keep how it stands.
+    pub(crate) async fn persist_observed(&self) {
+        let Some(observer) = &self.options.observer else { return };
+        {
+            let _gate = self.gate.write().await;
+            observer.cut(mark_of(self.journal.end_sequence().0));
+        }
+        observer.persist().await;
     }
 
     async fn write_frozen_off_thread(self: &Arc<Self>) -> Result<(), EventsError> {
@@ -801,6 +825,10 @@ impl<K: Kind> Engine<K> {
 /// On how many threads a memtable is written.
 fn flush_threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(FLUSH_THREADS_MAX)
+}
+
+fn mark_of(position: Position) -> JournalMark {
+    JournalMark { segment: position.segment, offset: position.offset }
 }
 
 /// A merge of one part alone.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
-use trefoil_model::{SpanWants, TenantId, TraceId};
+use trefoil_model::{JournalMark, SpanObserver, SpanWants, TenantId, TraceId};
 use trefoil_parts::{PartFacts, PartWriter, PendingPart};
 
 use crate::EventsError;
@@ -49,6 +49,10 @@ impl Kind for Traces {
 
     fn insert(memtable: &TraceMemtable, batch: Self::Batch, sequence: u64) {
         memtable.insert(batch, sequence);
+    }
+
+    fn observe(observer: &dyn SpanObserver, batch: &Self::Batch, replayed: Option<JournalMark>) {
+        observer.observe(batch, replayed);
     }
 
     fn write(memtable: &TraceMemtable, output: &Output<'_>) -> Result<Vec<PendingPart>, EventsError> {

@@ -10,8 +10,8 @@ use trefoil_journal::JournalOptions;
 use trefoil_model::event_store::{ScanStats, VolumeQuery};
 use trefoil_model::{
     Cancellation, EventWriter, Labels, LogAdmin, LogBatch, LogDeletion, LogDeletionState, LogEntry, LogFold, LogQuery,
-    LogReader, LogVolume, LogWants, Matcher, NanoRange, QueryBudget, SpanFold, SpanKind, SpanQuery, SpanWants,
-    StoreError, StoredTrace, TenantId, TraceBatch, TraceId, TraceReader, WriteError, WriteReport,
+    LogReader, LogVolume, LogWants, Matcher, NanoRange, QueryBudget, SpanFold, SpanKind, SpanObserver, SpanQuery,
+    SpanWants, StoreError, StoredTrace, TenantId, TraceBatch, TraceId, TraceReader, WriteError, WriteReport,
 };
 use trefoil_parts::{MergePolicy, PartMeta};
 use trefoil_runtime::{Accountant, Limits, SharedClock, SharedVfs, StartProgress};
@@ -67,6 +67,8 @@ pub struct EventStoreOptions {
     pub journal: JournalOptions,
     /// Where the replay of the journals is told of.
     pub start: StartProgress,
+    /// Who sees spans as they come in. Default nobody.
+    pub span_observer: Option<Arc<dyn SpanObserver>>,
 }
 
 impl EventStoreOptions {
@@ -89,6 +91,7 @@ impl EventStoreOptions {
             slice_bytes: 16 << 20,
             journal: JournalOptions::default(),
             start: StartProgress::default(),
+            span_observer: None,
         }
     }
 
@@ -108,6 +111,7 @@ impl EventStoreOptions {
             disk_free_floor_bytes: self.limits.disk_free_floor_bytes,
             block_bytes: self.block_bytes,
             slice_bytes: self.slice_bytes,
+            observer: None,
         }
     }
 }
@@ -131,7 +135,9 @@ impl EventStore {
     pub fn open(options: EventStoreOptions) -> Result<Self, EventsError> {
         let logs = Engine::open(options.engine("logs", "events_logs", options.retention_logs.clone()))?;
         let of_traces = LogRetention { keep: options.retention_traces, ..LogRetention::default() };
-        let traces = Engine::open(options.engine("traces", "events_traces", of_traces))?;
+        let mut traces = options.engine("traces", "events_traces", of_traces);
+        traces.observer = options.span_observer.clone();
+        let traces = Engine::open(traces)?;
         Ok(Self { logs: Arc::new(logs), traces: Arc::new(traces), limits: options.limits })
     }
 
@@ -154,6 +160,11 @@ impl EventStore {
         let logs = self.logs.flush().await;
         self.traces.flush().await?;
         logs
+    }
+
+    /// Has the observer of spans note how it stands and keep that. Writes wait while it notes.
+    pub async fn persist_observed(&self) {
+        self.traces.persist_observed().await;
     }
 
     /// Writes only the memtables that [`Self::should_flush`] is about.

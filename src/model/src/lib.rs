@@ -23,6 +23,7 @@ mod purse;
 pub mod query;
 pub mod re2;
 pub mod span_columns;
+pub mod span_observer;
 pub mod time;
 pub mod trace;
 pub mod trace_visit;
@@ -50,6 +51,7 @@ pub use query::{BudgetError, QueryBudget, StoreError, Unlimited, WriteError, Wri
 pub use span_columns::{
     ConditionScope, SpanAttributeWants, SpanCondition, SpanFold, SpanRows, SpanSet, SpanWants, TraceFacts,
 };
+pub use span_observer::{JournalMark, SpanObserver};
 pub use time::{NanoRange, TimeRange};
 pub use trace::{Span, SpanEvent, SpanGroup, SpanId, SpanKind, SpanLink, StatusCode, TraceBatch, TraceId};
 pub use value::{AttributeValue, Attributes, Resource, Scope};

@@ -151,6 +151,16 @@ limits! {
     spans_per_trace_max: usize = 100_000;
     /// Bytes of spans from sockets that wait to be written. Default 64 MiB; excess: datagrams are dropped.
     span_queue_bytes_max: usize = 64 << 20;
+    /// Series of span metrics (label sets, not counting buckets). Default 5000; excess: counted under
+    /// `metric_overflow="true"` by service, kind and status.
+    span_metrics_series_max: usize = 5000;
+    /// Edges of the graph of services. Default 2000; excess: counted in one with `metric_overflow="true"`.
+    service_graph_edges_max: usize = 2000;
+    /// Spans that wait for the other side of their edge. Default 100,000; excess: the oldest wait no longer.
+    service_graph_spans_max: usize = 100_000;
+    /// Spans that are remembered so that one that is sent again is not counted again. Default 500,000; excess: the oldest
+    /// are forgotten.
+    spans_remembered_max: usize = 500_000;
 
     /// Bytes of a scraped page after decompression. Default 128 MiB; excess: the scrape fails.
     scrape_body_bytes_max: u64 = 128 * MIB;

@@ -152,6 +152,7 @@ limits! {
     tail_files_max, tail_open_files_max,
     span_bytes_max, span_attributes_max, span_attribute_value_bytes_max, span_events_max, span_links_max,
     spans_per_trace_max, span_queue_bytes_max,
+    span_metrics_series_max, service_graph_edges_max, service_graph_spans_max, spans_remembered_max,
     scrape_body_bytes_max, scrape_samples_max, scrape_concurrency_max, scrape_targets_max, scrape_redirects_max,
     query_bytes_max, query_timeout, query_concurrency, query_queue_max, query_queue_wait,
     query_samples_max, query_series_max, query_points_per_series_max, query_memory_bytes_max, query_cache_bytes_max,
