@@ -27,6 +27,8 @@ use crate::wire::Malformed;
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Memtables, the frozen and the active one, hold together at most so many times the bytes after which one is written.
 const MEMTABLE_TIMES_MAX: u64 = 3;
+/// Most threads that write a memtable.
+const FLUSH_THREADS_MAX: usize = 4;
 /// Batches from this size are encoded off the async threads.
 const ENCODE_INLINE_BYTES_MAX: u64 = 64 << 10;
 /// Bytes that open term indexes may hold per kind; above it all are closed and opened again as needed.
@@ -83,6 +85,8 @@ pub(crate) struct Output<'a> {
     pub(crate) block_bytes: usize,
     /// A slice ends after about this many bytes of events.
     pub(crate) slice_bytes: usize,
+    /// On how many threads blocks are made.
+    pub(crate) threads: usize,
 }
 
 /// How an engine works.
@@ -540,7 +544,7 @@ impl<K: Kind> Engine<K> {
     fn write_frozen(&self) -> Result<(), EventsError> {
         let Some(frozen) = self.view.read().frozen.clone() else { return Ok(()) };
         let timer = metrics::FLUSH_SECONDS.with_label_values(&[K::NAME]).start_timer();
-        let output = self.output();
+        let output = Output { threads: flush_threads(), ..self.output() };
         let add = K::write(&frozen.memtable.table, &output)?;
         *frozen.parts.lock() = add.iter().map(|pending| pending.meta().id).collect();
         {
@@ -863,8 +867,8 @@ impl<K: Kind> Engine<K> {
     fn output(&self) -> Output<'_> {
         let EngineOptions { block_bytes, slice_bytes, .. } = self.options;
         let (deletions, retention) = (self.deletions(), self.retention());
-        let sampler = self.options.sampler.clone();
-        Output { set: &self.set, now_ms: self.now_ms(), deletions, retention, sampler, block_bytes, slice_bytes }
+        let (set, now_ms, sampler) = (&self.set, self.now_ms(), self.options.sampler.clone());
+        Output { set, now_ms, deletions, retention, sampler, block_bytes, slice_bytes, threads: 1 }
     }
 
     /// Milliseconds since the Unix epoch.
@@ -892,6 +896,11 @@ impl<K: Kind> Engine<K> {
         metrics::MEMTABLE_BYTES.with_label_values(&[K::NAME]).set(number(bytes));
         self.set.collect_garbage();
     }
+}
+
+/// On how many threads a memtable is written.
+fn flush_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(FLUSH_THREADS_MAX)
 }
 
 fn mark_of(position: Position) -> JournalMark {

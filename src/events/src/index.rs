@@ -1,6 +1,6 @@
 //! The term index of a part: one tantivy document per block.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use roaring::RoaringBitmap;
@@ -12,7 +12,7 @@ use tantivy::{DocSet, Index, IndexBuilder, SingleSegmentIndexWriter, TERMINATED,
 
 use crate::EventsError;
 use crate::bundle::Bundle;
-use crate::tokens::{BlockTerms, Edge, OPAQUE};
+use crate::tokens::{BlockTerms, Edge, OPAQUE, TextSet};
 
 /// Arena of the writer in bytes; it sizes the first hash table, not a bound.
 const WRITER_BYTES: usize = 15 << 20;
@@ -25,6 +25,9 @@ const EDGE_TERMS_MAX: usize = 2_000;
 const SPLIT: &str = "split";
 /// What ends each token or term. No token has it; a term that has it is found by the piece before.
 const SEPARATOR: char = '\u{0}';
+
+/// The same between tokens that lie together.
+const ENDS: u8 = 0;
 
 /// Splits at [`SEPARATOR`].
 #[derive(Clone, Default)]
@@ -77,6 +80,27 @@ fn schema() -> (Schema, Field, Field) {
     (schema.build(), token, term)
 }
 
+/// What the dictionary gets of a block, as [`Split`] takes it: many small texts would each be an allocation.
+pub(crate) struct JoinedTerms {
+    tokens: String,
+    terms: String,
+}
+
+impl From<&BlockTerms> for JoinedTerms {
+    fn from(terms: &BlockTerms) -> Self {
+        Self { tokens: joined(&terms.tokens), terms: joined(&terms.terms) }
+    }
+}
+
+fn joined(texts: &TextSet) -> String {
+    let mut out = String::with_capacity(texts.bytes() + texts.len());
+    for text in texts.iter() {
+        out.push_str(text);
+        out.push(SEPARATOR);
+    }
+    out
+}
+
 /// Builds the index of a part in memory.
 pub(crate) struct IndexWriter {
     writer: SingleSegmentIndexWriter,
@@ -100,21 +124,11 @@ impl IndexWriter {
     }
 
     /// Adds the next block.
-    pub(crate) fn add(&mut self, terms: &BlockTerms) -> Result<(), EventsError> {
+    pub(crate) fn add(&mut self, terms: JoinedTerms) -> Result<(), EventsError> {
         let mut document = TantivyDocument::default();
-        document.add_text(self.token, self.join(terms.tokens.iter()));
-        document.add_text(self.term, self.join(terms.terms.iter()));
+        document.add_text(self.token, terms.tokens);
+        document.add_text(self.term, terms.terms);
         self.writer.add_document(document).map_err(EventsError::Index)
-    }
-
-    /// One text for [`Split`]: many small ones would each be an allocation.
-    fn join<'t>(&self, texts: impl Iterator<Item = &'t str>) -> String {
-        let mut out = String::with_capacity(16 << 10);
-        for text in texts {
-            out.push_str(text);
-            out.push(SEPARATOR);
-        }
-        out
     }
 
     /// Ends the index and returns its files.
@@ -137,8 +151,10 @@ pub(crate) struct BlockIndex {
     pub(crate) index: Index,
     tokens: Arc<InvertedIndexReader>,
     terms: Arc<InvertedIndexReader>,
+    /// All tokens, each between two [`ENDS`]; there after they were first sought in.
+    all_tokens: OnceLock<Vec<u8>>,
     /// Bytes of the section.
-    pub(crate) bytes: u64,
+    section_bytes: u64,
 }
 
 impl BlockIndex {
@@ -161,8 +177,14 @@ impl BlockIndex {
             index,
             tokens: reader.inverted_index(token).map_err(EventsError::Index)?,
             terms: reader.inverted_index(term).map_err(EventsError::Index)?,
-            bytes: section.len() as u64,
+            all_tokens: OnceLock::new(),
+            section_bytes: section.len() as u64,
         })
+    }
+
+    /// Bytes that it holds in memory.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.section_bytes + self.all_tokens.get().map_or(0, |all| all.len() as u64)
     }
 
     /// Blocks that have a token.
@@ -178,37 +200,67 @@ impl BlockIndex {
     /// Blocks that have a token with `text` at an edge and those that are opaque; `None` when finding out would cost
     /// more than it saves.
     pub(crate) fn edge(&self, edge: Edge, text: &str) -> Result<Option<RoaringBitmap>, EventsError> {
-        let dictionary = self.tokens.terms();
-        if edge != Edge::Prefix && dictionary.num_terms() > SCAN_TERMS_MAX {
-            return Ok(None);
-        }
-        let mut found: Vec<TermInfo> = Vec::new();
-        let range = match edge {
-            Edge::Prefix => dictionary.range().ge(text),
-            Edge::Suffix | Edge::Infix => dictionary.range(),
+        let found = match edge {
+            Edge::Prefix => self.with_prefix(text)?,
+            Edge::Suffix | Edge::Infix => self.with_infix(edge, text)?,
         };
-        let mut stream = range.into_stream().map_err(io)?;
-        let finder = memchr::memmem::Finder::new(text);
-        while stream.advance() {
-            let key = stream.key();
-            let matches = match edge {
-                Edge::Prefix if !key.starts_with(text.as_bytes()) => break,
-                Edge::Prefix => true,
-                Edge::Suffix => key.ends_with(text.as_bytes()),
-                Edge::Infix => finder.find(key).is_some(),
-            };
-            if matches {
-                found.push(stream.value().clone());
-                if found.len() > EDGE_TERMS_MAX {
-                    return Ok(None);
-                }
-            }
-        }
+        let Some(found) = found else { return Ok(None) };
         let mut blocks = self.token(OPAQUE)?;
         for info in found {
             read(&self.tokens, &info, &mut blocks)?;
         }
         Ok(Some(blocks))
+    }
+
+    /// Tokens that begin with a text; `None` for too many.
+    fn with_prefix(&self, text: &str) -> Result<Option<Vec<TermInfo>>, EventsError> {
+        let mut found = Vec::new();
+        let mut stream = self.tokens.terms().range().ge(text).into_stream().map_err(io)?;
+        while stream.advance() && stream.key().starts_with(text.as_bytes()) {
+            found.push(stream.value().clone());
+            if found.len() > EDGE_TERMS_MAX {
+                return Ok(None);
+            }
+        }
+        Ok(Some(found))
+    }
+
+    /// Tokens that have a text anywhere, or at their end; `None` for too many.
+    fn with_infix(&self, edge: Edge, text: &str) -> Result<Option<Vec<TermInfo>>, EventsError> {
+        let dictionary = self.tokens.terms();
+        if dictionary.num_terms() > SCAN_TERMS_MAX {
+            return Ok(None);
+        }
+        let all = match self.all_tokens.get() {
+            Some(all) => all,
+            None => {
+                let mut all = vec![ENDS];
+                let mut stream = dictionary.stream().map_err(io)?;
+                while stream.advance() {
+                    all.extend_from_slice(stream.key());
+                    all.push(ENDS);
+                }
+                self.all_tokens.get_or_init(|| all)
+            }
+        };
+        let (mut found, mut at) = (Vec::new(), 0);
+        let finder = memchr::memmem::Finder::new(text);
+        while let Some(place) = finder.find(&all[at..]) {
+            let place = at + place;
+            let reach = place + text.len();
+            let start = memchr::memrchr(ENDS, &all[..place]).map_or(0, |before| before + 1);
+            let end = memchr::memchr(ENDS, &all[reach..]).map_or(all.len(), |after| reach + after);
+            if edge == Edge::Suffix && end != reach {
+                at = place + 1;
+                continue;
+            }
+            at = end;
+            found.extend(dictionary.get(&all[start..end]).map_err(io)?);
+            if found.len() > EDGE_TERMS_MAX {
+                return Ok(None);
+            }
+        }
+        Ok(Some(found))
     }
 }
 

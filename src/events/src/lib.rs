@@ -25,6 +25,8 @@ mod deletions;
 mod engine;
 mod error;
 mod filter;
+mod grams;
+mod in_order;
 mod index;
 mod log_block;
 mod log_block_v1;

@@ -14,6 +14,7 @@ use trefoil_model::labels::underscored;
 use trefoil_model::{AttributeValue, AttributeWants, Attributes, LogRecord, SpanId, TraceId};
 
 use crate::columns::{BlockColumns, Column};
+use crate::log_filter::{Filter, Needed};
 use crate::packed_ints;
 use crate::table::{BlockInfo, BlockStream, level_index};
 use crate::text_codec::{TextWriter, Texts};
@@ -32,6 +33,54 @@ pub(crate) struct StoredLog {
     pub(crate) shared: Arc<Attributes>,
     /// The record.
     pub(crate) record: LogRecord,
+}
+
+/// A log record to be written, however it is held.
+pub(crate) trait ToWrite: Sync {
+    /// Whether many records have the same [`Self::common`], at one place.
+    const SHARES: bool;
+    fn time_ns(&self) -> i64;
+    fn sequence(&self) -> u64;
+    /// 0 for none.
+    fn observed_ns(&self) -> i64;
+    fn ids(&self) -> (Option<TraceId>, Option<SpanId>);
+    fn text(&self) -> &str;
+    /// Attributes of the group.
+    fn shared(&self) -> &Attributes;
+    /// A record with the severity and the attributes; nothing else of it is looked at.
+    fn common(&self) -> &LogRecord;
+}
+
+impl ToWrite for Arc<StoredLog> {
+    const SHARES: bool = false;
+
+    fn time_ns(&self) -> i64 {
+        self.record.time_ns
+    }
+
+    fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    fn observed_ns(&self) -> i64 {
+        self.record.observed_ns
+    }
+
+    fn ids(&self) -> (Option<TraceId>, Option<SpanId>) {
+        (self.record.trace_id, self.record.span_id)
+    }
+
+    fn text(&self) -> &str {
+        &self.record.text
+    }
+
+    fn shared(&self) -> &Attributes {
+        &self.shared
+    }
+
+    fn common(&self) -> &LogRecord {
+        &self.record
+    }
 }
 
 const TIMES: usize = 0;
@@ -61,7 +110,7 @@ const WIDE_MAX: usize = 64;
 const SCALES: [u64; 3] = [1_000_000_000, 1_000_000, 1_000];
 
 /// Encodes records, sorted by (stream, time, sequence): what is known of the block, the columns, its terms.
-pub(crate) fn encode(records: &[(u32, Arc<StoredLog>)]) -> (BlockInfo, Vec<Column>, BlockTerms) {
+pub(crate) fn encode<R: ToWrite>(records: &[(u32, R)]) -> (BlockInfo, Vec<Column>, BlockTerms) {
     let sets = SetWriter::of(records);
     let mut terms = BlockTerms::default();
     let mut info = BlockInfo { min_t: i64::MAX, max_t: i64::MIN, ..BlockInfo::default() };
@@ -70,33 +119,34 @@ pub(crate) fn encode(records: &[(u32, Arc<StoredLog>)]) -> (BlockInfo, Vec<Colum
     let (mut observed, mut id_places, mut id_bytes) = (Vec::new(), Vec::new(), Vec::new());
     let mut wide: Vec<Vec<u8>> = vec![Vec::new(); sets.wide.len()];
     for ((stream, log), set) in records.iter().zip(&sets.set_of) {
-        let record = &log.record;
-        find_runs(&record.text, &mut runs);
-        terms.add_runs(&record.text, &runs);
-        let ids_start = texts.add(&record.text, record.time_ns, &runs);
-        lengths.push(record.text.len() as u64);
-        times.push(record.time_ns);
-        if record.observed_ns != 0 {
-            put_i64(&mut observed, record.observed_ns.wrapping_sub(record.time_ns));
+        let (text, time_ns, observed_ns) = (log.text(), log.time_ns(), log.observed_ns());
+        find_runs(text, &mut runs);
+        terms.add_runs(text, &runs);
+        let ids_start = texts.add(text, time_ns, &runs);
+        lengths.push(text.len() as u64);
+        times.push(time_ns);
+        if observed_ns != 0 {
+            put_i64(&mut observed, observed_ns.wrapping_sub(time_ns));
         }
         let text_ids = &texts.ids[ids_start..];
-        if let Some(id) = record.trace_id {
+        let (trace_id, span_id) = log.ids();
+        if let Some(id) = trace_id {
             put_id(&id.0, text_ids, &mut id_places, &mut id_bytes);
             terms.add_id("trace_id", hex(&id.0, &mut [0; 32]));
         }
-        if let Some(id) = record.span_id {
+        if let Some(id) = span_id {
             put_id(&id.0, text_ids, &mut id_places, &mut id_bytes);
             terms.add_id("span_id", hex(&id.0, &mut [0; 16]));
         }
         if sets.sets[*set as usize].has_wide {
-            for (name, value) in &record.attributes {
+            for (name, value) in &log.common().attributes {
                 if let Some(column) = sets.wide_column(name) {
                     terms.add_attribute("", name, value);
                     put_value(&mut wide[column], &mut Strings::none(), value);
                 }
             }
         }
-        note(&mut info, *stream, record);
+        note(&mut info, *stream, log);
     }
     sets.add_terms(&mut terms);
     let mut columns: Vec<Column> = vec![Column::default(); WIDE];
@@ -160,10 +210,10 @@ fn encode_times(times: &[i64], info: &BlockInfo) -> Vec<u8> {
 }
 
 /// 0 and the only sequence, or 1 and the distance of each to the one before.
-fn encode_sequences(records: &[(u32, Arc<StoredLog>)]) -> Vec<u8> {
+fn encode_sequences<R: ToWrite>(records: &[(u32, R)]) -> Vec<u8> {
     let mut out = Vec::new();
-    let first = records.first().map_or(0, |(_, log)| log.sequence);
-    if records.iter().all(|(_, log)| log.sequence == first) {
+    let first = records.first().map_or(0, |(_, log)| log.sequence());
+    if records.iter().all(|(_, log)| log.sequence() == first) {
         out.push(0);
         put_u64(&mut out, first);
         return out;
@@ -171,19 +221,19 @@ fn encode_sequences(records: &[(u32, Arc<StoredLog>)]) -> Vec<u8> {
     out.push(1);
     let mut last = 0u64;
     for (_, log) in records {
-        put_i64(&mut out, log.sequence.wrapping_sub(last) as i64);
-        last = log.sequence;
+        put_i64(&mut out, log.sequence().wrapping_sub(last) as i64);
+        last = log.sequence();
     }
     out
 }
 
-fn note(info: &mut BlockInfo, stream: u32, record: &LogRecord) {
-    let (time, bytes) = (record.time_ns, record.text.len() as u64);
+fn note(info: &mut BlockInfo, stream: u32, log: &impl ToWrite) {
+    let (time, bytes) = (log.time_ns(), log.text().len() as u64);
     info.min_t = info.min_t.min(time);
     info.max_t = info.max_t.max(time);
     info.count += 1;
     info.text_bytes += bytes;
-    info.levels[level_index(record.severity_number)] += 1;
+    info.levels[level_index(log.common().severity_number)] += 1;
     match info.streams.last_mut() {
         Some(run) if run.stream == stream => {
             run.count += 1;
@@ -197,16 +247,18 @@ fn note(info: &mut BlockInfo, stream: u32, record: &LogRecord) {
     }
 }
 
-fn flags_of(record: &LogRecord) -> u8 {
-    (u8::from(record.observed_ns != 0) * HAS_OBSERVED)
-        | (u8::from(record.trace_id.is_some()) * HAS_TRACE_ID)
-        | (u8::from(record.span_id.is_some()) * HAS_SPAN_ID)
+fn flags_of(log: &impl ToWrite) -> u8 {
+    let (trace_id, span_id) = log.ids();
+    (u8::from(log.observed_ns() != 0) * HAS_OBSERVED)
+        | (u8::from(trace_id.is_some()) * HAS_TRACE_ID)
+        | (u8::from(span_id.is_some()) * HAS_SPAN_ID)
 }
 
 /// A set, by the first record that is of it.
 struct NewSet<'a> {
     hash: u64,
     group: u32,
+    flags: u8,
     record: &'a LogRecord,
     has_wide: bool,
 }
@@ -221,7 +273,7 @@ struct SetWriter<'a> {
 }
 
 impl<'a> SetWriter<'a> {
-    fn of(records: &'a [(u32, Arc<StoredLog>)]) -> Self {
+    fn of<R: ToWrite>(records: &'a [(u32, R)]) -> Self {
         let mut writer = Self { groups: Vec::new(), sets: Vec::new(), set_of: Vec::new(), wide: Vec::new() };
         let group_of = writer.find_groups(records);
         writer.find_sets(records, &group_of);
@@ -235,23 +287,24 @@ impl<'a> SetWriter<'a> {
     }
 
     /// Numbers the attributes of groups; after a merge equal ones come from several places.
-    fn find_groups(&mut self, records: &'a [(u32, Arc<StoredLog>)]) -> Vec<u32> {
+    fn find_groups<R: ToWrite>(&mut self, records: &'a [(u32, R)]) -> Vec<u32> {
         let mut by_place: FxHashMap<*const Attributes, u32> = FxHashMap::default();
         let mut by_hash: FxHashMap<u64, Vec<u32>> = FxHashMap::default();
         let mut numbers = Vec::with_capacity(records.len());
         for (_, log) in records {
-            let place = Arc::as_ptr(&log.shared);
+            let shared = log.shared();
+            let place = std::ptr::from_ref(shared);
             if let Some(number) = by_place.get(&place) {
                 numbers.push(*number);
                 continue;
             }
             let mut hasher = FxHasher::default();
-            hash_attributes(&log.shared, &mut hasher);
+            hash_attributes(shared, &mut hasher);
             let known = by_hash.entry(hasher.finish()).or_default();
-            let equal = known.iter().copied().find(|number| same(self.groups[*number as usize], &log.shared));
+            let equal = known.iter().copied().find(|number| same(self.groups[*number as usize], shared));
             let number = equal.unwrap_or_else(|| {
                 let number = u32::try_from(self.groups.len()).expect("groups fit in memory");
-                self.groups.push(&log.shared);
+                self.groups.push(shared);
                 known.push(number);
                 number
             });
@@ -261,36 +314,47 @@ impl<'a> SetWriter<'a> {
         numbers
     }
 
-    fn find_sets(&mut self, records: &'a [(u32, Arc<StoredLog>)], group_of: &[u32]) {
+    fn find_sets<R: ToWrite>(&mut self, records: &'a [(u32, R)], group_of: &[u32]) {
         let mut table: HashTable<u32> = HashTable::new();
+        let mut by_place: FxHashMap<(*const LogRecord, u32, u8), u32> = FxHashMap::default();
         self.sets.clear();
         self.set_of.clear();
         for ((_, log), group) in records.iter().zip(group_of) {
-            let record = &log.record;
-            let (hash, has_wide) = self.hash(record, *group);
+            let (record, flags) = (log.common(), flags_of(log));
+            let place = (std::ptr::from_ref(record), *group, flags);
+            if R::SHARES
+                && let Some(index) = by_place.get(&place)
+            {
+                self.set_of.push(*index);
+                continue;
+            }
+            let (hash, has_wide) = self.hash(record, *group, flags);
             let (sets, wide) = (&self.sets, &self.wide);
             let is_same = |index: &u32| {
                 let set = &sets[*index as usize];
-                set.hash == hash && set.group == *group && same_set(set.record, record, wide)
+                set.hash == hash && (set.group, set.flags) == (*group, flags) && same_set(set.record, record, wide)
             };
             let index = match table.find(hash, is_same) {
                 Some(index) => *index,
                 None => {
                     let index = u32::try_from(sets.len()).expect("sets fit in memory");
                     table.insert_unique(hash, index, |index| sets[*index as usize].hash);
-                    self.sets.push(NewSet { hash, group: *group, record, has_wide });
+                    self.sets.push(NewSet { hash, group: *group, flags, record, has_wide });
                     index
                 }
             };
+            if R::SHARES {
+                by_place.insert(place, index);
+            }
             self.set_of.push(index);
         }
     }
 
-    fn hash(&self, record: &LogRecord, group: u32) -> (u64, bool) {
+    fn hash(&self, record: &LogRecord, group: u32, flags: u8) -> (u64, bool) {
         let (mut hasher, mut has_wide) = (FxHasher::default(), false);
         hasher.write_u32(group);
         hasher.write_u8(record.severity_number);
-        hasher.write_u8(flags_of(record));
+        hasher.write_u8(flags);
         hasher.write(record.severity_text.as_bytes());
         for (name, value) in &record.attributes {
             hasher.write(name.as_bytes());
@@ -347,7 +411,7 @@ impl<'a> SetWriter<'a> {
         put_len(&mut body, self.sets.len());
         for set in &self.sets {
             put_u64(&mut body, u64::from(set.group));
-            body.push(flags_of(set.record));
+            body.push(set.flags);
             body.push(set.record.severity_number);
             strings.put(&mut body, &set.record.severity_text);
             put_len(&mut body, set.record.attributes.len());
@@ -385,7 +449,6 @@ impl<'a> SetWriter<'a> {
 fn same_set(a: &LogRecord, b: &LogRecord, wide: &[&str]) -> bool {
     a.severity_number == b.severity_number
         && a.severity_text == b.severity_text
-        && flags_of(a) == flags_of(b)
         && a.attributes.len() == b.attributes.len()
         && a.attributes.iter().zip(&b.attributes).all(|((a_name, a), (b_name, b))| {
             a_name == b_name && (same_value(a, b) || (!wide.is_empty() && wide.binary_search(&a_name.as_str()).is_ok()))
@@ -465,6 +528,21 @@ pub(crate) struct Sets {
 }
 
 impl Sets {
+    /// Which of the sets may have records with the attributes that are needed.
+    pub(crate) fn that_may_have(&self, filter: &Filter<'_>, needed: Needed) -> Vec<bool> {
+        let wide: Vec<_> = self.wide.iter().map(|name| underscored(name)).collect();
+        let of_set = |set: &Set| {
+            let may_have = |name: &str| match name {
+                "trace_id" if set.flags & HAS_TRACE_ID != 0 => true,
+                "span_id" if set.flags & HAS_SPAN_ID != 0 => true,
+                // The value may be a map.
+                _ => !set.wide.is_empty() && wide.iter().any(|wide| name.starts_with(&**wide)),
+            };
+            filter.has_all(needed, &set.shared, set.common(), &may_have)
+        };
+        self.sets.iter().map(of_set).collect()
+    }
+
     /// Whether ids of records may be those of their lines.
     pub(crate) fn needs_texts(&self) -> bool {
         self.flags & (HAS_TRACE_ID | HAS_SPAN_ID) != 0

@@ -1,6 +1,6 @@
 //! Reading log records in any order, in columns, on all threads of the pool; and counting them.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
@@ -12,13 +12,17 @@ use trefoil_model::{
 
 use crate::EventsError;
 use crate::log_block::{self, StoredLog};
-use crate::log_filter::Filter;
+use crate::log_filter::{Filter, KeptTest};
 use crate::log_memtable::{Kept, Run};
 use crate::log_plan::{BlockRead, Chosen, ChosenRows, LogSources, Plan, What, choose, within};
 use crate::wire::Malformed;
 
 /// Records that are delivered at once where they are not in columns.
 const ROWS_AT_ONCE: usize = 512;
+/// Records of a run that a thread looks at at once.
+const RECORDS_AN_ITEM: usize = 8192;
+/// Chunks likewise.
+const CHUNKS_AN_ITEM: usize = 32;
 /// Sets among which the next record's is sought, where records are not in columns.
 const SETS_SOUGHT: usize = 8;
 
@@ -30,10 +34,11 @@ pub(crate) fn fold(
     sources: LogSources<'_>,
     folds: &mut [Box<dyn LogFold + '_>],
 ) -> Result<ScanStats, StoreError> {
-    let plan = Plan::new(query, wants.any_of, sources, budget)?;
     let filter = Filter::new(query, wants);
+    let plan = Plan::new(query, &filter, sources, budget)?;
     let work = Work {
         plan: &plan,
+        items: items(&plan),
         filter: &filter,
         budget,
         next: AtomicUsize::new(0),
@@ -59,9 +64,53 @@ pub(crate) fn fold(
     }
 }
 
+/// What a thread does at once.
+enum Item<'w> {
+    /// Records of a run, by their places.
+    Run {
+        stream: u32,
+        run: &'w Run,
+        range: Range<usize>,
+    },
+    /// Chunks of a run in which lines may be wanted.
+    Chunks {
+        stream: u32,
+        run: &'w Run,
+        chunks: &'w [u32],
+    },
+    Block {
+        part: usize,
+        block: usize,
+    },
+}
+
+fn items<'w>(plan: &'w Plan<'_>) -> Vec<Item<'w>> {
+    let mut items = Vec::new();
+    for source in &plan.sources {
+        match &source.what {
+            What::Block { part, block } => items.push(Item::Block { part: *part, block: *block }),
+            What::Run { stream, run, chunks: None } => {
+                let stream = *stream;
+                let Range { mut start, end } = within(run, plan.range(stream));
+                while start < end {
+                    let range = start..end.min(start + RECORDS_AN_ITEM);
+                    start = range.end;
+                    items.push(Item::Run { stream, run, range });
+                }
+            }
+            What::Run { stream, run, chunks: Some(chunks) } => {
+                let of_run = chunks.chunks(CHUNKS_AN_ITEM);
+                items.extend(of_run.map(|chunks| Item::Chunks { stream: *stream, run, chunks }));
+            }
+        }
+    }
+    items
+}
+
 /// What the threads share.
 struct Work<'w> {
     plan: &'w Plan<'w>,
+    items: Vec<Item<'w>>,
     filter: &'w Filter<'w>,
     budget: &'w dyn QueryBudget,
     next: AtomicUsize,
@@ -74,10 +123,11 @@ impl Work<'_> {
     fn run(&self, fold: &mut (dyn LogFold + '_)) {
         let mut stats = ScanStats::default();
         while !self.is_over.load(Ordering::Relaxed) {
-            let Some(source) = self.plan.sources.get(self.next.fetch_add(1, Ordering::Relaxed)) else { break };
-            let flow = self.budget.check().map_err(StoreError::from).and_then(|()| match &source.what {
-                What::Run { stream, run, rows } => Ok(self.fold_run((*stream, run, rows.as_deref()), fold, &mut stats)),
-                What::Block { part, block } => self.fold_block((*part, *block), fold, &mut stats),
+            let Some(item) = self.items.get(self.next.fetch_add(1, Ordering::Relaxed)) else { break };
+            let flow = self.budget.check().map_err(StoreError::from).and_then(|()| match item {
+                Item::Run { stream, run, range } => Ok(self.fold_run(*stream, &run[range.clone()], fold, &mut stats)),
+                Item::Chunks { stream, run, chunks } => Ok(self.fold_chunks(*stream, (run, chunks), fold, &mut stats)),
+                Item::Block { part, block } => self.fold_block((*part, *block), fold, &mut stats),
             });
             match flow {
                 Ok(ControlFlow::Continue(())) => {}
@@ -94,32 +144,50 @@ impl Work<'_> {
         all.bytes += stats.bytes;
     }
 
-    /// Delivers what is wanted of a run, of which only some rows may be.
-    fn fold_run(
+    fn test(&self, stream: u32) -> KeptTest {
+        KeptTest::new(self.filter.needed(&self.plan.streams.labels[stream as usize]))
+    }
+
+    /// Delivers what is wanted of records of a run.
+    fn fold_run(&self, stream: u32, run: &[Kept], fold: &mut dyn LogFold, stats: &mut ScanStats) -> ControlFlow<()> {
+        let mut test = self.test(stream);
+        run.chunks(ROWS_AT_ONCE).try_for_each(|logs| {
+            stats.records += logs.len() as u64;
+            stats.bytes += logs.iter().map(|log| log.text().len() as u64).sum::<u64>();
+            let mut passes = |log: &&Kept| test.passes(self.filter, log) && self.filter.passes_text(log.text());
+            let wanted: Vec<&Kept> = logs.iter().filter(&mut passes).collect();
+            self.deliver_kept(stream, &wanted, fold)
+        })
+    }
+
+    /// Delivers what is wanted of chunks of a run.
+    fn fold_chunks(
         &self,
-        (stream, run, rows): (u32, &Run, Option<&[u32]>),
+        stream: u32,
+        (run, chunks): (&Run, &[u32]),
         fold: &mut dyn LogFold,
         stats: &mut ScanStats,
     ) -> ControlFlow<()> {
-        let range = within(run, self.plan.range(stream));
-        let mut deliver = |logs: &mut dyn Iterator<Item = &Kept>| {
-            let mut wanted = Vec::new();
-            for log in logs {
-                stats.records += 1;
-                stats.bytes += log.text().len() as u64;
-                if self.filter.passes_text(log.text()) {
-                    wanted.push(log);
-                }
+        let range = self.plan.range(stream);
+        let mut test = self.test(stream);
+        let (mut wanted, mut found) = (Vec::new(), Vec::new());
+        for chunk in chunks {
+            let lines = &run.chunks()[*chunk as usize].lines;
+            found.clear();
+            let (records, bytes) = self.filter.search_lines(lines, &mut found);
+            stats.records += records;
+            stats.bytes += bytes;
+            let mut near = (0, 0);
+            wanted.extend(found.iter().filter_map(|line| {
+                let log = run.record(lines, *line as usize, &mut near)?;
+                (range.contains(log.time_ns) && test.passes(self.filter, log)).then_some(log)
+            }));
+            if wanted.len() >= ROWS_AT_ONCE {
+                self.deliver_kept(stream, &wanted, fold)?;
+                wanted.clear();
             }
-            self.deliver_kept(stream, &wanted, fold)
-        };
-        match rows {
-            None => run[range].chunks(ROWS_AT_ONCE).try_for_each(|logs| deliver(&mut logs.iter())),
-            Some(rows) => rows.chunks(ROWS_AT_ONCE).try_for_each(|rows| {
-                let rows = rows.iter().map(|row| *row as usize).filter(|row| range.contains(row));
-                deliver(&mut rows.map(|row| &run[row]))
-            }),
         }
+        self.deliver_kept(stream, &wanted, fold)
     }
 
     fn fold_block(
@@ -137,7 +205,7 @@ impl Work<'_> {
             match chosen {
                 Chosen::Columns(rows) if rows.rows.is_empty() => Ok(ControlFlow::Continue(())),
                 Chosen::Columns(rows) => {
-                    self.fold_rows(rows, fold).map_err(|m| self.plan.parts[part].corrupt(block, &m.to_string()))
+                    self.fold_rows(*rows, fold).map_err(|m| self.plan.parts[part].corrupt(block, &m.to_string()))
                 }
                 Chosen::Records(records) => {
                     for records in records.chunk_by(|a, b| a.0 == b.0) {
@@ -163,11 +231,12 @@ impl Work<'_> {
         let wants = &self.filter.wants;
         // Those that are not wholly described by what they have in common with others.
         let whole: Vec<Option<LogRecord>> =
-            logs.iter().map(|log| (!log.common(&wants.attributes).1).then(|| log.record())).collect();
+            logs.iter().map(|log| (!log.is_in_common(&wants.attributes)).then(|| log.record())).collect();
         let mut sets: Vec<LogSet<'_>> = Vec::new();
         let mut set_of = Vec::with_capacity(logs.len());
         for (log, whole) in logs.iter().zip(&whole) {
-            let (shared, record) = (log.shared(), whole.as_ref().unwrap_or(log.common(&wants.attributes).0));
+            let (shared, common) = log.in_common();
+            let record = whole.as_ref().unwrap_or(common);
             let is_same = |set: &LogSet<'_>| {
                 (std::ptr::eq(set.shared, shared) || log_block::same(set.shared, shared))
                     && (std::ptr::eq(set.record, record) || same_as_wanted(set.record, record, &wants.attributes))
@@ -343,7 +412,8 @@ pub(crate) fn volumes(
     each: &mut dyn FnMut(&Labels, u64, usize, LogVolume),
 ) -> Result<ScanStats, StoreError> {
     let all = LogQuery::new(query.tenant, query.range, query.matchers.to_vec());
-    let plan = Plan::new(&all, &[], sources, budget)?;
+    let nothing_else = LogWants { text: false, attributes: AttributeWants::None, ..LogWants::default() };
+    let plan = Plan::new(&all, &Filter::new(&all, &nothing_else), sources, budget)?;
     let mut stats = ScanStats::default();
     for source in &plan.sources {
         match &source.what {

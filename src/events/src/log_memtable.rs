@@ -1,7 +1,8 @@
 //! Log records that are not yet in a part.
 //!
-//! The lines of a group of a batch lie one after the other, so that a text is sought in all of them at once, and records
-//! of a batch share what they have beside line, times and ids, so that a record takes little more than its line.
+//! The lines of a group of a batch lie one after the other, so that a text is sought in all of them at once; a filter of
+//! several groups tells when it is in none of them. Records share what they have beside line, times and ids, so that a
+//! record takes little more than its line.
 
 use std::collections::BTreeMap;
 use std::hash::Hasher as _;
@@ -10,9 +11,12 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::{FxHashMap, FxHasher};
-use trefoil_model::{AttributeWants, Attributes, Labels, LogBatch, LogRecord, NanoRange, SpanId, TenantId, TraceId};
+use trefoil_model::{
+    AttributeWants, Attributes, Labels, LogBatch, LogGroup, LogRecord, NanoRange, SpanId, TenantId, TraceId,
+};
 
-use crate::log_block::{StoredLog, hash_attributes, same};
+use crate::grams::{self, Grams};
+use crate::log_block::{StoredLog, ToWrite, hash_attributes, same};
 
 /// Records of a stream.
 pub(crate) type Run = Arc<Records>;
@@ -24,7 +28,9 @@ const RESTS_SOUGHT: usize = 8;
 /// Rests that are known of earlier batches.
 const RESTS_KNOWN_MAX: usize = 4096;
 /// Lines that lie together have at most about so many bytes.
-const CHUNK_BYTES_MAX: usize = 1 << 20;
+const CHUNK_BYTES_MAX: usize = 256 << 10;
+/// What a group of a batch takes beside its records, about.
+const GROUP_BYTES: usize = size_of::<Chunk>() + size_of::<Lines>() + 64;
 /// Bytes that a rest takes beside its attributes.
 const REST_BYTES: usize = size_of::<Rest>() + 16;
 
@@ -36,7 +42,7 @@ const RECORD_BYTES: usize = size_of::<Kept>() + size_of::<i64>() + size_of::<u32
 pub(crate) struct Records {
     records: Vec<Kept>,
     /// Their lines, and those of no others.
-    chunks: Vec<Arc<Lines>>,
+    chunks: Vec<Chunk>,
 }
 
 impl Deref for Records {
@@ -49,15 +55,29 @@ impl Deref for Records {
 
 impl Records {
     /// All lines of the records, in any order.
-    pub(crate) fn chunks(&self) -> &[Arc<Lines>] {
+    pub(crate) fn chunks(&self) -> &[Chunk] {
         &self.chunks
     }
 
-    /// The place of a record of a chunk.
-    pub(crate) fn place(&self, lines: &Lines, index: usize) -> Option<usize> {
+    /// The record of a line of a chunk. `near` is the line and the place of one that was found before, and is set.
+    pub(crate) fn record(&self, lines: &Lines, index: usize, near: &mut (usize, usize)) -> Option<&Kept> {
         let key = (*lines.times.get(index)?, lines.first_sequence + index as u64);
-        self.records.binary_search_by_key(&key, Kept::key).ok()
+        let guess = (near.1 + index).checked_sub(near.0);
+        let guess = guess.filter(|place| self.records.get(*place).is_some_and(|log| log.key() == key));
+        let place = guess.or_else(|| self.records.binary_search_by_key(&key, Kept::key).ok())?;
+        *near = (index, place);
+        self.records.get(place)
     }
+}
+
+/// Lines that came together.
+#[derive(Debug, Clone)]
+pub(crate) struct Chunk {
+    /// The first and the last of their times.
+    pub(crate) bounds: (i64, i64),
+    /// What they, and perhaps lines of other streams, hold.
+    pub(crate) grams: Arc<Grams>,
+    pub(crate) lines: Arc<Lines>,
 }
 
 /// Lines that came together, one after the other.
@@ -69,8 +89,19 @@ pub(crate) struct Lines {
     times: Vec<i64>,
     /// That of the first line; the others follow.
     first_sequence: u64,
-    /// The first and the last of the times.
-    pub(crate) bounds: (i64, i64),
+}
+
+impl Lines {
+    /// A line.
+    pub(crate) fn line(&self, index: usize) -> &str {
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
+        &self.text[start..self.ends[index] as usize]
+    }
+
+    /// What lines are ordered by within their stream.
+    pub(crate) fn key(&self, index: u32) -> (i64, u32) {
+        (self.times.get(index as usize).copied().unwrap_or_default(), index)
+    }
 }
 
 /// What records of a batch have in common.
@@ -133,21 +164,26 @@ impl Kept {
         &self.lines.text[self.start as usize..][..self.len as usize]
     }
 
-    /// Attributes of the group.
-    pub(crate) fn shared(&self) -> &Attributes {
-        &self.rest.shared
+    /// Attributes of the group, and the record as far as it is the same for many: at the same place for all of them.
+    pub(crate) fn in_common(&self) -> (&Attributes, &LogRecord) {
+        (&self.rest.shared, &self.rest.record)
     }
 
-    /// The record as far as it is the same for many, and whether that is all that is wanted beside line and time.
-    pub(crate) fn common(&self, wants: &AttributeWants<'_>) -> (&LogRecord, bool) {
+    /// Its ids.
+    pub(crate) fn ids(&self) -> (Option<TraceId>, Option<SpanId>) {
+        self.ids.as_deref().copied().unwrap_or_default()
+    }
+
+    /// Whether [`Self::in_common`] is all that is wanted beside line and time.
+    pub(crate) fn is_in_common(&self, wants: &AttributeWants<'_>) -> bool {
         let has_ids = self.ids.is_some() && (wants.wants("trace_id") || wants.wants("span_id"));
         let has_observed = self.observed_ns != 0 && matches!(wants, AttributeWants::All);
-        (&self.rest.record, !has_ids && !has_observed)
+        !has_ids && !has_observed
     }
 
     /// The record without its line.
     pub(crate) fn record(&self) -> LogRecord {
-        let (trace_id, span_id) = self.ids.as_deref().copied().unwrap_or_default();
+        let (trace_id, span_id) = self.ids();
         let mut record = self.rest.record.clone();
         record.time_ns = self.time_ns;
         record.observed_ns = self.observed_ns;
@@ -164,12 +200,45 @@ impl Kept {
     }
 }
 
+impl ToWrite for &Kept {
+    const SHARES: bool = true;
+
+    fn time_ns(&self) -> i64 {
+        self.time_ns
+    }
+
+    fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    fn observed_ns(&self) -> i64 {
+        self.observed_ns
+    }
+
+    fn ids(&self) -> (Option<TraceId>, Option<SpanId>) {
+        Kept::ids(self)
+    }
+
+    fn text(&self) -> &str {
+        Kept::text(self)
+    }
+
+    fn shared(&self) -> &Attributes {
+        &self.rest.shared
+    }
+
+    fn common(&self) -> &LogRecord {
+        &self.rest.record
+    }
+}
+
 /// Bytes that a batch takes in a memtable.
 pub(crate) fn batch_bytes(batch: &LogBatch) -> u64 {
-    let mut bytes = 0;
+    let (mut bytes, mut text_bytes) = (0, 0);
     let mut rests: Vec<(&Attributes, &LogRecord)> = Vec::new();
     for group in &batch.groups {
-        bytes += group.stream.heap_bytes() + attributes_bytes(&group.shared);
+        bytes += GROUP_BYTES + group.stream.heap_bytes() + attributes_bytes(&group.shared);
+        text_bytes += texts_bytes(group);
         for record in &group.records {
             bytes += RECORD_BYTES + record.text.len();
             if record.trace_id.is_some() || record.span_id.is_some() {
@@ -182,7 +251,12 @@ pub(crate) fn batch_bytes(batch: &LogBatch) -> u64 {
             }
         }
     }
-    bytes as u64
+    // As if all had one filter.
+    (bytes + grams::filter_bytes(text_bytes) + text_bytes.saturating_sub(grams::TEXT_BYTES_MAX) / 8) as u64
+}
+
+fn texts_bytes(group: &LogGroup) -> usize {
+    group.records.iter().map(|record| record.text.len()).sum()
 }
 
 fn attributes_bytes(attributes: &Attributes) -> usize {
@@ -196,10 +270,12 @@ fn has_same_rest((a_shared, a): (&Attributes, &LogRecord), (b_shared, b): (&Attr
         && (std::ptr::eq(a_shared, b_shared) || same(a_shared, b_shared))
 }
 
-/// Packs the records of a group, in any order. `rests` are those of its batch, `known` those of all.
+/// Packs the records of a group, in any order. `rests` are those of its batch, `known` those of all; `grams` is their
+/// filter, if it is there.
 fn pack(
     shared: &Arc<Attributes>,
     records: Vec<LogRecord>,
+    grams: Option<&Arc<Grams>>,
     sequence: &mut u64,
     rests: &mut Vec<Arc<Rest>>,
     known: &Rests,
@@ -223,8 +299,10 @@ fn pack(
         let times: Vec<i64> = chunk.iter().map(|record| record.time_ns).collect();
         let least = times.iter().copied().min().unwrap_or(i64::MAX);
         let bounds = (least, times.iter().copied().max().unwrap_or(i64::MIN));
-        let lines = Arc::new(Lines { text, ends, times, first_sequence: *sequence, bounds });
-        chunks.push(Arc::clone(&lines));
+        let lines = Arc::new(Lines { text, ends, times, first_sequence: *sequence });
+        let of_lines = || Arc::new(Grams::of(bytes, (0..lines.ends.len()).map(|index| lines.line(index))));
+        let grams = grams.map_or_else(of_lines, Arc::clone);
+        chunks.push(Chunk { bounds, grams, lines: Arc::clone(&lines) });
         let mut start = 0;
         for mut record in chunk {
             let len = u32::try_from(record.text.len()).expect("a line is smaller than 4 GiB");
@@ -304,8 +382,23 @@ impl LogMemtable {
     pub(crate) fn insert(&self, batch: LogBatch, mut sequence: u64) {
         let mut groups = Vec::with_capacity(batch.groups.len());
         let mut rests = Vec::new();
-        for group in batch.groups {
-            groups.push((group.stream, pack(&group.shared, group.records, &mut sequence, &mut rests, &self.rests)));
+        let mut left = batch.groups.into_iter().peekable();
+        while let Some(first) = left.next() {
+            let mut bytes = texts_bytes(&first);
+            let mut some = vec![first];
+            while let Some(group) = left.next_if(|group| bytes + texts_bytes(group) <= grams::TEXT_BYTES_MAX) {
+                bytes += texts_bytes(&group);
+                some.push(group);
+            }
+            // What is larger has a filter for each of its chunks.
+            let grams = (bytes <= grams::TEXT_BYTES_MAX).then(|| {
+                let texts = some.iter().flat_map(|group| &group.records).map(|record| record.text.as_str());
+                Arc::new(Grams::of(bytes, texts))
+            });
+            for LogGroup { stream, shared, records } in some {
+                let packed = pack(&shared, records, grams.as_ref(), &mut sequence, &mut rests, &self.rests);
+                groups.push((stream, packed));
+            }
         }
         // One lock for the whole batch: it becomes visible together.
         let mut tenants = self.tenants.write();
@@ -366,7 +459,7 @@ mod tests {
         let shared = Arc::new(vec![("host".to_owned(), AttributeValue::Int(1))]);
         let mut sequence = 5;
         let known = Rests::default();
-        let kept = pack(&shared, records.clone(), &mut sequence, &mut Vec::new(), &known);
+        let kept = pack(&shared, records.clone(), None, &mut sequence, &mut Vec::new(), &known);
         assert_eq!(sequence, 45);
         for (at, (kept, record)) in kept.iter().zip(&records).enumerate() {
             let stored = kept.stored();
@@ -375,7 +468,7 @@ mod tests {
         }
         assert!(kept.iter().all(|k| Arc::ptr_eq(&k.lines, &kept[0].lines)));
         assert!(Arc::ptr_eq(&kept[0].rest, &kept[2].rest) && !Arc::ptr_eq(&kept[0].rest, &kept[1].rest));
-        let later = pack(&Arc::new((*shared).clone()), records, &mut sequence, &mut Vec::new(), &known);
+        let later = pack(&Arc::new((*shared).clone()), records, None, &mut sequence, &mut Vec::new(), &known);
         assert!(Arc::ptr_eq(&kept[0].rest, &later[0].rest) && later[39].stored().sequence == 84);
     }
 
@@ -383,7 +476,7 @@ mod tests {
     fn long_lines_lie_apart() {
         let mut records: Vec<LogRecord> = (0..4).map(|n| record(n, 0.0)).collect();
         records[1].text = "y".repeat(CHUNK_BYTES_MAX + 1);
-        let kept = pack(&Arc::default(), records.clone(), &mut 0, &mut Vec::new(), &Rests::default());
+        let kept = pack(&Arc::default(), records.clone(), None, &mut 0, &mut Vec::new(), &Rests::default());
         assert!(kept.iter().zip(&records).all(|(kept, record)| kept.text() == record.text));
         assert!(!Arc::ptr_eq(&kept[0].lines, &kept[1].lines) && Arc::ptr_eq(&kept[2].lines, &kept[3].lines));
     }

@@ -15,11 +15,12 @@ use crate::EventsError;
 use crate::columns::Packer;
 use crate::deletions::DELETIONS_DONE;
 use crate::engine::{Kind, Output};
-use crate::log_block::{self, StoredLog};
+use crate::in_order::in_order;
+use crate::log_block::{self, ToWrite};
 use crate::log_memtable::{self, LogMemtable, Run};
 use crate::log_plan::LogSources;
 use crate::log_scan;
-use crate::part_file::{LOGS_VERSION, PartFileWriter, PartReader};
+use crate::part_file::{LOGS_VERSION, PartFileWriter, PartReader, SealedBlock};
 use crate::record;
 use crate::retention::Retention;
 use crate::table::CHUNK_STREAMS;
@@ -76,7 +77,7 @@ impl Kind for Logs {
                 for row in rows {
                     let (labels, run): &(Labels, Run) = &runs[row.run as usize];
                     let number = *numbers[row.run as usize].get_or_insert_with(|| part.number(labels));
-                    part.push(number, Arc::new(run[row.at].stored()))?;
+                    part.push(number, &run[row.at])?;
                 }
                 pending.push(part.finish(output, 0)?);
             }
@@ -149,20 +150,20 @@ struct Row {
 }
 
 /// Writes a part from records in order of time.
-struct LogPartWriter {
+struct LogPartWriter<R> {
     writer: PartWriter,
     file: PartFileWriter,
-    packer: Packer,
     numbers: FxHashMap<Labels, u32>,
     streams: Vec<Labels>,
-    slice: Vec<(u32, Arc<StoredLog>)>,
+    slice: Vec<(u32, R)>,
     slice_bytes: usize,
     slice_bytes_max: usize,
     block_bytes: usize,
+    threads: usize,
     facts: PartFacts,
 }
 
-impl LogPartWriter {
+impl<R: ToWrite> LogPartWriter<R> {
     fn begin(output: &Output<'_>, tenant: TenantId, day: i64) -> Result<Self, EventsError> {
         let writer = output
             .set
@@ -173,13 +174,13 @@ impl LogPartWriter {
         Ok(Self {
             writer,
             file,
-            packer: Packer::new(),
             numbers: FxHashMap::default(),
             streams: Vec::new(),
             slice: Vec::new(),
             slice_bytes: 0,
             slice_bytes_max: output.slice_bytes,
             block_bytes: output.block_bytes,
+            threads: output.threads,
             facts,
         })
     }
@@ -211,9 +212,9 @@ impl LogPartWriter {
         Ok(())
     }
 
-    fn push(&mut self, stream: u32, log: Arc<StoredLog>) -> Result<(), EventsError> {
-        self.facts.min_t = self.facts.min_t.min(log.record.time_ns);
-        self.facts.max_t = self.facts.max_t.max(log.record.time_ns);
+    fn push(&mut self, stream: u32, log: R) -> Result<(), EventsError> {
+        self.facts.min_t = self.facts.min_t.min(log.time_ns());
+        self.facts.max_t = self.facts.max_t.max(log.time_ns());
         self.facts.items += 1;
         self.slice_bytes += size(&log);
         self.slice.push((stream, log));
@@ -225,19 +226,26 @@ impl LogPartWriter {
         self.slice_bytes = 0;
         // They come in order of time and sequence, which a stable sort keeps.
         slice.sort_by_key(|(stream, _)| *stream);
-        let mut rest = slice.as_slice();
+        let (mut rest, mut blocks) = (slice.as_slice(), Vec::new());
         while !rest.is_empty() {
             let (block, after) = rest.split_at(block_len(rest, self.block_bytes));
             rest = after;
-            let (info, columns, mut terms) = log_block::encode(block);
+            blocks.push(block);
+        }
+        let (streams, file) = (&self.streams, &mut self.file);
+        let seal = |packer: &mut Packer, at: usize| {
+            let (info, columns, mut terms) = log_block::encode(blocks[at]);
             for run in &info.streams {
-                for (name, value) in &self.streams[run.stream as usize] {
+                for (name, value) in &streams[run.stream as usize] {
                     terms.add_term(name, value);
                 }
             }
-            let sealed = self.packer.seal(&columns);
-            self.file.add_block(info, &sealed, terms)?;
-        }
+            SealedBlock::new(info, packer.seal(&columns), terms)
+        };
+        in_order(blocks.len(), self.threads, &Packer::new, &seal, &mut |block| file.add_block(block))?;
+        drop(blocks);
+        slice.clear();
+        self.slice = slice;
         Ok(())
     }
 
@@ -256,7 +264,7 @@ impl LogPartWriter {
 
 /// How many records of a sorted slice, at least one, the next block takes. A block ends with its stream when it is half
 /// full, so that large streams have their own and small ones share.
-fn block_len(rest: &[(u32, Arc<StoredLog>)], block_bytes: usize) -> usize {
+fn block_len<R: ToWrite>(rest: &[(u32, R)], block_bytes: usize) -> usize {
     let mut bytes = 0;
     for (index, (stream, log)) in rest.iter().enumerate() {
         let is_next_stream = index > 0 && rest[index - 1].0 != *stream;
@@ -268,7 +276,7 @@ fn block_len(rest: &[(u32, Arc<StoredLog>)], block_bytes: usize) -> usize {
     rest.len()
 }
 
-fn size(log: &StoredLog) -> usize {
-    let attributes: usize = log.record.attributes.iter().map(|(n, v)| n.len() + v.heap_bytes() + 2).sum();
-    log.record.text.len() + attributes + 32
+fn size(log: &impl ToWrite) -> usize {
+    let attributes: usize = log.common().attributes.iter().map(|(n, v)| n.len() + v.heap_bytes() + 2).sum();
+    log.text().len() + attributes + 32
 }

@@ -13,7 +13,7 @@ use crate::EventsError;
 use crate::deletions::{self, Deletions};
 use crate::log_block::{LogBlock, Sets, StoredLog};
 use crate::log_block_v1;
-use crate::log_filter::{ALTERNATIVES_MAX, Filter, Hits, search_runs};
+use crate::log_filter::{ALTERNATIVES_MAX, Filter, Needed, Sought};
 use crate::log_memtable::{Kept, Run, Runs};
 use crate::part_file::PartReader;
 use crate::retention::RetentionAt;
@@ -65,9 +65,8 @@ impl Streams<'_> {
 
 /// Something that is opened when it is needed.
 pub(crate) enum What {
-    /// Of a memtable.
-    /// `rows`: the places of the records that may be wanted, ascending; `None` for all.
-    Run { stream: u32, run: Run, rows: Option<Vec<u32>> },
+    /// Of a memtable. `chunks`: those with lines that may be wanted, where lines are looked at, or else `None`.
+    Run { stream: u32, run: Run, chunks: Option<Vec<u32>> },
     /// Of a part: its index and that of the block.
     Block { part: usize, block: usize },
 }
@@ -103,10 +102,10 @@ pub(crate) struct Plan<'p> {
 }
 
 impl<'p> Plan<'p> {
-    /// Finds what may hold wanted records. Damage is an error.
+    /// Finds what may hold wanted records; `filter` is of the query. Damage is an error.
     pub(crate) fn new(
         query: &LogQuery,
-        any_of: &[Vec<String>],
+        filter: &Filter<'_>,
         sources: LogSources<'p>,
         budget: &dyn QueryBudget,
     ) -> Result<Self, StoreError> {
@@ -126,20 +125,16 @@ impl<'p> Plan<'p> {
         };
         let numbered: Vec<(u32, Run)> =
             runs.into_iter().map(|(labels, run)| (plan.streams.number(&labels), run)).collect();
-        let hits = search_runs(query, any_of, &numbered, &plan.streams.ranges, budget)?;
-        for ((stream, run), hits) in numbered.into_iter().zip(hits) {
-            let rows = match hits {
-                Hits::All => None,
-                Hits::Rows(rows) => Some(rows),
-            };
-            let bound = |at: Option<usize>| at.and_then(|at| run.get(at)).map(|log| log.time_ns);
-            let (first, last) = match &rows {
-                None => (Some(0), run.len().checked_sub(1)),
-                Some(rows) => (rows.first().map(|row| *row as usize), rows.last().map(|row| *row as usize)),
-            };
-            let (Some(min_t), Some(max_t)) = (bound(first), bound(last)) else { continue };
-            if plan.range(stream).overlaps(min_t, max_t) {
-                plan.sources.push(Source { min_t, max_t, what: What::Run { stream, run, rows } });
+        let any_of = filter.wants.any_of;
+        let sought = filter.looks_at_text().then(|| Sought::new(query, any_of));
+        for (stream, run) in numbered {
+            budget.check()?;
+            let range = plan.range(stream);
+            let chunks = sought.as_ref().map(|sought| sought.chunks(run.chunks(), range));
+            let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
+            let (min_t, max_t) = (first.time_ns, last.time_ns);
+            if range.overlaps(min_t, max_t) && chunks.as_ref().is_none_or(|chunks| !chunks.is_empty()) {
+                plan.sources.push(Source { min_t, max_t, what: What::Run { stream, run, chunks } });
             }
         }
         let mut conditions: Vec<Condition> = Vec::new();
@@ -260,7 +255,7 @@ pub(crate) fn within(run: &[Kept], range: NanoRange) -> std::ops::Range<usize> {
 /// The wanted records of a block.
 pub(crate) enum Chosen<'a> {
     /// Column by column.
-    Columns(ChosenRows<'a>),
+    Columns(Box<ChosenRows<'a>>),
     /// Each for itself, with the number of its stream, in the order of the block.
     Records(Vec<(u32, StoredLog)>),
 }
@@ -275,6 +270,8 @@ pub(crate) struct ChosenRows<'a> {
     pub(crate) rows: Vec<u32>,
     /// For each stream of the block: its number, if it is wanted, and where its rows end among `rows`.
     pub(crate) runs: Vec<(u32, usize)>,
+    /// What [`Self::sets`] gives, if it was read.
+    sets: Option<(Sets, Vec<u32>)>,
 }
 
 impl ChosenRows<'_> {
@@ -319,11 +316,15 @@ impl ChosenRows<'_> {
     }
 
     /// Reads the sets, and which is whose.
-    pub(crate) fn sets(&self) -> Result<(Sets, Vec<u32>), Malformed> {
-        let sets = self.block.sets()?;
-        let set_of = self.block.set_of(&sets)?;
-        Ok((sets, set_of))
+    pub(crate) fn sets(&mut self) -> Result<(Sets, Vec<u32>), Malformed> {
+        self.sets.take().map_or_else(|| read_sets(&self.block), Ok)
     }
+}
+
+fn read_sets(block: &LogBlock<'_>) -> Result<(Sets, Vec<u32>), Malformed> {
+    let sets = block.sets()?;
+    let set_of = block.set_of(&sets)?;
+    Ok((sets, set_of))
 }
 
 /// What was read of a block.
@@ -364,7 +365,7 @@ pub(crate) fn choose<'a, 'p: 'a>(
     if !plan.hidden[part].is_empty() {
         chosen.leave_out(|number| plan.hidden(part, number)).map_err(corrupt)?;
     }
-    Ok((Chosen::Columns(chosen), read))
+    Ok((Chosen::Columns(Box::new(chosen)), read))
 }
 
 fn choose_rows<'a>(
@@ -375,7 +376,10 @@ fn choose_rows<'a>(
 ) -> Result<(ChosenRows<'a>, BlockRead), Malformed> {
     let times = block.times()?;
     let (mut rows, mut ends) = (Vec::new(), Vec::with_capacity(block.runs.len()));
-    let mut chosen = ChosenRows { block, times, lengths: None, texts: None, rows: Vec::new(), runs: Vec::new() };
+    let mut chosen =
+        ChosenRows { block, times, lengths: None, texts: None, rows: Vec::new(), runs: Vec::new(), sets: None };
+    // Which sets records of a stream that are wanted may have.
+    let mut may_have: Option<(Needed, Vec<bool>)> = None;
     let mut read = BlockRead::default();
     let mut start = 0;
     for run in chosen.block.runs {
@@ -391,6 +395,23 @@ fn choose_rows<'a>(
             continue;
         }
         read.records += (to - from) as u64;
+        let needed = filter.needed(&plan.streams.labels[number as usize]);
+        if !needed.is_nothing() && may_have.as_ref().is_none_or(|(of, _)| *of != needed) {
+            let (sets, _) = match &chosen.sets {
+                Some(sets) => sets,
+                None => chosen.sets.insert(read_sets(&chosen.block)?),
+            };
+            may_have = Some((needed, sets.that_may_have(filter, needed)));
+        }
+        let set_of = chosen.sets.as_ref().map_or(&[][..], |(_, set_of)| set_of);
+        let may_be = |row: usize| match &may_have {
+            Some((of, sets)) if *of == needed => sets[set_of[row] as usize],
+            _ => true,
+        };
+        if !(from..to).any(may_be) {
+            ends.push((number, rows.len()));
+            continue;
+        }
         if filter.looks_at_text() {
             let texts = match &chosen.texts {
                 Some(texts) => texts,
@@ -402,9 +423,9 @@ fn choose_rows<'a>(
                 }
             };
             read.bytes += (texts.ends[to - 1] as usize - texts.start(from)) as u64;
-            filter.search(texts, from..to, &mut rows);
+            filter.search(texts, from..to, &may_be, &mut rows);
         } else {
-            rows.extend(from as u32..to as u32);
+            rows.extend((from..to).filter(|row| may_be(*row)).map(|row| row as u32));
         }
         ends.push((number, rows.len()));
     }

@@ -1,26 +1,30 @@
 //! Reading log records in order of time: a merge over runs of memtables and blocks, each opened when its time comes,
-//! some at once on the pool.
+//! some at once on the pool. Where lines are looked at, each chunk of a run is looked at for itself.
 
 use std::cmp::Ordering;
-use std::collections::BinaryHeap;
-use std::ops::ControlFlow;
+use std::collections::{BinaryHeap, VecDeque};
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use rayon::prelude::*;
-use rustc_hash::FxHashMap;
 use trefoil_model::event_store::ScanStats;
 use trefoil_model::{Direction, Labels, LogQuery, LogWants, QueryBudget, StoreError};
 
 use crate::EventsError;
 use crate::log_block::StoredLog;
-use crate::log_filter::Filter;
+use crate::log_filter::{Filter, KeptTest};
 use crate::log_memtable::{Kept, Run};
 use crate::log_plan::{BlockRead, Chosen, LogSources, Plan, What, choose, within};
 
 /// Records between two looks at the budget.
 const CHECK_INTERVAL: u64 = 1024;
-/// Most blocks that are opened at once, before they are needed.
-const AHEAD_MAX: usize = 16;
+/// Bytes of lines that are looked at at once, before they are needed: at first, and at most.
+const AHEAD_BYTES_MIN: u64 = 64 << 10;
+const AHEAD_BYTES_MAX: u64 = 2 << 20;
+/// Fewer bytes are not worth a second thread.
+const ALONE_BYTES_MAX: u64 = 128 << 10;
+/// Chunks that a thread looks at at once.
+const CHUNKS_AT_ONCE: usize = 8;
 
 /// What a scan calls for each record: stream, its number within the query, the record.
 pub(crate) type Each<'e> = dyn FnMut(&Labels, u64, &Arc<StoredLog>) -> ControlFlow<()> + 'e;
@@ -37,24 +41,42 @@ enum Records {
     /// Of a block, in the order of delivery.
     Block(std::vec::IntoIter<(u32, Arc<StoredLog>)>),
     /// What is left of a run, in the order of time.
-    Run { stream: u32, run: Run, left: Left },
+    Run { stream: u32, run: Run, left: Range<usize>, test: KeptTest },
+    /// What is left of the wanted lines of a chunk of a run, in the order of delivery.
+    Lines { stream: u32, run: Run, chunk: u32, left: std::vec::IntoIter<u32>, near: (usize, usize), test: KeptTest },
 }
 
-/// Places in a run that are still to be looked at, ascending.
-enum Left {
-    All(std::ops::Range<usize>),
-    Some(std::vec::IntoIter<u32>),
+/// A source, or one of its chunks, that was not looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Pending {
+    /// Greater for what comes earlier.
+    order: i64,
+    source: u32,
+    /// [`NO_CHUNK`] for the source.
+    chunk: u32,
 }
 
-impl Left {
-    fn next(&mut self, direction: Direction) -> Option<usize> {
-        match (self, direction) {
-            (Self::All(left), Direction::Forward) => left.next(),
-            (Self::All(left), Direction::Backward) => left.next_back(),
-            (Self::Some(left), Direction::Forward) => left.next().map(|row| row as usize),
-            (Self::Some(left), Direction::Backward) => left.next_back().map(|row| row as usize),
-        }
+/// In place of the number of a chunk.
+const NO_CHUNK: u32 = u32::MAX;
+
+impl PartialOrd for Pending {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
+}
+
+impl Ord for Pending {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.order, self.source, self.chunk).cmp(&(other.order, other.source, other.chunk))
+    }
+}
+
+/// What was looked at before it is needed. Damage of a block is an error when it is needed.
+enum Looked {
+    Run,
+    Block(Result<Decoded, EventsError>),
+    /// The wanted lines in the order of delivery, and what was read.
+    Lines(Vec<u32>, BlockRead),
 }
 
 /// The next record of an open source.
@@ -110,9 +132,6 @@ struct Decoded {
     read: BlockRead,
 }
 
-/// Blocks that were decoded before they are needed. Damage of one is an error when it is needed.
-type Early = FxHashMap<(usize, usize), Result<Decoded, EventsError>>;
-
 /// A scan over parts and runs.
 pub(crate) struct Scan<'q> {
     query: &'q LogQuery,
@@ -121,8 +140,8 @@ pub(crate) struct Scan<'q> {
     stats: ScanStats,
     open_bytes: u64,
     open_bytes_charged: u64,
-    /// How many blocks are opened at the next occasion.
-    ahead: usize,
+    /// How many bytes of lines are looked at at the next occasion.
+    ahead: u64,
 }
 
 /// What takes records that are written anew.
@@ -157,43 +176,59 @@ impl<'q> Scan<'q> {
             stats: ScanStats::default(),
             open_bytes: 0,
             open_bytes_charged: 0,
-            ahead: 1,
+            ahead: AHEAD_BYTES_MIN,
         }
+    }
+
+    /// Where a source or a chunk stands in the order of delivery; see [`Pending::order`].
+    fn order(&self, (min_t, max_t): (i64, i64)) -> i64 {
+        match self.query.direction {
+            // The reverse of the order of numbers.
+            Direction::Forward => !min_t,
+            Direction::Backward => max_t,
+        }
+    }
+
+    /// All that is to be looked at, the earliest on top.
+    fn pending(&self, plan: &Plan<'_>) -> BinaryHeap<Pending> {
+        let mut all = Vec::new();
+        for (source, number) in plan.sources.iter().zip(0u32..) {
+            match &source.what {
+                What::Run { run, chunks: Some(chunks), .. } => {
+                    let of = |chunk: &u32| run.chunks()[*chunk as usize].bounds;
+                    let pending = |chunk: &u32| Pending { order: self.order(of(chunk)), source: number, chunk: *chunk };
+                    all.extend(chunks.iter().map(pending));
+                }
+                _ => {
+                    let order = self.order((source.min_t, source.max_t));
+                    all.push(Pending { order, source: number, chunk: NO_CHUNK });
+                }
+            }
+        }
+        BinaryHeap::from(all)
     }
 
     /// Delivers the records of the sources in order.
     pub(crate) fn run(mut self, sources: LogSources<'_>, each: &mut Each<'_>) -> Result<ScanStats, StoreError> {
-        let direction = self.query.direction;
-        let any_of = self.filter.wants.any_of;
-        let mut plan = Plan::new(self.query, any_of, sources, self.budget)?;
-        let mut pending = std::mem::take(&mut plan.sources);
-        // The next to open is at the end.
-        pending.sort_by_key(|source| match direction {
-            Direction::Forward => std::cmp::Reverse(i128::from(source.min_t)),
-            Direction::Backward => std::cmp::Reverse(-i128::from(source.max_t)),
-        });
+        let plan = Plan::new(self.query, &self.filter, sources, self.budget)?;
+        let mut pending = self.pending(&plan);
+        let mut ready: VecDeque<(Pending, Looked)> = VecDeque::new();
         let mut open: Vec<Option<Open>> = Vec::new();
         let mut free: Vec<usize> = Vec::new();
         let mut heap: BinaryHeap<Head> = BinaryHeap::new();
-        let mut early: Early = FxHashMap::default();
         let mut delivered = 0u64;
         loop {
-            while let Some(source) = pending.last() {
-                let is_due = heap.peek().is_none_or(|head| match direction {
-                    Direction::Forward => source.min_t <= head.log.record.time_ns,
-                    Direction::Backward => source.max_t >= head.log.record.time_ns,
-                });
-                if !is_due {
+            while let Some(next) = ready.front().map(|(next, _)| next).or_else(|| pending.peek()) {
+                let order = |head: &Head| self.order((head.log.record.time_ns, head.log.record.time_ns));
+                if heap.peek().is_some_and(|head| next.order < order(head)) {
                     break;
                 }
                 self.budget.check()?;
-                if let What::Block { part, block } = source.what
-                    && !early.contains_key(&(part, block))
-                {
-                    self.decode_some(&plan, &pending, &mut early)?;
-                }
-                let Some(source) = pending.pop() else { break };
-                let opened = self.open(&plan, source.what, &mut early)?;
+                let Some((next, looked)) = ready.pop_front() else {
+                    self.look_ahead(&plan, &mut pending, &mut ready)?;
+                    continue;
+                };
+                let Some(opened) = self.open(&plan, next, looked)? else { continue };
                 let slot = free.pop().unwrap_or_else(|| {
                     open.push(None);
                     open.len() - 1
@@ -202,7 +237,7 @@ impl<'q> Scan<'q> {
                 self.advance(&plan, &mut open, &mut free, slot, &mut heap)?;
             }
             let Some(head) = heap.pop() else {
-                if pending.is_empty() {
+                if pending.is_empty() && ready.is_empty() {
                     return Ok(self.stats);
                 }
                 continue;
@@ -231,7 +266,18 @@ impl<'q> Scan<'q> {
         let Some(source) = open[slot].as_mut() else { return Ok(()) };
         let next = match &mut source.records {
             Records::Block(records) => records.next(),
-            Records::Run { stream, run, left } => self.next_of_run(run, left)?.map(|log| (*stream, Arc::new(log))),
+            Records::Run { stream, run, left, test } => {
+                self.next_of_run(run, left, test)?.map(|log| (*stream, Arc::new(log)))
+            }
+            Records::Lines { stream, run, chunk, left, near, test } => {
+                let range = plan.range(*stream);
+                let lines = &run.chunks()[*chunk as usize].lines;
+                let next = left.find_map(|line| {
+                    let log = run.record(lines, line as usize, near)?;
+                    (range.contains(log.time_ns) && test.passes(&self.filter, log)).then(|| log.stored())
+                });
+                next.map(|log| (*stream, Arc::new(log)))
+            }
         };
         match next {
             Some((stream, log)) => {
@@ -248,76 +294,122 @@ impl<'q> Scan<'q> {
     }
 
     /// The next wanted record of what is left of a run.
-    fn next_of_run(&mut self, run: &[Kept], left: &mut Left) -> Result<Option<StoredLog>, StoreError> {
+    fn next_of_run(
+        &mut self,
+        run: &[Kept],
+        left: &mut Range<usize>,
+        test: &mut KeptTest,
+    ) -> Result<Option<StoredLog>, StoreError> {
         loop {
-            let Some(index) = left.next(self.query.direction) else { return Ok(None) };
+            let next = match self.query.direction {
+                Direction::Forward => left.next(),
+                Direction::Backward => left.next_back(),
+            };
+            let Some(index) = next else { return Ok(None) };
             let log = &run[index];
             self.stats.records += 1;
             self.stats.bytes += log.text().len() as u64;
             if self.stats.records.is_multiple_of(CHECK_INTERVAL) {
                 self.budget.check()?;
             }
-            if self.filter.passes_text(log.text()) {
+            if test.passes(&self.filter, log) && self.filter.passes_text(log.text()) {
                 return Ok(Some(log.stored()));
             }
         }
     }
 
-    fn open(&mut self, plan: &Plan<'_>, what: What, early: &mut Early) -> Result<Open, StoreError> {
-        Ok(match what {
-            What::Run { stream, run, rows } => {
-                let all = within(&run, plan.range(stream));
-                let left = match rows {
-                    None => Left::All(all),
-                    Some(mut rows) => {
-                        rows.retain(|row| all.contains(&(*row as usize)));
-                        Left::Some(rows.into_iter())
-                    }
-                };
-                Open { records: Records::Run { stream, run, left }, place: 0, bytes: 0 }
+    /// Opens what was looked at; `None` when there is nothing.
+    fn open(&mut self, plan: &Plan<'_>, pending: Pending, looked: Looked) -> Result<Option<Open>, StoreError> {
+        let what = &plan.sources[pending.source as usize].what;
+        let test = |stream: u32| KeptTest::new(self.filter.needed(&plan.streams.labels[stream as usize]));
+        Ok(match (what, looked) {
+            (What::Run { stream, run, .. }, Looked::Lines(lines, read)) => {
+                self.stats.records += read.records;
+                self.stats.bytes += read.bytes;
+                let (stream, run, chunk, test) = (*stream, Arc::clone(run), pending.chunk, test(*stream));
+                let left = lines.into_iter();
+                let records = Records::Lines { stream, run, chunk, left, near: (0, 0), test };
+                Some(Open { records, place: 0, bytes: 0 })
             }
-            What::Block { part, block } => {
-                let Decoded { records, bytes, read } = early.remove(&(part, block)).transpose()?.unwrap_or_default();
+            (What::Run { stream, run, .. }, _) => {
+                let (left, test) = (within(run, plan.range(*stream)), test(*stream));
+                Some(Open {
+                    records: Records::Run { stream: *stream, run: Arc::clone(run), left, test },
+                    place: 0,
+                    bytes: 0,
+                })
+            }
+            (What::Block { block, .. }, Looked::Block(decoded)) => {
+                let Decoded { records, bytes, read } = decoded?;
                 self.stats.blocks += 1;
                 self.stats.records += read.records;
                 self.stats.bytes += read.bytes;
-                Open { records: Records::Block(records.into_iter()), place: block, bytes }
+                Some(Open { records: Records::Block(records.into_iter()), place: *block, bytes })
             }
+            (What::Block { .. }, _) => None,
         })
     }
 
-    /// Decodes the next blocks on the pool: at first one, later more, so that a query that wants little reads little.
-    fn decode_some(
+    /// Looks at what comes next, on the pool where it is much: at first at little, later at more, so that a query that
+    /// wants little reads little.
+    fn look_ahead(
         &mut self,
         plan: &Plan<'_>,
-        pending: &[crate::log_plan::Source],
-        early: &mut Early,
+        pending: &mut BinaryHeap<Pending>,
+        ready: &mut VecDeque<(Pending, Looked)>,
     ) -> Result<(), StoreError> {
-        let blocks: Vec<(usize, usize)> = pending
-            .iter()
-            .rev()
-            .filter_map(|source| match source.what {
-                What::Block { part, block } => Some((part, block)),
-                What::Run { .. } => None,
-            })
-            .filter(|place| !early.contains_key(place))
-            .take(self.ahead)
-            .collect();
-        self.ahead = (self.ahead * 2).min(AHEAD_MAX);
-        let this = &*self;
-        let decoded: Vec<Result<Decoded, EventsError>> = match blocks.as_slice() {
-            [place] => vec![this.decode(plan, *place)],
-            many => many.par_iter().map(|place| this.decode(plan, *place)).collect(),
-        };
-        for (place, decoded) in blocks.into_iter().zip(decoded) {
-            self.open_bytes += decoded.as_ref().map_or(0, |decoded| decoded.bytes);
-            early.insert(place, decoded);
+        let (mut next, mut bytes, mut has_blocks) = (Vec::new(), 0, false);
+        while bytes < self.ahead
+            && let Some(one) = pending.pop()
+        {
+            bytes += match &plan.sources[one.source as usize].what {
+                What::Run { run, .. } => run.chunks().get(one.chunk as usize).map_or(0, |c| c.lines.text.len() as u64),
+                What::Block { part, block } => {
+                    has_blocks = true;
+                    plan.parts[*part].table.blocks[*block].text_bytes
+                }
+            };
+            next.push(one);
         }
+        self.ahead = (self.ahead * 2).min(AHEAD_BYTES_MAX);
+        let this = &*self;
+        let look = |one: &Pending| this.look(plan, *one);
+        let looked: Vec<Looked> = match bytes <= ALONE_BYTES_MAX || next.len() < 2 {
+            true => next.iter().map(look).collect(),
+            false => {
+                let at_once = if has_blocks { 1 } else { CHUNKS_AT_ONCE };
+                next.par_iter().with_min_len(at_once).map(look).collect()
+            }
+        };
+        for looked in &looked {
+            if let Looked::Block(Ok(decoded)) = looked {
+                self.open_bytes += decoded.bytes;
+            }
+        }
+        ready.extend(next.into_iter().zip(looked));
         if self.open_bytes > self.open_bytes_charged {
             self.budget.charge_bytes(self.open_bytes - self.open_bytes_charged)?;
             self.open_bytes_charged = self.open_bytes;
         }
         Ok(())
+    }
+
+    fn look(&self, plan: &Plan<'_>, pending: Pending) -> Looked {
+        match &plan.sources[pending.source as usize].what {
+            What::Block { part, block } => Looked::Block(self.decode(plan, (*part, *block))),
+            What::Run { run, .. } => match run.chunks().get(pending.chunk as usize) {
+                None => Looked::Run,
+                Some(chunk) => {
+                    let (mut found, lines) = (Vec::new(), &chunk.lines);
+                    let (records, bytes) = self.filter.search_lines(lines, &mut found);
+                    found.sort_unstable_by_key(|line| lines.key(*line));
+                    if self.query.direction == Direction::Backward {
+                        found.reverse();
+                    }
+                    Looked::Lines(found, BlockRead { records, bytes })
+                }
+            },
+        }
     }
 
     /// The wanted records of a block in the order of delivery.

@@ -12,7 +12,7 @@ use trefoil_parts::{PartFile, PartMeta, PartSet, PartWriter, PartsError};
 
 use crate::EventsError;
 use crate::columns::BlockColumns;
-use crate::index::{BlockIndex, IndexWriter, join};
+use crate::index::{BlockIndex, IndexWriter, JoinedTerms, join};
 use crate::metrics;
 use crate::table::{BlockInfo, BlockStream, CHUNK_STREAMS, Table, decode_streams, encode_streams};
 use crate::tokens::{BlockTerms, Condition};
@@ -76,6 +76,23 @@ fn checked(bytes: &[u8]) -> Option<&[u8]> {
     (crc32c::crc32c(body).to_le_bytes() == *crc).then_some(body)
 }
 
+/// A block as it is to be written.
+pub(crate) struct SealedBlock {
+    info: BlockInfo,
+    bytes: Vec<u8>,
+    filter: Vec<u8>,
+    terms: JoinedTerms,
+}
+
+impl SealedBlock {
+    /// `bytes` are those of the block; fills the filter facts of `info`.
+    pub(crate) fn new(mut info: BlockInfo, bytes: Vec<u8>, mut terms: BlockTerms) -> Self {
+        info.digit_run_max = terms.digit_run_max as u64;
+        let filter = filter::build(&mut terms.keys);
+        Self { info, bytes, filter, terms: JoinedTerms::from(&terms) }
+    }
+}
+
 /// Writes the file of a part, block by block.
 pub(crate) struct PartFileWriter {
     file: PartFile,
@@ -108,21 +125,14 @@ impl PartFileWriter {
         })
     }
 
-    /// Writes a block, already sealed; fills the places and filter facts of `info`.
-    pub(crate) fn add_block(
-        &mut self,
-        mut info: BlockInfo,
-        block: &[u8],
-        mut terms: BlockTerms,
-    ) -> Result<(), EventsError> {
-        info.digit_run_max = terms.digit_run_max as u64;
-        let filter = filter::build(&mut terms.keys);
+    /// Writes a block; fills its places.
+    pub(crate) fn add_block(&mut self, block: SealedBlock) -> Result<(), EventsError> {
         let index = match &mut self.index {
             Some(index) => index,
             None => self.index.insert(IndexWriter::new()?),
         };
-        index.add(&terms)?;
-        self.push(info, block, &filter)
+        index.add(block.terms)?;
+        self.push(block.info, &block.bytes, &block.filter)
     }
 
     fn push(&mut self, mut info: BlockInfo, block: &[u8], filter: &[u8]) -> Result<(), EventsError> {
@@ -487,7 +497,7 @@ impl PartReader {
 
     /// Bytes that the open index holds in memory.
     pub(crate) fn index_bytes(&self) -> u64 {
-        self.open_index.lock().as_ref().map_or(0, |index| index.bytes)
+        self.open_index.lock().as_ref().map_or(0, |index| index.bytes())
     }
 
     /// Closes the index; the next query opens it again.

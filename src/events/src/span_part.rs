@@ -11,7 +11,7 @@ use crate::EventsError;
 use crate::columns::Packer;
 use crate::engine::{Kind, Output};
 use crate::metrics;
-use crate::part_file::{PartFileWriter, PartReader, SPANS_VERSION};
+use crate::part_file::{PartFileWriter, PartReader, SPANS_VERSION, SealedBlock};
 use crate::record;
 use crate::span_block::{self, StoredSpan, sort_and_deduplicate};
 use crate::span_columns::{self, Encoded};
@@ -258,7 +258,7 @@ impl SpanPartWriter {
         let number = u32::try_from(self.file.table.blocks.len()).expect("blocks of a part fit in memory");
         self.traces.add_block(number, self.slices, block);
         block.clear();
-        self.file.add_block(info, &self.packer.seal(&columns), terms)
+        self.file.add_block(SealedBlock::new(info, self.packer.seal(&columns), terms))
     }
 
     /// Numbers the operations of a block; `None` when the table has no room for all of them.

@@ -191,6 +191,16 @@ impl TextSet {
         ));
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// The bytes of all.
+    pub(crate) fn bytes(&self) -> usize {
+        self.joined.len()
+    }
+
     /// The texts.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
         self.places.iter().map(|(start, end)| &self.joined[*start as usize..*end as usize])

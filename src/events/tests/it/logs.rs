@@ -135,6 +135,9 @@ fn check_queries(store: &EventStore, model: &Model, rng: &mut StdRng, context: &
         let found: Vec<_> = scan(store, &narrowed, 0).into_iter().filter(has).collect();
         let wanted: Vec<_> = expected.iter().filter(|l| has(l)).cloned().collect();
         assert_eq!(found, wanted, "{context}: needle {needle:?} of {query:?}");
+        let first: Vec<_> = scan(store, &narrowed, limit).into_iter().filter(has).collect();
+        let begins = wanted.starts_with(&first) && first.len() <= limit;
+        assert!(begins, "{context}: first {limit} with {needle:?} of {query:?}: {first:?}");
 
         let mut by_word = query.clone();
         let is_upper = rng.random();

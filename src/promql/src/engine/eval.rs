@@ -149,7 +149,7 @@ impl<'a> Evaluator<'a> {
     }
 
     fn step_invariant(&self, expr: &Expr) -> Result<Evaluated, EngineError> {
-        if self.grid.count == 1 {
+        if self.grid.count == 1 && !self.spans {
             return self.eval(expr);
         }
         let once = Evaluator::new(self.context, Grid { count: 1, ..self.grid }, self.grid.start_ms);

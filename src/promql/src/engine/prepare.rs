@@ -182,11 +182,13 @@ impl Preparation {
                     parts.push((arg, invariant));
                 }
                 if dependent {
+                    // `timestamp` sees the selector itself.
+                    let sees = |arg: &Expr| matches!(arg.unwrapped().kind, ExprKind::Vector(_));
+                    if function.name == "timestamp" && parts.iter().all(|(arg, _)| sees(arg)) {
+                        return Ok(parts.iter().all(|(_, invariant)| *invariant));
+                    }
                     for (arg, invariant) in &mut parts {
-                        // `timestamp` has to see the selector itself.
-                        let is_seen =
-                            function.name == "timestamp" && matches!(arg.unwrapped().kind, ExprKind::Vector(_));
-                        if *invariant && !is_seen {
+                        if *invariant {
                             wrap(arg);
                         }
                     }

@@ -54,6 +54,24 @@ fn ranges_come_sorted() {
 }
 
 #[test]
+fn what_is_pinned_is_sorted_once() {
+    let engine = Engine::default();
+    for (query, remarks) in [
+        ("sort(requests_total)", 1),
+        ("sort(requests_total @ 60)", 0),
+        ("sort(timestamp(requests_total @ 60))", 0),
+        ("last_over_time((sort(requests_total))[1m:30s])", 1),
+        ("last_over_time((sort(requests_total @ 60))[1m:1m])", 0),
+    ] {
+        let expr = engine.parse(query).unwrap();
+        let result = engine
+            .range(&expr, 60_000, 110_000, 20_000, &QueryOptions::default(), &store(), TenantId::default(), &Unlimited)
+            .unwrap();
+        assert_eq!(result.annotations.iter().count(), remarks, "{query}");
+    }
+}
+
+#[test]
 fn a_range_ends_where_it_was_told_to() {
     // The last step is at 60 s.
     for (query, want) in [

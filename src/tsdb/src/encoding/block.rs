@@ -1,6 +1,7 @@
 //! Blocks: a run of samples of one series and one kind, encoded, checksummed and decoded at once.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use trefoil_model::{FloatHistogram, SampleBuffer, TimeRange};
@@ -304,90 +305,106 @@ impl<'a> Block<'a> {
     /// Appends the samples inside `range` to `out`, straight into its columns.
     pub(crate) fn decode(&self, range: TimeRange, out: &mut SampleBuffer) -> Result<(), DecodeError> {
         let (start, histogram_start, had_starts) = (out.times.len(), out.histograms.len(), !out.starts.is_empty());
-        let result = self.decode_all(out);
+        let result = self.decode_inside(range, out);
         if result.is_err() {
-            cut(out, start, start, start);
+            out.times.truncate(start);
+            out.values.truncate(start);
+            out.starts.truncate(start);
             out.histograms.truncate(histogram_start);
-            return result;
-        }
-        if range.start_ms <= self.min_t && self.max_t < range.end_ms {
-            return Ok(());
-        }
-        let times = &out.times[start..];
-        let from = start + times.partition_point(|t| *t < range.start_ms);
-        let to = start + times.partition_point(|t| *t < range.end_ms);
-        cut(out, start, from, to.max(from));
-        if out.histograms.len() > histogram_start {
-            let kept = |i: u32| (from..to).contains(&(i as usize));
-            let mut tail = out.histograms.split_off(histogram_start);
-            tail.retain_mut(|(i, _)| {
-                let keep = kept(*i);
-                *i = i.wrapping_sub((from - start) as u32);
-                keep
-            });
-            out.histograms.append(&mut tail);
-        }
-        if !had_starts && out.starts.iter().all(|s| *s == 0) {
+        } else if !had_starts && out.starts.iter().all(|s| *s == 0) {
             out.starts.clear();
         }
-        Ok(())
+        result
     }
 
-    fn decode_all(&self, out: &mut SampleBuffer) -> Result<(), DecodeError> {
+    /// Which of the samples lie inside `range`.
+    fn inside(&self, range: TimeRange, times: &[i64]) -> Range<usize> {
+        if range.start_ms <= self.min_t && self.max_t < range.end_ms {
+            return 0..times.len();
+        }
+        let before = |end: i64| times.partition_point(|t| *t < end);
+        let (from, to) = (before(range.start_ms), before(range.end_ms));
+        from..to.max(from)
+    }
+
+    fn decode_inside(&self, range: TimeRange, out: &mut SampleBuffer) -> Result<(), DecodeError> {
         let mut from = self.rest.clone();
         let start = out.times.len();
         let head = Head { count: self.count, min_t: self.min_t, max_t: self.max_t };
-        let (histograms, starts) = match &self.times {
+        let all_times = |from: &mut Reader<'_>, times: &mut Vec<i64>| head.times(from, times);
+        let cut = |times: &mut Vec<i64>| {
+            let wanted = self.inside(range, &times[start..]);
+            keep(times, start, &wanted);
+            wanted
+        };
+        let (wanted, histograms, starts) = match &self.times {
             Some(column) => {
-                match &column.encoded {
+                let wanted = match &column.encoded {
                     Some(encoded) => {
-                        head.times(&mut encoded.clone(), &mut out.times)?;
+                        all_times(&mut encoded.clone(), &mut out.times)?;
                         remember(column.id, head, &out.times[start..]);
+                        cut(&mut out.times)
                     }
                     // A thread forgets nothing between finding a block and decoding it.
-                    None => cached(column.id, |_, times| out.times.extend_from_slice(times)).ok_or(DecodeError)?,
-                }
+                    None => cached(column.id, |_, times| {
+                        let wanted = self.inside(range, times);
+                        out.times.extend_from_slice(&times[wanted.clone()]);
+                        wanted
+                    })
+                    .ok_or(DecodeError)?,
+                };
                 let starts = if self.kind & SHARED_STARTS == 0 { STARTS_NONE } else { STARTS_RUNS };
-                (self.kind & SHARED_HISTOGRAMS != 0, starts)
+                (wanted, self.kind & SHARED_HISTOGRAMS != 0, starts)
             }
             None => {
-                head.times(&mut from, &mut out.times)?;
+                all_times(&mut from, &mut out.times)?;
                 let histograms = match self.kind {
                     FLOATS => false,
                     HISTOGRAMS => true,
                     _ => return Err(DecodeError),
                 };
-                (histograms, from.u8()?)
+                (cut(&mut out.times), histograms, from.u8()?)
             }
         };
-        self.decode_starts(starts, &mut from, out)?;
+        self.decode_starts(starts, &wanted, &mut from, start, out)?;
         if histograms {
-            self.decode_histograms(&mut from, start, out)
+            self.decode_histograms(&wanted, &mut from, start, out)
         } else {
-            decode_floats(&mut from, self.count, !out.values_unneeded, &mut out.values)
+            decode_floats(&mut from, self.count, &wanted, !out.values_unneeded, &mut out.values)
         }
     }
 
-    fn decode_starts(&self, form: u8, from: &mut Reader<'_>, out: &mut SampleBuffer) -> Result<(), DecodeError> {
-        let total = out.times.len();
+    fn decode_starts(
+        &self,
+        form: u8,
+        wanted: &Range<usize>,
+        from: &mut Reader<'_>,
+        start: usize,
+        out: &mut SampleBuffer,
+    ) -> Result<(), DecodeError> {
         match form {
             STARTS_NONE if out.starts.is_empty() => Ok(()),
             STARTS_NONE => {
-                out.starts.resize(total, 0);
+                out.starts.resize(out.times.len(), 0);
                 Ok(())
             }
             STARTS_RUNS => {
-                out.starts.resize(total - self.count, 0);
+                out.starts.resize(start, 0);
+                let end = start + self.count;
                 let mut value = 0i64;
                 for _ in 0..from.length(2)? {
                     let n = usize::try_from(from.uvarint()?).map_err(|_| DecodeError)?;
                     value = value.wrapping_add(from.ivarint()?);
-                    if n > total - out.starts.len() {
+                    if n > end - out.starts.len() {
                         return Err(DecodeError);
                     }
                     out.starts.resize(out.starts.len() + n, value);
                 }
-                if out.starts.len() == total { Ok(()) } else { Err(DecodeError) }
+                if out.starts.len() != end {
+                    return Err(DecodeError);
+                }
+                keep(&mut out.starts, start, wanted);
+                Ok(())
             }
             _ => Err(DecodeError),
         }
@@ -395,6 +412,7 @@ impl<'a> Block<'a> {
 
     fn decode_histograms(
         &self,
+        wanted: &Range<usize>,
         from: &mut Reader<'_>,
         start: usize,
         out: &mut SampleBuffer,
@@ -416,28 +434,20 @@ impl<'a> Block<'a> {
         let mut before: Option<Arc<FloatHistogram>> = None;
         for i in 0..self.count {
             let h = Arc::new(decode_histogram(before.as_deref(), &mut body)?);
-            out.values.push(if h.is_stale() { h.sum } else { f64::NAN });
-            out.histograms.push(((start + i) as u32, Arc::clone(&h)));
+            if wanted.contains(&i) {
+                out.values.push(if h.is_stale() { h.sum } else { f64::NAN });
+                out.histograms.push(((start + i - wanted.start) as u32, Arc::clone(&h)));
+            }
             before = Some(h);
         }
         Ok(())
     }
 }
 
-/// Keeps `from..to` of what stands behind `start` in all columns.
-fn cut(out: &mut SampleBuffer, start: usize, from: usize, to: usize) {
-    out.times.truncate(to);
-    out.times.drain(start..from.min(to));
-    out.values.truncate(to);
-    if out.values.len() >= from {
-        out.values.drain(start..from.min(to));
-    }
-    if !out.starts.is_empty() {
-        out.starts.truncate(to);
-        if out.starts.len() >= from {
-            out.starts.drain(start..from.min(to));
-        }
-    }
+/// Of what stands behind `start` keeps `wanted`.
+pub(super) fn keep<T>(column: &mut Vec<T>, start: usize, wanted: &Range<usize>) {
+    column.truncate(start + wanted.end);
+    column.drain(start..start + wanted.start);
 }
 
 /// Counts the frames of a whole file of blocks, and their bytes, by what is in them.

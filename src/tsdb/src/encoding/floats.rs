@@ -1,6 +1,9 @@
 //! A column of floats, lossless to the bit: NaN payloads, infinities, -0.0 and subnormals come back as they were.
 
+use std::ops::Range;
+
 use super::bits::{BitReader, BitWriter, XorState};
+use super::block::keep;
 use super::ints::{PCO_COUNT_MIN, Sink, encode_last_ints, is_worth_it, read_ints};
 use super::pco::{decode_pco, encode_pco};
 use super::varint::{Reader, put_float, put_uvarint};
@@ -15,10 +18,12 @@ const SCALED: u8 = 1;
 const XOR: u8 = 2;
 /// Eight bytes each.
 const RAW: u8 = 3;
-/// `pco`, up to the end of what is read.
+/// `pco`, one page, up to the end of what is read. Not written any more.
 const PCO: u8 = 4;
 /// All values have the same bits, whose zeros at the end are not written.
 const CONSTANT_SHORT: u8 = 5;
+/// `pco` in pages, up to the end of what is read.
+const PCO_PAGES: u8 = 6;
 
 /// Values that are appended at once.
 const PIECE: usize = 64;
@@ -53,7 +58,7 @@ pub(crate) fn encode_floats(effort: Effort, values: &[f64], out: &mut Vec<u8>) {
         }
     }
     if effort == Effort::Merged && values.len() >= PCO_COUNT_MIN {
-        let mut packed = vec![PCO];
+        let mut packed = vec![PCO_PAGES];
         if encode_pco(values, &mut packed) && is_worth_it(packed.len(), other.len()) {
             other = packed;
         }
@@ -64,62 +69,83 @@ pub(crate) fn encode_floats(effort: Effort, values: &[f64], out: &mut Vec<u8>) {
     }
 }
 
-/// Appends `count` floats to `out`. Unless `needed`, 0 may stand for any value but a stale marker.
+/// Appends those of the `count` floats that are `wanted` to `out`. Unless `needed`, 0 may stand for any value but a stale
+/// marker.
 pub(crate) fn decode_floats(
     from: &mut Reader<'_>,
     count: usize,
+    wanted: &Range<usize>,
     needed: bool,
     out: &mut Vec<f64>,
 ) -> Result<(), DecodeError> {
     if count == 0 {
         return Ok(());
     }
+    let start = out.len();
     match from.u8()? {
         CONSTANT => {
             let v = f64::from_bits(from.u64()?);
-            out.resize(out.len() + count, v);
+            out.resize(start + wanted.len(), v);
             Ok(())
         }
-        SCALED => wide(DecodeScaled { from, count, needed, out }),
+        CONSTANT_SHORT => {
+            let v = from.float()?;
+            out.resize(start + wanted.len(), v);
+            Ok(())
+        }
+        SCALED => {
+            wide(DecodeScaled { from, count, wanted, needed, out })?;
+            keep(out, start, wanted);
+            Ok(())
+        }
         XOR => {
             let n = from.length(1)?;
             let mut bits = BitReader::new(from.bytes(n)?);
             if count > n * 8 {
                 return Err(DecodeError);
             }
-            out.reserve(count);
-            let first = f64::from_bits(bits.get(64));
-            out.push(first);
-            let mut state = XorState::starting_at(first);
-            let mut piece = [0.0; PIECE];
-            let mut left = count - 1;
-            while left > 0 {
-                let piece = &mut piece[..left.min(PIECE)];
-                for slot in &mut *piece {
-                    *slot = state.get(&mut bits)?;
-                }
-                out.extend_from_slice(piece);
-                left -= piece.len();
-            }
-            bits.check()
+            decode_xor(&mut bits, wanted.end, out)?;
+            keep(out, start, wanted);
+            Ok(())
         }
         RAW => {
             let data = from.bytes(count.checked_mul(8).ok_or(DecodeError)?)?;
-            out.extend(data.chunks_exact(8).map(|c| f64::from_le_bytes(c.try_into().expect("chunks of eight bytes"))));
+            let float = |c: &[u8]| f64::from_le_bytes(c.try_into().expect("chunks of eight bytes"));
+            out.extend(data[wanted.start * 8..wanted.end * 8].chunks_exact(8).map(float));
             Ok(())
         }
-        PCO => {
+        form @ (PCO | PCO_PAGES) => {
             let data = from.bytes(from.rest().len())?;
-            out.reserve(count);
-            decode_pco(data, count, |piece| out.extend_from_slice(piece))
-        }
-        CONSTANT_SHORT => {
-            let v = from.float()?;
-            out.resize(out.len() + count, v);
-            Ok(())
+            out.reserve(wanted.len());
+            decode_pco(data, form == PCO_PAGES, count, wanted, |first, piece| {
+                let (from, to) = (wanted.start.max(first), wanted.end.min(first + piece.len()));
+                out.extend_from_slice(piece.get(from - first..to - first).unwrap_or_default());
+            })
         }
         _ => Err(DecodeError),
     }
+}
+
+/// Appends the first `count` of a stream.
+fn decode_xor(bits: &mut BitReader<'_>, count: usize, out: &mut Vec<f64>) -> Result<(), DecodeError> {
+    if count == 0 {
+        return Ok(());
+    }
+    out.reserve(count);
+    let first = f64::from_bits(bits.get(64));
+    out.push(first);
+    let mut state = XorState::starting_at(first);
+    let mut piece = [0.0; PIECE];
+    let mut left = count - 1;
+    while left > 0 {
+        let piece = &mut piece[..left.min(PIECE)];
+        for slot in &mut *piece {
+            *slot = state.get(bits)?;
+        }
+        out.extend_from_slice(piece);
+        left -= piece.len();
+    }
+    bits.check()
 }
 
 fn encode_xor(values: &[f64], out: &mut Vec<u8>) {
@@ -305,6 +331,7 @@ fn put_floats(values: &[i64], out: &mut [f64], each: impl Fn(f64) -> f64) {
 struct DecodeScaled<'a, 'b> {
     from: &'a mut Reader<'b>,
     count: usize,
+    wanted: &'a Range<usize>,
     needed: bool,
     out: &'a mut Vec<f64>,
 }
@@ -314,12 +341,18 @@ impl Work for DecodeScaled<'_, '_> {
 
     #[inline(always)]
     fn run(self) -> Result<(), DecodeError> {
-        decode_scaled(self.from, self.count, self.needed, self.out)
+        decode_scaled(self.from, self.count, self.wanted, self.needed, self.out)
     }
 }
 
 #[inline(always)]
-fn decode_scaled(from: &mut Reader<'_>, count: usize, needed: bool, out: &mut Vec<f64>) -> Result<(), DecodeError> {
+fn decode_scaled(
+    from: &mut Reader<'_>,
+    count: usize,
+    wanted: &Range<usize>,
+    needed: bool,
+    out: &mut Vec<f64>,
+) -> Result<(), DecodeError> {
     let exponent = usize::from(from.u8()?);
     let power = *POWERS.get(exponent).ok_or(DecodeError)?;
     let outliers = from.length(9)?;
@@ -334,9 +367,9 @@ fn decode_scaled(from: &mut Reader<'_>, count: usize, needed: bool, out: &mut Ve
     if !needed {
         // No whole number is a stale marker.
     } else if power == 1.0 {
-        read_ints(from, count, &mut Whole(room))?;
+        read_ints(from, count, wanted, &mut Whole(room))?;
     } else {
-        read_ints(from, count, &mut Divided { power, inverse: INVERSES[exponent], room })?;
+        read_ints(from, count, wanted, &mut Divided { power, inverse: INVERSES[exponent], room })?;
     }
     let mut at = 0usize;
     for _ in 0..outliers {

@@ -1,6 +1,8 @@
 //! A column of integers: the values, their differences or the differences of those, bit-packed in groups with
 //! outliers kept apart ("patched frame of reference"); what is left over from a straight line; or `pco`.
 
+use std::ops::Range;
+
 use super::pco::{decode_pco, encode_pco};
 use super::unpack::{GROUP, HALF, unpack};
 use super::varint::{Reader, put_ivarint, put_uvarint, zigzag};
@@ -9,10 +11,12 @@ use super::{DecodeError, Effort};
 const PLAIN: u8 = 0;
 const DELTA: u8 = 1;
 const DELTA2: u8 = 2;
-/// `pco`, up to the end of what is read; only in places where nothing follows.
+/// `pco`, one page, up to the end of what is read; only in places where nothing follows. Not written any more.
 const PCO: u8 = 3;
 const LINE: u8 = 4;
 const MULTIPLE: u8 = 5;
+/// `pco` in pages, else as `PCO`.
+const PCO_PAGES: u8 = 6;
 
 /// Shorter columns are not tried with `pco`: it describes the column before it pays, and takes long over it.
 pub(crate) const PCO_COUNT_MIN: usize = 512;
@@ -117,7 +121,7 @@ pub(crate) fn encode_last_ints(effort: Effort, values: &[i64], out: &mut Vec<u8>
     let packed = out.len() - start;
     // Less than a bit a value: there is nothing to be won.
     if effort == Effort::Merged && values.len() >= PCO_COUNT_MIN && packed > values.len() / 8 {
-        let mut other = vec![PCO];
+        let mut other = vec![PCO_PAGES];
         if encode_pco(values, &mut other) && is_worth_it(other.len(), packed) {
             out.truncate(start);
             out.extend_from_slice(&other);
@@ -263,7 +267,7 @@ fn pack(values: impl ExactSizeIterator<Item = u64>, width: u32, out: &mut Vec<u8
 
 /// Appends `count` integers to `out`.
 pub(crate) fn decode_ints(from: &mut Reader<'_>, count: usize, out: &mut Vec<i64>) -> Result<(), DecodeError> {
-    read_ints(from, count, out)
+    read_ints(from, count, &(0..count), out)
 }
 
 /// Where decoded integers go. Each method has to be `#[inline(always)]`: see [`wide`](super::wide).
@@ -297,21 +301,32 @@ impl<S: Sink> Sink for Multiplied<'_, S> {
     }
 }
 
-/// Hands `count` integers to `to`.
+/// Hands `count` integers to `to`; those outside of `wanted` need not be right.
 #[inline(always)]
-pub(crate) fn read_ints(from: &mut Reader<'_>, count: usize, to: &mut impl Sink) -> Result<(), DecodeError> {
+pub(crate) fn read_ints(
+    from: &mut Reader<'_>,
+    count: usize,
+    wanted: &Range<usize>,
+    to: &mut impl Sink,
+) -> Result<(), DecodeError> {
     match from.u8()? {
         _ if count == 0 => Ok(()),
         MULTIPLE => {
             let (first, factor) = (from.ivarint()?, from.uvarint()? as i64);
-            read_packed(from.u8()?, from, count, &mut Multiplied { first, factor, to })
+            read_packed(from.u8()?, from, count, wanted, &mut Multiplied { first, factor, to })
         }
-        form => read_packed(form, from, count, to),
+        form => read_packed(form, from, count, wanted, to),
     }
 }
 
 #[inline(always)]
-fn read_packed(form: u8, from: &mut Reader<'_>, count: usize, to: &mut impl Sink) -> Result<(), DecodeError> {
+fn read_packed(
+    form: u8,
+    from: &mut Reader<'_>,
+    count: usize,
+    wanted: &Range<usize>,
+    to: &mut impl Sink,
+) -> Result<(), DecodeError> {
     match form {
         PLAIN => {
             let mut groups = Groups::new(from, count)?;
@@ -344,9 +359,15 @@ fn read_packed(form: u8, from: &mut Reader<'_>, count: usize, to: &mut impl Sink
                 to.take(group);
             }
         }
-        PCO => {
+        PCO | PCO_PAGES => {
             let data = from.bytes(from.rest().len())?;
-            decode_pco(data, count, |piece| to.take(piece))?;
+            let mut taken = 0;
+            decode_pco(data, form == PCO_PAGES, count, wanted, |first, piece| {
+                fill(to, first - taken);
+                to.take(piece);
+                taken = first + piece.len();
+            })?;
+            fill(to, count - taken);
         }
         LINE => {
             let (mut at, step) = (from.ivarint()?, from.ivarint()?);
@@ -362,6 +383,17 @@ fn read_packed(form: u8, from: &mut Reader<'_>, count: usize, to: &mut impl Sink
         _ => return Err(DecodeError),
     }
     Ok(())
+}
+
+/// Hands so many zeros to `to`.
+#[inline(always)]
+fn fill(to: &mut impl Sink, count: usize) {
+    let mut left = count;
+    while left > 0 {
+        let n = left.min(GROUP);
+        to.take(&mut [0; GROUP][..n]);
+        left -= n;
+    }
 }
 
 /// Makes of each value its sum with all before it and `start`; answers the last.

@@ -58,7 +58,7 @@ pub(crate) fn decode_rollups(from: &mut Reader<'_>, count: usize, out: &mut Vec<
     let (mut untils, mut counts, mut sums, mut histograms) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     decode_ints(from, count, &mut untils)?;
     decode_ints(from, count, &mut counts)?;
-    decode_floats(from, count, true, &mut sums)?;
+    decode_floats(from, count, &(0..count), true, &mut sums)?;
     if from.is_empty() {
         // There are none, or they are all left: downsampling passed them over once.
         histograms.resize(count, AS_MANY_AS_ARE_LEFT as i64);

@@ -47,7 +47,7 @@ fn check_floats_of(effort: Effort, values: &[f64]) -> usize {
     let mut bytes = Vec::new();
     encode_floats(effort, values, &mut bytes);
     let (mut from, mut back) = (Reader::new(&bytes), vec![7.0]);
-    decode_floats(&mut from, values.len(), true, &mut back).unwrap();
+    decode_floats(&mut from, values.len(), &(0..values.len()), true, &mut back).unwrap();
     let bits = |v: &[f64]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
     assert_eq!(bits(&back[1..]), bits(values));
     assert!(from.is_empty());
@@ -290,9 +290,9 @@ proptest! {
             // Garbage behind a known number, so that it comes far.
             let numbered: Vec<u8> = [form].iter().chain(&bytes).copied().collect();
             decode_ints(&mut Reader::new(&numbered), count, &mut Vec::new()).ok();
-            decode_floats(&mut Reader::new(&numbered), count, true, &mut Vec::new()).ok();
+            decode_floats(&mut Reader::new(&numbered), count, &(0..count), true, &mut Vec::new()).ok();
         }
-        decode_floats(&mut Reader::new(&bytes), count, true, &mut Vec::new()).ok();
+        decode_floats(&mut Reader::new(&bytes), count, &(0..count), true, &mut Vec::new()).ok();
         decode_histogram(None, &mut Reader::new(&bytes)).ok();
         read(&bytes, 1, TimeRange::ALL).ok();
         crate::record::Record::decode(&bytes).ok();

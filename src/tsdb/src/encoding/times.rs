@@ -74,7 +74,7 @@ impl Head {
                 out.extend((0..count as u64).map(|i| min_t.wrapping_add(step.wrapping_mul(i) as i64)));
                 return Ok(());
             }
-            INTS => read_ints(from, count, out)?,
+            INTS => read_ints(from, count, &(0..count), out)?,
             _ => return Err(DecodeError),
         }
         let times = &out[start..];

@@ -7,7 +7,7 @@ use crate::encoding::varint::{Reader, put_ivarint, put_text, put_uvarint};
 
 /// Format version of `index` and `blocks` that is written, and [`trefoil_parts::PartMeta::format`]; all before it are
 /// read.
-pub(crate) const VERSION: u16 = 2;
+pub(crate) const VERSION: u16 = 3;
 /// Name of the index file in a part.
 pub(crate) const INDEX_FILE: &str = "index";
 /// Name of the file of blocks in a part.

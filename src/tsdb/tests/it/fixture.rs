@@ -25,6 +25,8 @@ struct Fixture {
 const V1: Fixture = Fixture { version: 1, series: 5, points: 240 };
 /// Long enough for blocks with `pco`.
 const V2: Fixture = Fixture { version: 2, series: 9, points: 2400 };
+/// As before, with `pco` in pages.
+const V3: Fixture = Fixture { version: 3, ..V2 };
 
 impl Fixture {
     fn folder(self) -> PathBuf {
@@ -140,4 +142,9 @@ fn version_1_opens() {
 #[test]
 fn version_2_opens() {
     check_opens(V2);
+}
+
+#[test]
+fn version_3_opens() {
+    check_opens(V3);
 }
