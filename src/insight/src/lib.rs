@@ -4,12 +4,16 @@
 //! has a limit. What is kept can be made anew from the store.
 //!
 //! Reading order: [`writer`] (sits before the store and sees every batch), [`tap`] (hands new records to who waits for
-//! them), [`patterns`] (which shapes lines have, by service, with counts over time).
+//! them), [`patterns`] (which shapes lines have, by service, with counts over time); [`traces`] (what stored traces
+//! tell: critical paths, comparisons, what differs, errors in groups), [`entity`] (who something is of, whatever it is
+//! called).
 //!
 //! Invariants: knows the contracts of `model`, never stores, query languages or HTTP.
 
+pub mod entity;
 pub mod patterns;
 pub mod tap;
+pub mod traces;
 pub mod writer;
 
 use std::sync::Arc;
