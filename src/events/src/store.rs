@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use trefoil_journal::JournalOptions;
 use trefoil_model::event_store::{ScanStats, VolumeQuery};
+use trefoil_model::span_values::ValueCounter;
 use trefoil_model::{
     Cancellation, EventWriter, Labels, LogAdmin, LogBatch, LogDeletion, LogDeletionState, LogEntry, LogFold, LogQuery,
     LogReader, LogVolume, LogWants, Matcher, NanoRange, QueryBudget, SpanFold, SpanKind, SpanObserver, SpanQuery,
@@ -30,6 +31,7 @@ use crate::part_file::PartReader;
 use crate::retention::LogRetention;
 use crate::span_fold;
 use crate::span_part::Traces;
+use crate::span_values;
 use crate::table::CHUNK_STREAMS;
 use crate::trace_read;
 
@@ -243,6 +245,12 @@ impl EventStore {
         snapshot.unread.take().map_or(Ok(snapshot), |error| Err(error.into()))
     }
 
+    /// The memtables and the parts of spans that overlap a range. A part that cannot be opened is an error.
+    fn trace_snapshot(&self, tenant: TenantId, range: NanoRange) -> Result<Snapshot<Traces>, StoreError> {
+        let mut snapshot = self.traces.snapshot(tenant, |meta| range.overlaps(meta.min_t, meta.max_t));
+        snapshot.unread.take().map_or(Ok(snapshot), |error| Err(error.into()))
+    }
+
     /// What a query of log records reads: parts, and runs of memtables.
     fn log_sources(
         &self,
@@ -445,7 +453,7 @@ impl TraceReader for EventStore {
         range: Option<NanoRange>,
         budget: &dyn QueryBudget,
     ) -> Result<Option<StoredTrace>, StoreError> {
-        let snapshot = self.traces.snapshot(tenant, |_| true);
+        let snapshot = self.trace_snapshot(tenant, NanoRange::ALL)?;
         let found = trace_read::trace(&snapshot, tenant, id, self.limits.spans_per_trace_max, budget)?;
         Ok(found.filter(|trace| {
             let mut starts = trace.groups.iter().flat_map(|g| &g.spans).map(|span| span.start_ns);
@@ -455,7 +463,7 @@ impl TraceReader for EventStore {
 
     fn find(&self, query: &SpanQuery, budget: &dyn QueryBudget) -> Result<Vec<StoredTrace>, StoreError> {
         // Traces are returned whole, so the parts outside the range are needed too.
-        let snapshot = self.traces.snapshot(query.tenant, |_| true);
+        let snapshot = self.trace_snapshot(query.tenant, NanoRange::ALL)?;
         trace_read::find(&snapshot, query, self.limits.spans_per_trace_max, budget)
     }
 
@@ -475,7 +483,7 @@ impl TraceReader for EventStore {
         budget: &dyn QueryBudget,
         each: &mut dyn FnMut(&StoredTrace, i64) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        let snapshot = self.traces.snapshot(query.tenant, |_| true);
+        let snapshot = self.trace_snapshot(query.tenant, NanoRange::ALL)?;
         trace_read::visit(&snapshot, query, wants, self.limits.spans_per_trace_max, budget, each)
     }
 
@@ -487,8 +495,19 @@ impl TraceReader for EventStore {
         fold: &mut (dyn SpanFold + '_),
     ) -> Result<(), StoreError> {
         let range = query.range.unwrap_or(NanoRange::ALL);
-        let snapshot = self.traces.snapshot(query.tenant, |meta| range.overlaps(meta.min_t, meta.max_t));
+        let snapshot = self.trace_snapshot(query.tenant, range)?;
         span_fold::fold(&snapshot, query, wants, self.limits.spans_per_trace_max, budget, fold)
+    }
+
+    fn count_values(
+        &self,
+        query: &SpanQuery,
+        wants: &SpanWants<'_>,
+        budget: &dyn QueryBudget,
+        counter: &mut (dyn ValueCounter + '_),
+    ) -> Result<(), StoreError> {
+        let snapshot = self.trace_snapshot(query.tenant, query.range.unwrap_or(NanoRange::ALL))?;
+        span_values::count(&snapshot, query, wants, self.limits.spans_per_trace_max, budget, counter)
     }
 
     fn services(
@@ -498,7 +517,7 @@ impl TraceReader for EventStore {
         budget: &dyn QueryBudget,
     ) -> Result<Vec<String>, StoreError> {
         budget.check()?;
-        let snapshot = self.traces.snapshot(tenant, |meta| range.overlaps(meta.min_t, meta.max_t));
+        let snapshot = self.trace_snapshot(tenant, range)?;
         Ok(trace_read::services(&snapshot, tenant, range))
     }
 
@@ -510,7 +529,7 @@ impl TraceReader for EventStore {
         budget: &dyn QueryBudget,
     ) -> Result<Vec<(String, SpanKind)>, StoreError> {
         budget.check()?;
-        let snapshot = self.traces.snapshot(tenant, |meta| range.overlaps(meta.min_t, meta.max_t));
+        let snapshot = self.trace_snapshot(tenant, range)?;
         Ok(trace_read::operations(&snapshot, tenant, service, range))
     }
 }

@@ -6,14 +6,17 @@
 //!
 //! Reading order: [`writer`] (sits before the store and sees every batch), [`tap`] (hands new records to who waits for
 //! them), [`patterns`] (which shapes lines have, by service, with counts over time), [`spans`] (what is counted of spans),
-//! [`sampling`] (which traces are kept).
+//! [`sampling`] (which traces are kept), [`traces`] (what stored traces tell: critical paths, comparisons, what differs,
+//! errors in groups), [`entity`] (who something is of, whatever it is called).
 //!
 //! Invariants: knows the contracts of `model`, never stores, query languages or HTTP.
 
+pub mod entity;
 pub mod patterns;
 pub mod sampling;
 pub mod spans;
 pub mod tap;
+pub mod traces;
 pub mod writer;
 
 use std::sync::Arc;

@@ -159,7 +159,7 @@ pub(super) fn parse_query(state: &App, query: &str) -> Result<Expr, ApiError> {
 }
 
 /// Parses the parameter `query`; `fault` makes an error of what is wrong with it.
-pub(super) fn read_query(
+pub(crate) fn read_query(
     state: &App,
     query: &str,
     fault: impl FnOnce(ParseError) -> ApiError,
