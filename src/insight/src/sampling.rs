@@ -255,7 +255,7 @@ impl TailSampler {
 
     fn decision(&self, policy: PolicyNumber) -> (&str, bool) {
         let policy = self.options.policies.get(usize::from(policy));
-        policy.map_or((DEFAULT, self.options.keeps_rest), |policy| (&policy.name, policy.keeps))
+        policy.map_or((DEFAULT, self.options.keeps_rest), |policy| (policy.name.as_str(), policy.keeps))
     }
 }
 
