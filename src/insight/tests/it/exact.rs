@@ -1,5 +1,4 @@
 //! Counters against the count over all spans.
-#![expect(clippy::unwrap_used, reason = "a helper that panics fails its test")]
 
 use std::time::Duration;
 

@@ -68,7 +68,7 @@ fn kept(all: &Whole<'_>, with_rate: bool) -> BTreeSet<TraceId> {
         let (spans, share) = (&all[&id], share_of(id));
         let has = |name: &str, value: &str| {
             let is_it = |s: &&Sent| s.span.attributes.iter().any(|(n, v)| n == name && v.as_str() == Some(value));
-            spans.iter().any(|s| is_it(s))
+            spans.iter().any(is_it)
         };
         let end_ns = spans.iter().map(|s| s.span.end_ns).max().unwrap();
         let is_kept = if has("http.host", "cdn.example.org") && share < 0.7 {
