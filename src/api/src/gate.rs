@@ -199,11 +199,13 @@ impl QueryGate {
         F: FnOnce(&QueryContext, Duration) -> Result<T, ApiError> + Send + 'static,
     {
         let came = state.clock.monotonic();
+        let asked = timeout.unwrap_or(state.limits.query_timeout).min(state.limits.query_timeout);
         let place = match self.turns.try_take(client) {
             Some(place) => place,
-            None => self.wait_for_turn(state, client).await?,
+            None => self.wait_for_turn(state, client, asked).await?,
         };
-        let timeout = timeout.unwrap_or(state.limits.query_timeout).min(state.limits.query_timeout);
+        // The time in the queue counts.
+        let timeout = asked.saturating_sub(state.clock.monotonic().saturating_sub(came));
         let context = || QueryContext::new(Arc::clone(&state.clock), timeout, &state.limits, state.accountant.clone());
         if let Some(answer) = ask_at_hand(&context(), at_hand) {
             return answer;
@@ -226,8 +228,7 @@ impl QueryGate {
             Err(_) => {
                 limits::hit("query_timeout");
                 drop(guard);
-                let message = format!("query timed out after {timeout:?} (limit query_timeout)");
-                return Err(ApiError::new(ErrorKind::Timeout, message));
+                return Err(ApiError::new(ErrorKind::Timeout, timed_out(asked)));
             }
         };
         guard.disarm();
@@ -237,15 +238,19 @@ impl QueryGate {
         })
     }
 
-    async fn wait_for_turn(&self, state: &AppState, client: &Arc<str>) -> Result<Place, ApiError> {
+    async fn wait_for_turn(&self, state: &AppState, client: &Arc<str>, timeout: Duration) -> Result<Place, ApiError> {
         WAITING.inc();
         let _waiting = Waiting;
-        match tokio::time::timeout(self.queue_wait, self.turns.take(client)).await {
+        match tokio::time::timeout(self.queue_wait.min(timeout), self.turns.take(client)).await {
             Ok(Ok(place)) => Ok(place),
             Ok(Err(Full { waiting })) => {
                 limits::hit("query_queue_max");
                 let message = format!("too many queries wait: {waiting} (limit query_queue_max)");
                 Err(ApiError::unavailable(message, state.jittered_retry()))
+            }
+            Err(_) if timeout < self.queue_wait => {
+                limits::hit("query_timeout");
+                Err(ApiError::new(ErrorKind::Timeout, timed_out(timeout)))
             }
             Err(_) => {
                 limits::hit("query_queue_wait");
@@ -254,6 +259,10 @@ impl QueryGate {
             }
         }
     }
+}
+
+fn timed_out(timeout: Duration) -> String {
+    format!("query timed out after {timeout:?} (limit query_timeout)")
 }
 
 fn ended_early() -> ApiError {

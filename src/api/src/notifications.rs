@@ -18,7 +18,7 @@ pub const READERS_MAX: usize = 16;
 pub struct Notification {
     /// What it says.
     pub text: &'static str,
-    /// Since when, or until when, Unix milliseconds.
+    /// Since when, Unix milliseconds.
     pub date_ms: i64,
     /// False when it is over.
     pub active: bool,
@@ -38,19 +38,21 @@ impl Default for Notifications {
 }
 
 impl Notifications {
-    /// Begins (again) or ends a notification.
+    /// Begins or ends a notification; one that holds already stays as it is.
     pub fn set(&self, text: &'static str, holds: bool, now_ms: i64) {
         let mut active = self.active.lock();
-        let before = active.len();
-        active.retain(|n| n.text != text);
-        if holds || active.len() < before {
-            let notification = Notification { text, date_ms: now_ms, active: holds };
-            if holds {
+        let known = active.iter().position(|n| n.text == text);
+        let change = match known {
+            Some(at) if !holds => Notification { active: false, ..active.remove(at) },
+            None if holds => {
+                let notification = Notification { text, date_ms: now_ms, active: true };
                 active.push(notification.clone());
+                notification
             }
-            // Nobody may be listening.
-            self.changes.send(notification).ok();
-        }
+            _ => return,
+        };
+        // Nobody may be listening.
+        self.changes.send(change).ok();
     }
 
     /// Those that hold.
@@ -80,8 +82,7 @@ mod tests {
         assert_eq!(now, [failed(2, true)]);
         all.set(RELOAD_FAILED, true, 3);
         all.set(RELOAD_FAILED, false, 4);
-        assert_eq!(changes.try_recv(), Ok(failed(3, true)));
-        assert_eq!(changes.try_recv(), Ok(failed(4, false)));
+        assert_eq!(changes.try_recv(), Ok(failed(2, false)));
         assert!(changes.try_recv().is_err() && all.list().is_empty());
         let more: Vec<_> = (0..READERS_MAX).map(|_| all.follow()).collect();
         assert_eq!(more.iter().filter(|f| f.is_none()).count(), 1);

@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use trefoil_journal::JournalOptions;
 use trefoil_model::event_store::{ScanStats, VolumeQuery};
+use trefoil_model::span_values::ValueCounter;
 use trefoil_model::{
     Cancellation, EventWriter, Labels, LogAdmin, LogBatch, LogDeletion, LogDeletionState, LogEntry, LogFold, LogQuery,
-    LogReader, LogVolume, LogWants, Matcher, NanoRange, QueryBudget, SpanFold, SpanKind, SpanQuery, SpanWants,
-    StoreError, StoredTrace, TenantId, TraceBatch, TraceId, TraceReader, WriteError, WriteReport,
+    LogReader, LogVolume, LogWants, Matcher, NanoRange, QueryBudget, SpanFold, SpanKind, SpanObserver, SpanQuery,
+    SpanWants, StoreError, StoredTrace, TenantId, TraceBatch, TraceId, TraceReader, TraceSampler, WriteError,
+    WriteReport,
 };
 use trefoil_parts::{MergePolicy, PartMeta};
 use trefoil_runtime::{Accountant, Limits, SharedClock, SharedVfs, StartProgress};
@@ -29,6 +31,7 @@ use crate::part_file::PartReader;
 use crate::retention::LogRetention;
 use crate::span_fold;
 use crate::span_part::Traces;
+use crate::span_values;
 use crate::table::CHUNK_STREAMS;
 use crate::trace_read;
 
@@ -67,6 +70,10 @@ pub struct EventStoreOptions {
     pub journal: JournalOptions,
     /// Where the replay of the journals is told of.
     pub start: StartProgress,
+    /// Who sees spans as they come in. Default nobody.
+    pub span_observer: Option<Arc<dyn SpanObserver>>,
+    /// Who decides which traces parts have. Default nobody: all.
+    pub trace_sampler: Option<Arc<dyn TraceSampler>>,
 }
 
 impl EventStoreOptions {
@@ -89,6 +96,8 @@ impl EventStoreOptions {
             slice_bytes: 16 << 20,
             journal: JournalOptions::default(),
             start: StartProgress::default(),
+            span_observer: None,
+            trace_sampler: None,
         }
     }
 
@@ -108,6 +117,8 @@ impl EventStoreOptions {
             disk_free_floor_bytes: self.limits.disk_free_floor_bytes,
             block_bytes: self.block_bytes,
             slice_bytes: self.slice_bytes,
+            observer: None,
+            sampler: None,
         }
     }
 }
@@ -131,7 +142,10 @@ impl EventStore {
     pub fn open(options: EventStoreOptions) -> Result<Self, EventsError> {
         let logs = Engine::open(options.engine("logs", "events_logs", options.retention_logs.clone()))?;
         let of_traces = LogRetention { keep: options.retention_traces, ..LogRetention::default() };
-        let traces = Engine::open(options.engine("traces", "events_traces", of_traces))?;
+        let mut traces = options.engine("traces", "events_traces", of_traces);
+        traces.observer = options.span_observer.clone();
+        traces.sampler = options.trace_sampler.clone();
+        let traces = Engine::open(traces)?;
         Ok(Self { logs: Arc::new(logs), traces: Arc::new(traces), limits: options.limits })
     }
 
@@ -154,6 +168,11 @@ impl EventStore {
         let logs = self.logs.flush().await;
         self.traces.flush().await?;
         logs
+    }
+
+    /// Has the observer of spans note how it stands and keep that. Writes wait while it notes.
+    pub async fn persist_observed(&self) {
+        self.traces.persist_observed().await;
     }
 
     /// Writes only the memtables that [`Self::should_flush`] is about.
@@ -223,6 +242,12 @@ impl EventStore {
     /// The memtables and the parts of log records that overlap a range. A part that cannot be opened is an error.
     fn log_snapshot(&self, tenant: TenantId, range: NanoRange) -> Result<Snapshot<Logs>, StoreError> {
         let mut snapshot = self.logs.snapshot(tenant, |meta| range.overlaps(meta.min_t, meta.max_t));
+        snapshot.unread.take().map_or(Ok(snapshot), |error| Err(error.into()))
+    }
+
+    /// The memtables and the parts of spans that overlap a range. A part that cannot be opened is an error.
+    fn trace_snapshot(&self, tenant: TenantId, range: NanoRange) -> Result<Snapshot<Traces>, StoreError> {
+        let mut snapshot = self.traces.snapshot(tenant, |meta| range.overlaps(meta.min_t, meta.max_t));
         snapshot.unread.take().map_or(Ok(snapshot), |error| Err(error.into()))
     }
 
@@ -428,7 +453,7 @@ impl TraceReader for EventStore {
         range: Option<NanoRange>,
         budget: &dyn QueryBudget,
     ) -> Result<Option<StoredTrace>, StoreError> {
-        let snapshot = self.traces.snapshot(tenant, |_| true);
+        let snapshot = self.trace_snapshot(tenant, NanoRange::ALL)?;
         let found = trace_read::trace(&snapshot, tenant, id, self.limits.spans_per_trace_max, budget)?;
         Ok(found.filter(|trace| {
             let mut starts = trace.groups.iter().flat_map(|g| &g.spans).map(|span| span.start_ns);
@@ -438,7 +463,7 @@ impl TraceReader for EventStore {
 
     fn find(&self, query: &SpanQuery, budget: &dyn QueryBudget) -> Result<Vec<StoredTrace>, StoreError> {
         // Traces are returned whole, so the parts outside the range are needed too.
-        let snapshot = self.traces.snapshot(query.tenant, |_| true);
+        let snapshot = self.trace_snapshot(query.tenant, NanoRange::ALL)?;
         trace_read::find(&snapshot, query, self.limits.spans_per_trace_max, budget)
     }
 
@@ -458,7 +483,7 @@ impl TraceReader for EventStore {
         budget: &dyn QueryBudget,
         each: &mut dyn FnMut(&StoredTrace, i64) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        let snapshot = self.traces.snapshot(query.tenant, |_| true);
+        let snapshot = self.trace_snapshot(query.tenant, NanoRange::ALL)?;
         trace_read::visit(&snapshot, query, wants, self.limits.spans_per_trace_max, budget, each)
     }
 
@@ -470,8 +495,19 @@ impl TraceReader for EventStore {
         fold: &mut (dyn SpanFold + '_),
     ) -> Result<(), StoreError> {
         let range = query.range.unwrap_or(NanoRange::ALL);
-        let snapshot = self.traces.snapshot(query.tenant, |meta| range.overlaps(meta.min_t, meta.max_t));
+        let snapshot = self.trace_snapshot(query.tenant, range)?;
         span_fold::fold(&snapshot, query, wants, self.limits.spans_per_trace_max, budget, fold)
+    }
+
+    fn count_values(
+        &self,
+        query: &SpanQuery,
+        wants: &SpanWants<'_>,
+        budget: &dyn QueryBudget,
+        counter: &mut (dyn ValueCounter + '_),
+    ) -> Result<(), StoreError> {
+        let snapshot = self.trace_snapshot(query.tenant, query.range.unwrap_or(NanoRange::ALL))?;
+        span_values::count(&snapshot, query, wants, self.limits.spans_per_trace_max, budget, counter)
     }
 
     fn services(
@@ -481,7 +517,7 @@ impl TraceReader for EventStore {
         budget: &dyn QueryBudget,
     ) -> Result<Vec<String>, StoreError> {
         budget.check()?;
-        let snapshot = self.traces.snapshot(tenant, |meta| range.overlaps(meta.min_t, meta.max_t));
+        let snapshot = self.trace_snapshot(tenant, range)?;
         Ok(trace_read::services(&snapshot, tenant, range))
     }
 
@@ -493,7 +529,7 @@ impl TraceReader for EventStore {
         budget: &dyn QueryBudget,
     ) -> Result<Vec<(String, SpanKind)>, StoreError> {
         budget.check()?;
-        let snapshot = self.traces.snapshot(tenant, |meta| range.overlaps(meta.min_t, meta.max_t));
+        let snapshot = self.trace_snapshot(tenant, range)?;
         Ok(trace_read::operations(&snapshot, tenant, service, range))
     }
 }

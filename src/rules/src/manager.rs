@@ -41,7 +41,6 @@ pub struct RuleManager {
     clock: SharedClock,
     tasks: Tasks,
     groups: Mutex<BTreeMap<(PathBuf, String), Arc<Group>>>,
-    order: Mutex<Vec<(PathBuf, String)>>,
     context: Mutex<Option<Arc<RuleContext>>>,
 }
 
@@ -54,16 +53,7 @@ impl RuleManager {
         clock: SharedClock,
         tasks: Tasks,
     ) -> Self {
-        Self {
-            query,
-            writer,
-            receiver,
-            clock,
-            tasks,
-            groups: Mutex::default(),
-            order: Mutex::default(),
-            context: Mutex::default(),
-        }
+        Self { query, writer, receiver, clock, tasks, groups: Mutex::default(), context: Mutex::default() }
     }
 
     /// Puts checked rule files in force. Groups that did not change go on; changed ones keep the state of their
@@ -82,12 +72,10 @@ impl RuleManager {
         let mut groups = self.groups.lock();
         let rules_before: usize = groups.values().map(|g| g.len()).sum();
         let mut old = std::mem::take(&mut *groups);
-        let mut order = Vec::new();
         for (file, rules) in files {
             for config in &rules.groups {
                 let group = Arc::new(Group::new(config, file.clone(), options.interval_ms, options.query_offset_ms));
                 let key = group.key();
-                order.push(key.clone());
                 let group = match old.remove(&key) {
                     Some(running) if same_context && running.same_as(&group) => running,
                     running => {
@@ -109,7 +97,6 @@ impl RuleManager {
         // Other managers count there too.
         metrics::RULES.add(rules as i64 - rules_before as i64);
         info!(groups = groups.len(), rules, "rules in force");
-        *self.order.lock() = order;
     }
 
     fn start(&self, group: Arc<Group>, context: Arc<RuleContext>) {
@@ -126,9 +113,8 @@ impl RuleManager {
         });
     }
 
-    /// All groups in the order of the files.
+    /// All groups by file and name.
     pub fn snapshot(&self) -> Vec<GroupSnapshot> {
-        let groups = self.groups.lock();
-        self.order.lock().iter().filter_map(|key| groups.get(key)).map(|g| g.snapshot()).collect()
+        self.groups.lock().values().map(|g| g.snapshot()).collect()
     }
 }

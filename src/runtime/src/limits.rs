@@ -151,6 +151,16 @@ limits! {
     spans_per_trace_max: usize = 100_000;
     /// Bytes of spans from sockets that wait to be written. Default 64 MiB; excess: datagrams are dropped.
     span_queue_bytes_max: usize = 64 << 20;
+    /// Series of span metrics (label sets, not counting buckets). Default 5000; excess: counted under
+    /// `metric_overflow="true"` by service, kind and status.
+    span_metrics_series_max: usize = 5000;
+    /// Edges of the graph of services. Default 2000; excess: counted in one with `metric_overflow="true"`.
+    service_graph_edges_max: usize = 2000;
+    /// Spans that wait for the other side of their edge. Default 100,000; excess: the oldest wait no longer.
+    service_graph_spans_max: usize = 100_000;
+    /// Spans that are remembered so that one that is sent again is not counted again. Default 500,000; excess: the oldest
+    /// are forgotten.
+    spans_remembered_max: usize = 500_000;
 
     /// Bytes of a scraped page after decompression. Default 128 MiB; excess: the scrape fails.
     scrape_body_bytes_max: u64 = 128 * MIB;
@@ -165,8 +175,6 @@ limits! {
 
     /// Bytes of a query's text. Default 128 KiB, as Loki's; excess: 400.
     query_bytes_max: usize = 128 << 10;
-    /// Nesting of a query. Default 64; excess: 400.
-    query_depth_max: usize = 64;
     /// Time of a query; a client may ask for less. Default 60 s; excess: 504.
     query_timeout: Duration = Duration::from_secs(60);
     /// Queries at once. Default twice the cores, at least 8; excess: they wait.
@@ -187,8 +195,6 @@ limits! {
     query_cache_bytes_max: u64 = 32 * MIB;
     /// Log bytes that a query scans. Default 100 GiB; excess: 422.
     query_scan_bytes_max: u64 = 100 * GIB;
-    /// Bytes of a regular expression's program. Default 1 MiB; excess: 400.
-    regex_program_bytes_max: usize = 1 << 20;
     /// Log entries of an answer. Default 5000; excess: 400.
     log_entries_max: usize = 5000;
     /// Lines of an export of logs. Default 100,000,000; excess: the transfer breaks off.
@@ -202,31 +208,15 @@ limits! {
     /// Live tails at once. Default 10; excess: 503.
     tails_max: usize = 10;
 
-    /// Rule groups. Default 1000; excess: the file is refused.
-    rule_groups_max: usize = 1000;
-    /// Rules of a group. Default 100; excess: the file is refused.
-    rules_per_group_max: usize = 100;
     /// Series or alerts of a rule. Default 10,000; excess: the rule fails.
     rule_series_max: usize = 10_000;
-    /// Bytes of a rule file. Default 4 MiB; excess: the file is refused.
-    rule_file_bytes_max: u64 = 4 * MIB;
-    /// Silences. Default 10,000; excess: 400.
-    silences_max: usize = 10_000;
-    /// Matchers of a silence. Default 20; excess: 400.
-    silence_matchers_max: usize = 20;
-    /// Bytes of a silence's comment. Default 4 KiB; excess: 400.
-    silence_comment_bytes_max: usize = 4096;
     /// Alerts that wait to be sent. Default 10,000; excess: the oldest go.
     notification_queue_max: usize = 10_000;
-    /// Bytes of a notification. Default 1 MiB; excess: it fails.
-    notification_bytes_max: u64 = MIB;
 
-    /// Bytes of a record in the journal. Default 64 MiB; excess: the batch is refused.
-    journal_record_bytes_max: u64 = 64 * MIB;
     /// Free bytes below which writes are refused. Default 64 MiB; excess: 503.
     disk_free_floor_bytes: u64 = 64 * MIB;
-    /// Bytes of an administrative body. Default 1 MiB; excess: 413.
-    admin_body_bytes_max: u64 = MIB;
+    /// Bytes of a form or an administrative body. Default 10 MiB, as Prometheus'; excess: 413.
+    admin_body_bytes_max: u64 = 10 * MIB;
 }
 
 fn cores() -> usize {

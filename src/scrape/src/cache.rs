@@ -17,6 +17,8 @@ struct Entry {
     last_page: u64,
     /// True when the last sample had no timestamp of its own, so that its end must be marked.
     marks_end: bool,
+    /// Labels and bits of the last exemplar, when that had no timestamp of its own.
+    exemplar: Option<Box<(Labels, u64)>>,
 }
 
 /// What a look-up found.
@@ -60,7 +62,21 @@ impl SeriesCache {
 
     /// Remembers what a series text means; true when the series is new since the page before.
     pub(crate) fn insert(&mut self, series: &str, labels: Option<Labels>, marks_end: bool) {
-        self.entries.insert(series.into(), Entry { labels, last_page: self.page, marks_end });
+        self.entries.insert(series.into(), Entry { labels, last_page: self.page, marks_end, exemplar: None });
+    }
+
+    /// False when the series had this exemplar on the page before as well: without a timestamp it is the same one.
+    pub(crate) fn is_new_exemplar(&mut self, series: &str, labels: &Labels, value: f64, has_time: bool) -> bool {
+        let Some(entry) = self.entries.get_mut(series) else { return true };
+        if has_time {
+            entry.exemplar = None;
+            return true;
+        }
+        let is_same = entry.exemplar.as_ref().is_some_and(|e| e.1 == value.to_bits() && e.0 == *labels);
+        if !is_same {
+            entry.exemplar = Some(Box::new((labels.clone(), value.to_bits())));
+        }
+        !is_same
     }
 
     /// Ends a page: the series that the page before had and this one has not, sorted, to be marked as ended.
@@ -125,5 +141,16 @@ mod tests {
         assert_eq!(cache.end_page(), [l("a")]);
         cache.begin_page();
         assert_eq!(cache.end_page(), []);
+    }
+
+    #[test]
+    fn an_exemplar_that_stays_is_one() {
+        let mut cache = SeriesCache::default();
+        cache.insert("a", Some(l("a")), true);
+        let asked = [(1.0, false), (1.0, false), (2.0, false), (1.0, false), (1.0, true), (1.0, true), (1.0, false)];
+        let new: Vec<bool> =
+            asked.iter().map(|(v, has_time)| cache.is_new_exemplar("a", &l("e"), *v, *has_time)).collect();
+        assert_eq!(new, [true, false, true, true, true, true, true]);
+        assert!(!cache.is_new_exemplar("a", &l("e"), 1.0, false) && cache.is_new_exemplar("a", &l("f"), 1.0, false));
     }
 }

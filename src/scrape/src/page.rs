@@ -190,6 +190,7 @@ impl PageReader {
                     batch.floats.push(FloatPoint { series: index, t_ms: own.unwrap_or(t_ms), start_ms: 0, value });
                     if let Some(e) = exemplar
                         && let Ok(labels) = label_set(e.labels)
+                        && self.cache.is_new_exemplar(series, &labels, e.value, e.t_ms.is_some())
                     {
                         batch.exemplars.push(Exemplar {
                             series: index,

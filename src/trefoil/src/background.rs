@@ -1,9 +1,11 @@
 //! What the stores need to have done now and then: flushes, merges, retention.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::warn;
 use trefoil_events::EventStore;
+use trefoil_insight::SpanInsight;
 use trefoil_runtime::background::{self, Priority};
 use trefoil_runtime::tasks::chain;
 use trefoil_runtime::{OnError, Phase, SharedClock, Stop, Tasks};
@@ -26,6 +28,8 @@ pub(crate) struct Stores {
     pub metrics: Tsdb,
     /// Log records and spans.
     pub events: EventStore,
+    /// What is counted of spans.
+    pub spans: Arc<SpanInsight>,
     /// Time.
     pub clock: SharedClock,
 }
@@ -67,6 +71,11 @@ pub(crate) fn start(stores: &Stores, tasks: &Tasks) {
             }
             Ok(())
         }
+    });
+    let s = stores.clone();
+    tasks.spawn("write span metrics", Phase::Storage, OnError::Restart, move |stop| {
+        let s = s.clone();
+        async move { s.spans.run(stop, || s.events.persist_observed()).await }
     });
     let s = stores.clone();
     tasks.spawn("merge", Phase::Background, OnError::Restart, move |stop| {
@@ -135,6 +144,9 @@ fn start_moving(stores: &Stores, tasks: &Tasks) {
 
 /// Brings everything onto the disk and closes the stores. What fails stays in the journal and is replayed.
 pub(crate) async fn close(stores: &Stores) {
+    stores.spans.end();
+    stores.events.persist_observed().await;
+    stores.spans.close();
     if let Err(error) = stores.metrics.flush().await {
         warn!(error = chain(&error), "metrics not flushed at the end; the journal keeps them");
     }

@@ -102,7 +102,7 @@ pub(crate) struct ServeArgs {
     /// Longest time of a query. Default 60s.
     #[arg(long = "query.timeout", value_name = "DURATION")]
     pub query_timeout: Option<String>,
-    /// Most queries at once; more wait. Default twice the cores.
+    /// Most queries at once; more wait. Default twice the cores, at least 8.
     #[arg(long = "query.max-concurrency", value_name = "N")]
     pub query_max_concurrency: Option<String>,
     /// Most samples that a query may hold at once. Default 50000000.

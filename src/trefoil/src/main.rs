@@ -2,7 +2,8 @@
 //!
 //! Reading order: [`cli`], [`serve`] (how a server is put together, reloaded and taken down), [`background`] (what the
 //! stores need to have done now and then), [`logging`], [`self_telemetry`], [`memory`], [`demo`], [`check`], [`query`], [`query_log`],
-//! [`flag_values`], [`script_test`], [`snapshots`], [`backup`], [`tsdb`].
+//! [`flag_values`], [`script_test`], [`snapshots`], [`span_insight`], [`backup`],
+//! [`tsdb`].
 
 mod background;
 mod backup;
@@ -23,6 +24,7 @@ mod script_test;
 mod self_telemetry;
 mod serve;
 mod snapshots;
+mod span_insight;
 mod tsdb;
 
 use std::process::ExitCode;

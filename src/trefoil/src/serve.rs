@@ -122,6 +122,7 @@ fn needs_restart(started_with: &TrefoilConfig, now: &TrefoilConfig) -> Vec<&'sta
         ("journal", started_with.journal != now.journal),
         ("memtable", started_with.memtable != now.memtable),
         ("object_store", started_with.object_store != now.object_store),
+        ("traces", started_with.traces != now.traces),
         ("self_telemetry", started_with.self_telemetry != now.self_telemetry),
     ]
     .into_iter()
@@ -519,6 +520,7 @@ async fn open_stores(
         crate::snapshots::tell_lost_metrics(&data);
         crate::lost::tell_events(&vfs, &data);
         let metrics = Tsdb::open(options).context("open the metrics store")?;
+        let spans = crate::span_insight::open(&config.trefoil, &metrics, &clock);
         let mut options = EventStoreOptions::new(data.join("events"), vfs, Arc::clone(&clock), accountant);
         options.retention_logs = log_retention(retention);
         options.retention_traces = retention.traces.get().map(|d| d.as_std());
@@ -528,8 +530,10 @@ async fn open_stores(
         options.limits = Arc::new(limits);
         options.journal.segment_bytes = journal.segment_bytes.as_u64();
         options.start = start;
+        options.trace_sampler = crate::span_insight::sampler(&config.trefoil)?.map(|sampler| sampler as _);
+        options.span_observer = spans.is_on().then(|| Arc::clone(&spans) as _);
         let events = EventStore::open(options).context("open the event store")?;
-        Ok(Stores { metrics, events, clock })
+        Ok(Stores { metrics, events, spans, clock })
     })
     .await
     .context("open the stores")??;

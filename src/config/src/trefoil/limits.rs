@@ -152,14 +152,15 @@ limits! {
     tail_files_max, tail_open_files_max,
     span_bytes_max, span_attributes_max, span_attribute_value_bytes_max, span_events_max, span_links_max,
     spans_per_trace_max, span_queue_bytes_max,
+    span_metrics_series_max, service_graph_edges_max, service_graph_spans_max, spans_remembered_max,
     scrape_body_bytes_max, scrape_samples_max, scrape_concurrency_max, scrape_targets_max, scrape_redirects_max,
-    query_bytes_max, query_depth_max, query_timeout, query_concurrency, query_queue_max, query_queue_wait,
+    query_bytes_max, query_timeout, query_concurrency, query_queue_max, query_queue_wait,
     query_samples_max, query_series_max, query_points_per_series_max, query_memory_bytes_max, query_cache_bytes_max,
     query_scan_bytes_max,
-    regex_program_bytes_max, log_entries_max, log_export_lines_max, label_values_max, series_api_max, response_bytes_max, tails_max,
-    rule_groups_max, rules_per_group_max, rule_series_max, rule_file_bytes_max, silences_max, silence_matchers_max,
-    silence_comment_bytes_max, notification_queue_max, notification_bytes_max,
-    journal_record_bytes_max, disk_free_floor_bytes, admin_body_bytes_max,
+    log_entries_max, log_export_lines_max, label_values_max, series_api_max, response_bytes_max, tails_max,
+    rule_series_max,
+    notification_queue_max,
+    disk_free_floor_bytes, admin_body_bytes_max,
 }
 
 impl Decode for LimitsConfig {

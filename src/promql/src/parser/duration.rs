@@ -129,7 +129,12 @@ impl Parser<'_> {
                 let inner = self.nested(|p| p.duration_expr(0))?;
                 let close = self.eat(Kind::RightParen).ok_or_else(|| self.unexpected_in_duration())?;
                 let position = token.position.to(close.position);
-                Ok(DurationExpr { position, kind: DurationKind::Paren(Box::new(inner)) })
+                let kind = match inner.kind {
+                    // A number stays one in parentheses, as in the reference.
+                    number @ DurationKind::Number(..) => number,
+                    _ => DurationKind::Paren(Box::new(inner)),
+                };
+                Ok(DurationExpr { position, kind })
             }
             Kind::Keyword(keyword @ (Keyword::Step | Keyword::Range)) => {
                 self.advance();

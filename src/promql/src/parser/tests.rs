@@ -21,6 +21,11 @@ fn expressions() {
     check("sum", "sum");
     check("{\"a.b\", \"c d\"=\"x\"}", "{\"c d\"=\"x\",__name__=\"a.b\"}");
     check("foo offset -5m", "foo offset -5m");
+    check("x offset (3m)", "x offset 3m");
+    check("x offset -(3m)", "x offset -3m");
+    check("x[(5m)]", "x[5m]");
+    check("x[-(-5m)]", "x[5m]");
+    check("x[5m:(1m)]", "x[5m:1m]");
     check("a or b and c unless d", "a or b and c unless d");
     check("(a == bool 1)", "(a == bool 1)");
 }
