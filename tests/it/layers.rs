@@ -14,7 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("template", &["model"]),
     ("promql", &["model", "runtime"]),
     ("logql", &["model", "runtime", "promql", "template"]),
-    ("traceql", &["model", "runtime", "promql"]),
+    ("traceql", &["model", "runtime", "promql", "insight"]),
     ("elastic", &["model"]),
     ("config", &["model", "runtime"]),
     ("pipeline", &["model", "runtime", "config", "template", "logql"]),

@@ -233,9 +233,9 @@ async fn dependency_edges(State(state): State<AppState>, request: Request) -> Re
         Ok(range) => range,
         Err(error) => return refuse(&error),
     };
-    let (traces, tenant) = (state.traces.clone(), state.tenant);
+    let (metrics, traces, tenant) = (state.metrics.clone(), state.traces.clone(), state.tenant);
     respond(&state, false, move |context| {
-        let data = dependencies::edges(traces.as_ref(), tenant, range, context)?;
+        let data = dependencies::edges(metrics.as_ref(), traces.as_ref(), tenant, range, context)?;
         Ok(Answer { data, total: 0, errors: Vec::new() })
     })
     .await

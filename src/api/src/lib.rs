@@ -6,13 +6,15 @@
 //!
 //! Reading order: [`state`] (what handlers share), [`routes`] (the table), [`auth`], [`origin`], [`gate`] (queries), [`queries`]
 //! and [`query_log`] (who asks what), [`notifications`], [`error`], [`params`]; then the listeners: [`server`], [`connection`], [`tls`]; then the dialects: [`prometheus`],
-//! [`loki`], [`tempo`], [`jaeger`], `zipkin`, [`elasticsearch`], [`ingest_routes`], `log_doors`; and [`page`] with [`dashboards`].
+//! [`loki`], [`tempo`], [`jaeger`], `zipkin`, [`elasticsearch`], [`ingest_routes`], `log_doors`; `traces`,
+//! `correlate` and `logs` (what the page asks); and [`page`] with [`dashboards`].
 //!
 //! Invariants: this crate reaches stores through the contracts of `trefoil-model` only; it knows no files but
 //! certificates and keys, and makes no decisions that belong to engines or stores.
 
 pub mod auth;
 mod connection;
+mod correlate;
 pub mod dashboards;
 pub mod elasticsearch;
 pub mod error;
@@ -33,10 +35,12 @@ pub mod query_log;
 mod request_line;
 pub mod routes;
 pub mod server;
+mod service_graph;
 pub mod sockets;
 pub mod state;
 pub mod tempo;
 pub mod tls;
+mod traces;
 mod zipkin;
 
 pub use error::{ApiError, ErrorKind};

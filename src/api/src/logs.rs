@@ -1,7 +1,7 @@
 //! `/api/v1/logs`: search in logs as the page does it. Described for people in `config/LOGS_SEARCH.md`.
 //!
 //! Map: [`free_text`] (what is typed), [`chips`] (fields), [`compose`] (both to LogQL), [`source`] (LogQL over the store),
-//! then the endpoints: [`search`], [`histogram`], [`fields`], [`around`], [`export`], [`patterns`].
+//! then the endpoints: [`search`], [`histogram`], [`fields`], [`around`], [`export`], [`patterns`], [`differences`].
 //!
 //! Each answer holds the LogQL that it answers, so that a page can go on with it. Envelope and errors are those of
 //! [`crate::prometheus::answer`]; times are Unix nanoseconds as text, since JavaScript's numbers do not hold them.
@@ -9,6 +9,7 @@
 mod around;
 mod chips;
 mod compose;
+mod differences;
 mod export;
 mod fields;
 mod free_text;
@@ -39,11 +40,12 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::get_post("/api/v1/logs/context", Access::Read, around::around),
         Route::get_post("/api/v1/logs/export", Access::Read, export::export),
         Route::get_post("/api/v1/logs/patterns", Access::Read, patterns::patterns),
+        Route::get_post("/api/v1/logs/differences", Access::Read, differences::differences),
     ]
 }
 
 /// A line as a page reads it.
-fn line_json(stream: &Labels, entry: &Entry) -> Value {
+pub(crate) fn line_json(stream: &Labels, entry: &Entry) -> Value {
     let map = |pairs: &[(String, String)]| -> Map<String, Value> {
         pairs.iter().map(|(n, v)| (n.clone(), Value::from(v.as_str()))).collect()
     };

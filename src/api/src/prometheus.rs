@@ -24,7 +24,7 @@ mod status;
 mod syntax;
 mod targets;
 
-pub(crate) use self::query::client_of;
+pub(crate) use self::query::{client_of, read_query};
 use crate::routes::{Access, Route};
 
 pub use remote_read::check_request as check_read_request;

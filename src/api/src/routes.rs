@@ -163,6 +163,9 @@ pub fn all(state: &AppState) -> Vec<Route> {
     routes.extend(crate::elasticsearch::routes());
     routes.extend(crate::log_doors::routes());
     routes.extend(crate::logs::routes());
+    routes.extend(crate::service_graph::routes());
+    routes.extend(crate::traces::routes());
+    routes.extend(crate::correlate::routes());
     routes.extend(crate::dashboards::routes());
     routes.extend(crate::page::routes());
     routes.extend(crate::ingest_routes::routes());

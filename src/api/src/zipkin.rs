@@ -241,9 +241,9 @@ async fn dependency_edges(State(state): State<AppState>, request: Request) -> Re
         Ok(range) => range,
         Err(error) => return refuse(error),
     };
-    let (traces, tenant) = (state.traces.clone(), state.tenant);
+    let (metrics, traces, tenant) = (state.metrics.clone(), state.traces.clone(), state.tenant);
     respond(&state, move |context| {
-        let edges = dependencies::edges(traces.as_ref(), tenant, range, context)?;
+        let edges = dependencies::edges(metrics.as_ref(), traces.as_ref(), tenant, range, context)?;
         let one = |e: &dependencies::Edge| {
             let mut out = json!({ "parent": e.parent, "child": e.child, "callCount": e.call_count });
             if e.error_count > 0 {

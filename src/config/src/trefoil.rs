@@ -10,6 +10,7 @@ mod logs;
 mod promtail;
 mod sampling;
 mod span_sockets;
+mod tail_sampling;
 mod traces;
 
 use std::path::{Path, PathBuf};
@@ -29,6 +30,7 @@ pub use logs::{
 pub(crate) use promtail::PromtailFile;
 pub use sampling::RemoteSamplingConfig;
 pub use span_sockets::JaegerUdpDoor;
+pub use tail_sampling::{SampledAttributeConfig, SamplingDecision, SamplingPolicyConfig, TailSamplingConfig};
 pub use traces::{DurationHistograms, ServiceGraphConfig, SpanMetricsConfig, TracesConfig};
 
 use crate::byte_size::ByteSize;
@@ -256,7 +258,7 @@ section! {
         pub object_store: ObjectStoreConfig = ObjectStoreConfig::default(),
         /// Log files that are read, and pipelines.
         pub logs: LogsConfig = LogsConfig::default(),
-        /// What is derived from spans.
+        /// What is derived from spans, and which traces are kept.
         pub traces: TracesConfig = TracesConfig::default(),
         /// What the server stores about itself.
         pub self_telemetry: SelfTelemetryConfig = SelfTelemetryConfig::default(),

@@ -5,7 +5,7 @@
 
 mod tier;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -14,7 +14,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, RwLockReadGuard};
 use trefoil_journal::{FileJournal, JournalOptions, JournalStore, Position, ReplayStop};
-use trefoil_model::{JournalMark, SpanObserver, TenantId, WriteError};
+use trefoil_model::{JournalMark, SpanObserver, TenantId, TraceSampler, WriteError};
 use trefoil_parts::{
     Commit, MergePlan, MergePolicy, ObjectStoreOptions, PartId, PartMeta, PartSet, PendingPart, redundancy, retention,
 };
@@ -37,6 +37,8 @@ const FLUSH_THREADS_MAX: usize = 4;
 const ENCODE_INLINE_BYTES_MAX: u64 = 64 << 10;
 /// Bytes that open term indexes may hold per kind; above it all are closed and opened again as needed.
 const INDEX_BYTES_MAX: u64 = 128 << 20;
+/// How exactly is noted when what came, in milliseconds.
+const ARRIVAL_MS: i64 = 250;
 /// Store-level value: the next sequence after what is in parts.
 const NEXT_SEQUENCE: &str = "next_sequence";
 /// Store-level value: the sequence number of the first journal record behind the commit's position.
@@ -56,6 +58,13 @@ pub(crate) trait Kind: Send + Sync + 'static {
     fn insert(memtable: &Self::Memtable, batch: Self::Batch, sequence: u64);
     /// Shows a batch that is about to be inserted.
     fn observe(_observer: &dyn SpanObserver, _batch: &Self::Batch, _replayed: Option<JournalMark>) {}
+    /// Takes what is not to be in parts yet, because it came from the sequence on: it is written again. At most about so
+    /// many bytes.
+    fn carry(_memtable: &Self::Memtable, _young_from: u64, _bytes_max: usize) -> Vec<Self::Batch> {
+        Vec::new()
+    }
+    /// Undoes [`Self::carry`].
+    fn keep_all(_memtable: &Self::Memtable) {}
     /// Writes a memtable as parts, one for each tenant and day.
     fn write(memtable: &Self::Memtable, output: &Output<'_>) -> Result<Vec<PendingPart>, EventsError>;
     /// Whether a part has records of which the retention keeps nothing up to the part's end.
@@ -74,6 +83,8 @@ pub(crate) struct Output<'a> {
     pub(crate) deletions: Arc<Deletions>,
     /// Likewise.
     pub(crate) retention: Arc<Retention>,
+    /// Decides which traces are kept.
+    pub(crate) sampler: Option<Arc<dyn TraceSampler>>,
     /// A block ends after about this many bytes of events.
     pub(crate) block_bytes: usize,
     /// A slice ends after about this many bytes of events.
@@ -103,6 +114,8 @@ pub(crate) struct EngineOptions {
     pub(crate) object_store: Option<ObjectStoreOptions>,
     /// Who sees what is inserted.
     pub(crate) observer: Option<Arc<dyn SpanObserver>>,
+    /// Who decides what parts have.
+    pub(crate) sampler: Option<Arc<dyn TraceSampler>>,
 }
 
 /// A memtable with what it reserved.
@@ -161,6 +174,8 @@ pub(crate) struct Engine<K: Kind> {
     is_behind: AtomicBool,
     view: RwLock<Arc<View<K>>>,
     next_sequence: AtomicU64,
+    /// When what came, with a sampler: milliseconds on the monotonic clock, and the next sequence then.
+    arrivals: Mutex<VecDeque<(i64, u64)>>,
     /// Held from a commit until the view shows it, so that parts are not replaced in between.
     publishing: Mutex<()>,
     merging: Mutex<BTreeSet<PartId>>,
@@ -233,6 +248,7 @@ impl<K: Kind> Engine<K> {
             is_behind: AtomicBool::new(false),
             view: RwLock::new(Arc::new(View { active, frozen: None })),
             next_sequence: AtomicU64::new(sequence),
+            arrivals: Mutex::new(VecDeque::new()),
             publishing: Mutex::new(()),
             merging: Mutex::new(BTreeSet::new()),
             damaged: Mutex::new(BTreeSet::new()),
@@ -296,6 +312,9 @@ impl<K: Kind> Engine<K> {
         if let Some(observer) = &self.options.observer {
             K::observe(&**observer, &batch, replayed);
         }
+        if self.options.sampler.is_some() {
+            self.note_arrival(sequence);
+        }
         K::insert(&memtable.table, batch, sequence);
         memtable.items.fetch_add(count, Ordering::Relaxed);
         // A value that is already there stays.
@@ -305,6 +324,54 @@ impl<K: Kind> Engine<K> {
 
     fn monotonic_ms(&self) -> i64 {
         i64::try_from(self.options.clock.monotonic().as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// Inserts what an earlier memtable has too.
+    fn insert_carried(&self, memtable: &Memtable<K>, batch: K::Batch) {
+        let count = K::count(&batch);
+        let sequence = self.next_sequence.fetch_add(count, Ordering::Relaxed);
+        K::insert(&memtable.table, batch, sequence);
+        memtable.items.fetch_add(count, Ordering::Relaxed);
+        memtable.first_ms.store(self.monotonic_ms(), Ordering::Relaxed);
+    }
+
+    fn note_arrival(&self, sequence: u64) {
+        let now_ms = self.monotonic_ms();
+        let mut arrivals = self.arrivals.lock();
+        if arrivals.back().is_none_or(|(last, _)| now_ms.saturating_sub(*last) >= ARRIVAL_MS) {
+            arrivals.push_back((now_ms, sequence));
+        }
+    }
+
+    /// The sequence from which on items came within the last `wait`, or a little before.
+    fn young_from(&self, wait: Duration) -> u64 {
+        let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+        let since_ms = self.monotonic_ms().saturating_sub(wait_ms);
+        let mut arrivals = self.arrivals.lock();
+        while arrivals.get(1).is_some_and(|(next, _)| *next <= since_ms) {
+            arrivals.pop_front();
+        }
+        match arrivals.front() {
+            Some((first, _)) if *first > since_ms => 0,
+            Some((first, sequence)) if first.saturating_add(ARRIVAL_MS) > since_ms => *sequence,
+            Some(_) => arrivals.get(1).map_or(u64::MAX, |(_, next)| *next),
+            None => u64::MAX,
+        }
+    }
+
+    /// Writes what is not to be in parts yet once more, behind the end of the journal that the commit reaches.
+    async fn carry(&self, sampler: &dyn TraceSampler, memtable: &Memtable<K>) -> Result<Vec<K::Batch>, EventsError> {
+        let young_from = self.young_from(sampler.decision_wait());
+        let bytes_max = usize::try_from(self.options.memtable_bytes_max / 2).unwrap_or(usize::MAX);
+        let batches = K::carry(&memtable.table, young_from, bytes_max);
+        let records: Vec<Vec<u8>> = batches.iter().map(K::encode).collect();
+        for record in records {
+            if let Err(source) = self.journal.append(record.into()).await {
+                K::keep_all(&memtable.table);
+                return Err(EventsError::Journal { kind: K::NAME, source });
+            }
+        }
+        Ok(batches)
     }
 
     /// Writes a checked batch. When it returns, the batch is durable and visible.
@@ -431,23 +498,31 @@ impl<K: Kind> Engine<K> {
         }
         {
             let _gate = self.gate.write().await;
-            let mut view = self.view.write();
-            if view.active.items.load(Ordering::Relaxed) == 0 {
+            let memtable = Arc::clone(&self.view.read().active);
+            if memtable.items.load(Ordering::Relaxed) == 0 {
                 return Ok(());
             }
             let (end, journal_sequence) = self.journal.end_sequence();
-            let frozen = Frozen {
-                memtable: Arc::clone(&view.active),
-                journal: end,
-                journal_sequence,
-                next_sequence: self.next_sequence.load(Ordering::Relaxed),
-                parts: Mutex::new(Vec::new()),
+            let next_sequence = self.next_sequence.load(Ordering::Relaxed);
+            let carried = match &self.options.sampler {
+                Some(sampler) => self.carry(&**sampler, &memtable).await?,
+                None => Vec::new(),
             };
-            if let Some(observer) = &self.options.observer {
-                observer.cut(mark_of(end));
-            }
+            let parts = Mutex::new(Vec::new());
+            let frozen = Frozen { memtable, journal: end, journal_sequence, next_sequence, parts };
             let active = new_memtable::<K>(&self.options.accountant);
-            *view = Arc::new(View { active, frozen: Some(Arc::new(frozen)) });
+            for batch in carried {
+                if let Err(error) = active.reserved.lock().grow(K::memtable_bytes(&batch)) {
+                    // It was acknowledged; new writes wait until it is flushed.
+                    tracing::debug!(kind = K::NAME, %error, "what is carried over goes over the memory budget");
+                }
+                self.insert_carried(&active, batch);
+            }
+            if let Some(observer) = &self.options.observer {
+                // What was carried over was seen when it came.
+                observer.cut(mark_of(self.journal.end_sequence().0));
+            }
+            *self.view.write() = Arc::new(View { active, frozen: Some(Arc::new(frozen)) });
         }
         // The commit takes what was frozen out of the journal.
         if let Some(observer) = &self.options.observer {
@@ -822,7 +897,8 @@ impl<K: Kind> Engine<K> {
     fn output(&self) -> Output<'_> {
         let EngineOptions { block_bytes, slice_bytes, .. } = self.options;
         let (deletions, retention) = (self.deletions(), self.retention());
-        Output { set: &self.set, now_ms: self.now_ms(), deletions, retention, block_bytes, slice_bytes, threads: 1 }
+        let (set, now_ms, sampler) = (&self.set, self.now_ms(), self.options.sampler.clone());
+        Output { set, now_ms, deletions, retention, sampler, block_bytes, slice_bytes, threads: 1 }
     }
 
     /// Milliseconds since the Unix epoch.

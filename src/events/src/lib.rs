@@ -6,14 +6,14 @@
 //! `log_part`, `log_plan` (what a query reads), `log_filter` (which lines), `log_scan` (in order), `log_fold` (in any
 //! order, and counts), `segments` (days in an object store), `deletions`, `retention`; for spans `trace_memtable`, `span_block` (and old blocks), `span_columns`
 //! (writing) with `span_rows` and `span_build` (reading), `trace_index` (summaries by trace id), `span_table`, `span_part`,
-//! `span_scan` (which blocks and rows a query needs), `trace_read` (traces), `span_fold` (columns, in any order); for both
+//! `span_scan` (which blocks and rows a query needs), `trace_read` (traces), `span_fold` (columns, in any order), `span_values` (how often attributes have their values); for both
 //! `part_file`, `table`, `tokens` (what is indexed and what a needle tells),
 //! `filter`, `index` (tantivy) and `bundle`, `metrics`.
 //!
 //! Invariants:
 //! - What a write acknowledged is durable and in every later query once, whatever flushes, merges, crashes.
 //! - Indexes and filters only leave blocks out; the answer is that of a scan over all of them.
-//! - A damaged block is counted once; queries of log records that need it fail. It is never merged away and never a panic.
+//! - A damaged block is counted once; queries that need it fail. It is never merged away and never a panic.
 //!
 //! It must not know HTTP, wire formats of senders, query languages, nor configuration.
 #![doc = include_str!("../FORMAT.md")]
@@ -50,6 +50,7 @@ mod span_part;
 mod span_rows;
 mod span_scan;
 mod span_table;
+mod span_values;
 pub mod store;
 mod table;
 mod text_codec;

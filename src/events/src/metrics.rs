@@ -58,3 +58,11 @@ pub(crate) static BLOCKS_CORRUPT: LazyLock<IntCounter> = LazyLock::new(|| {
     )
     .expect("unique metric name")
 });
+
+pub(crate) static SAMPLED_EARLY: LazyLock<IntCounter> = LazyLock::new(|| {
+    register_int_counter!(
+        "trefoil_events_traces_sampled_early_total",
+        "Flushes at which traces were decided upon before the decision wait was over, because memtables had no room for them."
+    )
+    .expect("unique metric name")
+});

@@ -418,6 +418,13 @@ impl PartReader {
         self.damage(section, reason)
     }
 
+    /// The error for damaged summaries of traces, likewise.
+    pub(crate) fn corrupt_summaries(&self, chunk: usize, reason: &str) -> EventsError {
+        let (offset, len) = self.table.trace_chunks.get(chunk).map_or((0, 0), |c| (c.offset, c.len));
+        let start = (self.streams.0 as u64).saturating_add(offset);
+        self.damage(format!("summaries of traces {chunk} at bytes {start}..{}", start.saturating_add(len)), reason)
+    }
+
     fn range(&self, offset: u64, len: u64) -> Option<&[u8]> {
         let start = usize::try_from(offset).ok()?;
         self.bytes.get(start..start.checked_add(usize::try_from(len).ok()?)?)

@@ -20,7 +20,7 @@ use crate::span_block::StoredSpan;
 use crate::span_build::empty_span;
 use crate::span_part::{Traces, read_block};
 use crate::span_rows::{SpanRowsReader, Values};
-use crate::span_scan::{Chosen, blocks_of, choose, passes};
+use crate::span_scan::{Chosen, Root, blocks_of, choose, passes};
 use crate::trace_index::TraceChunkReader;
 use crate::trace_read::{fetch, release};
 use crate::wire::Malformed;
@@ -30,7 +30,46 @@ const BATCH: usize = 1024;
 /// What is remembered of a trace that is in several places.
 const TRACE_BYTES: u64 = 32;
 
-/// Delivers the spans that may match, each once, to `fold`.
+/// Takes spans: in rows, or by what is chosen of a block.
+pub(crate) trait Taker {
+    /// What must be there of spans that come in rows.
+    fn wants(&self) -> SpanWants<'_>;
+    /// Takes spans that do not come from one block.
+    fn rows(&mut self, rows: &SpanRows<'_>) -> ControlFlow<()>;
+    /// Takes spans of a block.
+    fn block(&mut self, chosen: &Chosen<'_>) -> Result<ControlFlow<()>, Malformed>;
+}
+
+/// Hands all on to a fold.
+struct Folding<'f> {
+    wants: &'f SpanWants<'f>,
+    fold: &'f mut (dyn SpanFold + 'f),
+}
+
+impl Taker for Folding<'_> {
+    fn wants(&self) -> SpanWants<'_> {
+        *self.wants
+    }
+
+    fn rows(&mut self, rows: &SpanRows<'_>) -> ControlFlow<()> {
+        self.fold.rows(rows)
+    }
+
+    fn block(&mut self, chosen: &Chosen<'_>) -> Result<ControlFlow<()>, Malformed> {
+        fold_rows(chosen, self.wants, self.fold)
+    }
+}
+
+/// The rows of a taker as a fold.
+struct Rows<'t>(&'t mut (dyn Taker + 't));
+
+impl SpanFold for Rows<'_> {
+    fn rows(&mut self, rows: &SpanRows<'_>) -> ControlFlow<()> {
+        self.0.rows(rows)
+    }
+}
+
+/// Delivers the spans that may match, each once, to `fold`. A damaged block that may have some is an error.
 pub(crate) fn fold(
     snapshot: &Snapshot<Traces>,
     query: &SpanQuery,
@@ -38,6 +77,18 @@ pub(crate) fn fold(
     spans_max: usize,
     budget: &dyn QueryBudget,
     fold: &mut (dyn SpanFold + '_),
+) -> Result<(), StoreError> {
+    each_block(snapshot, query, wants, spans_max, budget, &mut Folding { wants, fold })
+}
+
+/// As [`fold`], for who takes blocks too.
+pub(crate) fn each_block(
+    snapshot: &Snapshot<Traces>,
+    query: &SpanQuery,
+    wants: &SpanWants<'_>,
+    spans_max: usize,
+    budget: &dyn QueryBudget,
+    taker: &mut (dyn Taker + '_),
 ) -> Result<(), StoreError> {
     // Taken once: what comes meanwhile may be something again that a part has.
     let memtables: Vec<_> = snapshot.memtables.iter().map(|m| m.table.unique_spans(query.tenant)).collect();
@@ -50,23 +101,60 @@ pub(crate) fn fold(
         blocks.extend(wanted.iter().map(|n| (part.table.blocks[n as usize].max_t, index, n)));
     }
     blocks.sort_unstable();
-    let mut flow = fold_memtables(&memtables, query, wants, &shared, fold);
+    let with_roots = taker.wants().roots;
+    let mut roots: Vec<Option<Roots>> = snapshot.parts.iter().map(|_| None).collect();
+    let mut flow = fold_memtables(&memtables, query, wants, &shared, with_roots, &mut Rows(taker));
     if flow.is_continue() {
-        flow = fold_shared(snapshot, query, wants, spans_max, &shared, budget, fold)?;
+        flow = fold_shared(snapshot, query, spans_max, &shared, budget, taker)?;
     }
     for (_, part, block) in blocks.into_iter().rev() {
         if flow.is_break() {
             break;
         }
         budget.check()?;
-        let part = &snapshot.parts[part];
-        match fold_block(part, block as usize, query, wants, &shared, fold) {
-            Ok(next) => flow = next,
-            Err(error) => tracing::error!(part = part.meta.id.0, %error, "block was left out of a query"),
-        }
+        let (part, roots) = (&snapshot.parts[part], &mut roots[part]);
+        let roots = match roots {
+            Some(roots) => Some(&*roots),
+            None if with_roots => Some(&*roots.insert(roots_of(part, budget)?)),
+            None => None,
+        };
+        flow = fold_block(part, block as usize, query, wants, (&shared, roots), taker)?;
     }
     budget.release_bytes(shared.len() as u64 * TRACE_BYTES);
     Ok(())
+}
+
+/// The roots of the traces of a part.
+type Roots = FxHashMap<TraceId, Root>;
+
+/// What a root takes.
+const ROOT_BYTES: u64 = 72;
+
+/// The roots of a part, as its summaries say: they are right for traces that are in one place.
+fn roots_of(part: &PartReader, budget: &dyn QueryBudget) -> Result<Roots, StoreError> {
+    let mut roots = Roots::default();
+    let mut texts: FxHashMap<String, Arc<str>> = FxHashMap::default();
+    for (number, chunk) in part.table.trace_chunks.iter().enumerate() {
+        budget.check()?;
+        budget.charge_bytes(chunk.count * ROOT_BYTES)?;
+        let read = TraceChunkReader::open(part, chunk).and_then(|reader| {
+            let summaries = reader.summaries()?;
+            Ok((reader.ids, summaries))
+        });
+        let (ids, summaries) = read.map_err(|m: Malformed| part.corrupt_summaries(number, &m.to_string()))?;
+        for (id, summary) in ids.into_iter().zip(summaries) {
+            let mut text = |text: String| match texts.get(&text) {
+                Some(known) => Arc::clone(known),
+                None => {
+                    let shared: Arc<str> = text.as_str().into();
+                    texts.insert(text, Arc::clone(&shared));
+                    shared
+                }
+            };
+            roots.insert(id, summary.root.map(|(_, service, name)| (text(service), text(name))));
+        }
+    }
+    Ok(roots)
 }
 
 /// The ids of the traces of one place, in order.
@@ -98,9 +186,8 @@ impl Ids<'_> {
                 *ids = match read {
                     Ok(ids) => ids,
                     Err(malformed) => {
-                        crate::metrics::BLOCKS_CORRUPT.inc();
                         let malformed: Malformed = malformed;
-                        tracing::error!(part = part.meta.id.0, chunk, %malformed, "damaged summaries of traces");
+                        part.corrupt_summaries(*chunk - 1, &malformed.to_string());
                         ids_of_blocks(part, *chunk - 1)
                     }
                 };
@@ -156,10 +243,8 @@ fn shared_traces(
         let mut ids: FxHashSet<TraceId> = FxHashSet::default();
         for block in blocks_of(part, query, &SpanWants::default()) {
             budget.check()?;
-            match read_block(part, block as usize, &|_| true, &SpanWants::default()) {
-                Ok(spans) => ids.extend(spans.iter().map(|s| s.span.trace_id)),
-                Err(error) => tracing::error!(part = part.meta.id.0, %error, "block was left out of a query"),
-            }
+            let spans = read_block(part, block as usize, &|_| true, &SpanWants::default())?;
+            ids.extend(spans.iter().map(|s| s.span.trace_id));
         }
         let mut ids: Vec<(TraceId, bool)> = ids.into_iter().map(|id| (id, true)).collect();
         ids.sort_unstable();
@@ -194,26 +279,44 @@ fn fold_memtables(
     query: &SpanQuery,
     wants: &SpanWants<'_>,
     shared: &FxHashSet<TraceId>,
+    with_roots: bool,
     fold: &mut (dyn SpanFold + '_),
 ) -> ControlFlow<()> {
     for spans in memtables {
+        let mut roots: FxHashMap<TraceId, &StoredSpan> = FxHashMap::default();
+        for stored in spans.iter().filter(|s| with_roots && s.span.parent_span_id.is_none()) {
+            let root = roots.entry(stored.span.trace_id).or_insert(stored);
+            if (stored.span.start_ns, stored.span.span_id) < (root.span.start_ns, root.span.span_id) {
+                *root = stored;
+            }
+        }
         let own = spans.iter().map(|s| &**s).filter(|s| !shared.contains(&s.span.trace_id));
         let passing: Vec<&StoredSpan> = own.filter(|s| passes(query, wants, s)).collect();
         for spans in passing.chunks(512) {
-            deliver_spans(spans, fold)?;
+            deliver_spans(spans, with_roots.then_some(&roots), fold)?;
         }
     }
     ControlFlow::Continue(())
 }
 
 /// Delivers spans, each as a set of its own.
-fn deliver_spans(spans: &[&StoredSpan], fold: &mut (dyn SpanFold + '_)) -> ControlFlow<()> {
+fn deliver_spans(
+    spans: &[&StoredSpan],
+    roots: Option<&FxHashMap<TraceId, &StoredSpan>>,
+    fold: &mut (dyn SpanFold + '_),
+) -> ControlFlow<()> {
+    let root = |s: &&StoredSpan| {
+        let root = roots.and_then(|roots| roots.get(&s.span.trace_id));
+        root.map(|root| (root.origin.resource.service_name(), root.span.name.as_str()))
+    };
+    let roots: Vec<Option<(&str, &str)>> = if roots.is_some() { spans.iter().map(root).collect() } else { Vec::new() };
     let sets: Vec<SpanSet<'_>> =
         spans.iter().map(|s| SpanSet { resource: &s.origin.resource, scope: &s.origin.scope, span: &s.span }).collect();
     let numbers: Vec<u32> = (0..spans.len() as u32).collect();
     fold.rows(&SpanRows {
         trace_of: &numbers,
         traces: &spans.iter().map(|s| s.span.trace_id).collect::<Vec<_>>(),
+        roots: &roots,
         span_ids: &spans.iter().map(|s| s.span.span_id).collect::<Vec<_>>(),
         starts: &spans.iter().map(|s| s.span.start_ns).collect::<Vec<_>>(),
         ends: &spans.iter().map(|s| s.span.end_ns).collect::<Vec<_>>(),
@@ -225,24 +328,25 @@ fn deliver_spans(spans: &[&StoredSpan], fold: &mut (dyn SpanFold + '_)) -> Contr
 fn fold_shared(
     snapshot: &Snapshot<Traces>,
     query: &SpanQuery,
-    wants: &SpanWants<'_>,
     spans_max: usize,
     shared: &FxHashSet<TraceId>,
     budget: &dyn QueryBudget,
-    fold: &mut (dyn SpanFold + '_),
+    taker: &mut (dyn Taker + '_),
 ) -> Result<ControlFlow<()>, StoreError> {
     let mut ids: Vec<TraceId> = shared.iter().copied().collect();
     ids.sort_unstable();
     for ids in ids.chunks(BATCH) {
-        let traces = fetch(snapshot, query.tenant, ids, wants, spans_max, budget)?;
+        let wants = taker.wants();
+        let (is_error, is_root) = (wants.is_error, wants.is_root);
+        let traces = fetch(snapshot, query.tenant, ids, &wants, spans_max, budget)?;
         let mut flow = ControlFlow::Continue(());
         for trace in ids.iter().filter_map(|id| traces.get(id)) {
             let keep = |group: &trefoil_model::SpanGroup, span: &Span| {
                 trefoil_model::trace_visit::may_match(query, group.resource.service_name(), span)
-                    && (!wants.is_error || span.status_code == trefoil_model::StatusCode::Error)
-                    && (!wants.is_root || span.parent_span_id.is_none())
+                    && (!is_error || span.status_code == trefoil_model::StatusCode::Error)
+                    && (!is_root || span.parent_span_id.is_none())
             };
-            flow = trefoil_model::span_columns::deliver(trace, &keep, fold);
+            flow = trefoil_model::span_columns::deliver(trace, &keep, &mut Rows(taker));
             if flow.is_break() {
                 break;
             }
@@ -260,10 +364,13 @@ fn fold_block(
     block: usize,
     query: &SpanQuery,
     wants: &SpanWants<'_>,
-    shared: &FxHashSet<TraceId>,
-    fold: &mut (dyn SpanFold + '_),
+    (shared, roots): (&FxHashSet<TraceId>, Option<&Roots>),
+    taker: &mut (dyn Taker + '_),
 ) -> Result<ControlFlow<()>, EventsError> {
     let mut chosen = choose(part, block, query, wants)?;
+    if let Some(roots) = roots {
+        chosen.roots = chosen.light.traces.iter().map(|id| roots.get(id).cloned().flatten()).collect();
+    }
     if !shared.is_empty() {
         for trace in 0..chosen.light.traces.len() {
             if shared.contains(&chosen.light.traces[trace]) {
@@ -272,7 +379,7 @@ fn fold_block(
             }
         }
     }
-    fold_rows(&chosen, wants, fold).map_err(|m| part.corrupt(block, &m.to_string()))
+    taker.block(&chosen).map_err(|m| part.corrupt(block, &m.to_string()))
 }
 
 /// Sets of a block, split by the values of wanted attributes.
@@ -292,17 +399,18 @@ impl Sets {
     }
 }
 
-fn fold_rows(
+/// Delivers the chosen rows of a block.
+pub(crate) fn fold_rows(
     chosen: &Chosen<'_>,
     wants: &SpanWants<'_>,
     fold: &mut (dyn SpanFold + '_),
 ) -> Result<ControlFlow<()>, Malformed> {
-    let Chosen { reader, light, rows } = chosen;
+    let Chosen { reader, light, rows, roots } = chosen;
     let picked: Vec<usize> = (0..rows.len()).filter(|row| rows[*row]).collect();
     if picked.is_empty() {
         return Ok(ControlFlow::Continue(()));
     }
-    let is_heavy = !wants.without_events || !wants.without_links || !wants.without_messages;
+    let is_heavy = !wants.without_events || !wants.without_links;
     let ids = reader.span_ids()?;
     let sets = if is_heavy { Sets::each(chosen, &picked, wants)? } else { sets_of(chosen, &picked, wants)? };
     let origins = reader.wanted_origins(light, wants.without_resources)?;
@@ -333,6 +441,7 @@ fn fold_rows(
     Ok(fold.rows(&SpanRows {
         trace_of: &trace_of,
         traces: &light.traces,
+        roots: &roots.iter().map(|root| root.as_ref().map(|(s, n)| (&**s, &**n))).collect::<Vec<_>>(),
         span_ids: &span_ids,
         starts: &starts,
         ends: &ends,
@@ -343,9 +452,10 @@ fn fold_rows(
 
 /// Splits the sets of the picked rows by the values of the wanted attributes; a span stands for each.
 fn sets_of(chosen: &Chosen<'_>, picked: &[usize], wants: &SpanWants<'_>) -> Result<Sets, Malformed> {
-    let Chosen { reader, light, rows } = chosen;
+    let Chosen { reader, light, rows, .. } = chosen;
     let is_plain = matches!(wants.attributes, trefoil_model::SpanAttributeWants::Names([]));
-    let shapes = if is_plain { None } else { Some(reader.shapes()?) };
+    let shapes = if is_plain && wants.without_messages { None } else { Some(reader.shapes()?) };
+    let smalls = shapes.filter(|_| !wants.without_messages).map(|shapes| &shapes.smalls);
     let wanted: Vec<(usize, &str, Option<usize>)> = shapes.map_or_else(Vec::new, |shapes| {
         let names = shapes.names.iter().enumerate().filter(|(_, (name, _))| wants.attributes.wants(name));
         names.map(|(number, (name, column))| (number, name.as_str(), *column)).collect()
@@ -398,10 +508,17 @@ fn sets_of(chosen: &Chosen<'_>, picked: &[usize], wants: &SpanWants<'_>) -> Resu
         }
     }
     let span = |(set, attributes): (u32, Attributes)| {
-        let mut span = empty_span(&light.sets[set as usize], &light.names);
+        let info = &light.sets[set as usize];
+        let mut span = empty_span(info, &light.names);
         span.attributes = attributes;
-        (set, span)
+        if let Some(smalls) = smalls {
+            let small = smalls.get(info.small as usize).ok_or(Malformed("reference"))?;
+            span.trace_state.clone_from(&small.state);
+            span.status_message.clone_from(&small.message);
+            (span.flags, span.dropped) = (small.flags, small.dropped);
+        }
+        Ok((set, span))
     };
     let of = picked.iter().map(|row| current[*row]).collect();
-    Ok(Sets { of, list: list.into_iter().map(span).collect() })
+    Ok(Sets { of, list: list.into_iter().map(span).collect::<Result<_, Malformed>>()? })
 }

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
-use trefoil_model::{JournalMark, SpanObserver, SpanWants, TenantId, TraceId};
+use trefoil_model::{JournalMark, SpanObserver, SpanWants, TenantId, TraceId, TraceSampler, TraceToSample};
 use trefoil_parts::{PartFacts, PartWriter, PendingPart};
 
 use crate::EventsError;
 use crate::columns::Packer;
 use crate::engine::{Kind, Output};
+use crate::metrics;
 use crate::part_file::{PartFileWriter, PartReader, SPANS_VERSION, SealedBlock};
 use crate::record;
 use crate::span_block::{self, StoredSpan, sort_and_deduplicate};
@@ -55,11 +56,27 @@ impl Kind for Traces {
         observer.observe(batch, replayed);
     }
 
+    fn carry(memtable: &TraceMemtable, young_from: u64, bytes_max: usize) -> Vec<Self::Batch> {
+        let (batches, was_cut) = memtable.carry(young_from, bytes_max);
+        if was_cut {
+            metrics::SAMPLED_EARLY.inc();
+        }
+        batches
+    }
+
+    fn keep_all(memtable: &TraceMemtable) {
+        memtable.keep_all();
+    }
+
     fn write(memtable: &TraceMemtable, output: &Output<'_>) -> Result<Vec<PendingPart>, EventsError> {
         let mut pending = Vec::new();
         for tenant in memtable.tenants() {
             let mut days: BTreeMap<i64, Vec<Arc<StoredSpan>>> = BTreeMap::new();
-            for span in memtable.spans(tenant) {
+            let spans = match &output.sampler {
+                None => memtable.spans(tenant),
+                Some(sampler) => sampled(&**sampler, tenant, memtable.spans_to_write(tenant)),
+            };
+            for span in spans {
                 days.entry(trefoil_model::time::day_of_ns(span.span.start_ns)).or_default().push(span);
             }
             for (day, spans) in days {
@@ -94,6 +111,23 @@ impl Kind for Traces {
         writer.write_slice(spans)?;
         writer.finish(output, level).map(Some)
     }
+}
+
+/// The spans of the traces that are kept.
+fn sampled(
+    sampler: &dyn TraceSampler,
+    tenant: TenantId,
+    traces: Vec<(TraceId, Vec<Arc<StoredSpan>>)>,
+) -> Vec<Arc<StoredSpan>> {
+    let asked: Vec<TraceToSample<'_>> = traces
+        .iter()
+        .map(|(trace_id, spans)| TraceToSample {
+            trace_id: *trace_id,
+            spans: spans.iter().map(|stored| (&*stored.origin.resource, &stored.span)).collect(),
+        })
+        .collect();
+    let kept = sampler.decide(tenant, &asked);
+    traces.iter().zip(kept).filter(|(_, kept)| *kept).flat_map(|((_, spans), _)| spans.iter().cloned()).collect()
 }
 
 /// Decodes the spans of a block whose trace is wanted, as far as they are wanted; errors when it is damaged.

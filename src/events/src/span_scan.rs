@@ -128,7 +128,12 @@ pub(crate) struct Chosen<'a> {
     pub(crate) reader: SpanRowsReader<'a>,
     pub(crate) light: Light,
     pub(crate) rows: Vec<bool>,
+    /// For each trace of the block service and name of its root; empty when they were not asked for.
+    pub(crate) roots: Vec<Root>,
 }
+
+/// Service and name of the root of a trace, if it has one.
+pub(crate) type Root = Option<(Arc<str>, Arc<str>)>;
 
 /// The spans of a block of version 3 that may match. Tags are looked at too.
 pub(crate) fn choose<'p>(
@@ -149,7 +154,7 @@ pub(crate) fn choose<'p>(
                 *row = spans.next().is_some_and(|stored| matches(query, stored));
             }
         }
-        Ok(Chosen { reader, light, rows })
+        Ok(Chosen { reader, light, rows, roots: Vec::new() })
     };
     read().map_err(|m: crate::Malformed| part.corrupt(block, &m.to_string()))
 }
@@ -228,7 +233,7 @@ impl<'s> Finder<'s> {
                 }
                 _ if bar.is_some() => {
                     budget.check()?;
-                    self.read_block();
+                    self.read_block()?;
                     self.charge(budget)?;
                 }
                 _ => break,
@@ -251,29 +256,26 @@ impl<'s> Finder<'s> {
         budget.release_bytes(self.charged);
     }
 
-    fn read_block(&mut self) {
-        let Some((_, part, block)) = self.blocks.pop() else { return };
+    /// Errors when the block is damaged.
+    fn read_block(&mut self) -> Result<(), crate::EventsError> {
+        let Some((_, part, block)) = self.blocks.pop() else { return Ok(()) };
         let part = &self.parts[part];
         let mut found: Vec<(TraceId, i64)> = Vec::new();
-        let read = if part.version < SPANS_VERSION {
-            read_block(part, block, &|_| true, &SpanWants::default()).map(|spans| {
-                let passing = spans.iter().filter(|s| passes(self.query, self.wants, s));
-                found.extend(passing.map(|s| (s.span.trace_id, s.span.start_ns)));
-            })
+        if part.version < SPANS_VERSION {
+            let spans = read_block(part, block, &|_| true, &SpanWants::default())?;
+            let passing = spans.iter().filter(|s| passes(self.query, self.wants, s));
+            found.extend(passing.map(|s| (s.span.trace_id, s.span.start_ns)));
         } else {
-            choose(part, block, self.query, self.wants).map(|chosen| {
-                for (trace, id) in chosen.light.traces.iter().enumerate() {
-                    let rows = chosen.light.rows_of(trace);
-                    let starts = rows.filter(|row| chosen.rows[*row]).map(|row| chosen.light.starts[row]);
-                    found.extend(starts.max().map(|start| (*id, start)));
-                }
-            })
-        };
-        if let Err(error) = read {
-            tracing::error!(part = part.meta.id.0, %error, "block was left out of a query");
+            let chosen = choose(part, block, self.query, self.wants)?;
+            for (trace, id) in chosen.light.traces.iter().enumerate() {
+                let rows = chosen.light.rows_of(trace);
+                let starts = rows.filter(|row| chosen.rows[*row]).map(|row| chosen.light.starts[row]);
+                found.extend(starts.max().map(|start| (*id, start)));
+            }
         }
         for (id, start) in found {
             self.note(id, start);
         }
+        Ok(())
     }
 }

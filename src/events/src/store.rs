@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use trefoil_journal::JournalOptions;
 use trefoil_model::event_store::{ScanStats, VolumeQuery};
+use trefoil_model::span_values::ValueCounter;
 use trefoil_model::{
     Cancellation, Direction, EventWriter, Labels, LogAdmin, LogBatch, LogDeletion, LogDeletionState, LogEntry, LogFold,
     LogQuery, LogReader, LogVolume, LogWants, Matcher, NanoRange, QueryBudget, SpanFold, SpanKind, SpanObserver,
-    SpanQuery, SpanWants, StoreError, StoredTrace, TenantId, TraceBatch, TraceId, TraceReader, WriteError, WriteReport,
+    SpanQuery, SpanWants, StoreError, StoredTrace, TenantId, TraceBatch, TraceId, TraceReader, TraceSampler,
+    WriteError, WriteReport,
 };
 use trefoil_parts::{MergePolicy, ObjectStoreOptions, PartMeta};
 use trefoil_runtime::{Accountant, Limits, SharedClock, SharedVfs, StartProgress};
@@ -31,6 +33,7 @@ use crate::retention::LogRetention;
 use crate::segments::{Numbers, OfStretch};
 use crate::span_fold;
 use crate::span_part::Traces;
+use crate::span_values;
 use crate::table::CHUNK_STREAMS;
 use crate::trace_read;
 
@@ -73,6 +76,8 @@ pub struct EventStoreOptions {
     pub object_store: Option<ObjectStoreOptions>,
     /// Who sees spans as they come in. Default nobody.
     pub span_observer: Option<Arc<dyn SpanObserver>>,
+    /// Who decides which traces parts have. Default nobody: all.
+    pub trace_sampler: Option<Arc<dyn TraceSampler>>,
 }
 
 impl EventStoreOptions {
@@ -97,6 +102,7 @@ impl EventStoreOptions {
             start: StartProgress::default(),
             object_store: None,
             span_observer: None,
+            trace_sampler: None,
         }
     }
 
@@ -118,6 +124,7 @@ impl EventStoreOptions {
             slice_bytes: self.slice_bytes,
             object_store: None,
             observer: None,
+            sampler: None,
         }
     }
 }
@@ -145,6 +152,7 @@ impl EventStore {
         let of_traces = LogRetention { keep: options.retention_traces, ..LogRetention::default() };
         let mut traces = options.engine("traces", "events_traces", of_traces);
         traces.observer = options.span_observer.clone();
+        traces.sampler = options.trace_sampler.clone();
         let traces = Engine::open(traces)?;
         Ok(Self { logs: Arc::new(logs), traces: Arc::new(traces), limits: options.limits })
     }
@@ -264,6 +272,12 @@ impl EventStore {
         if let Some(over) = over {
             return Err(over.into());
         }
+        snapshot.unread.take().map_or(Ok(snapshot), |error| Err(error.into()))
+    }
+
+    /// The memtables and the parts of spans that overlap a range. A part that cannot be opened is an error.
+    fn trace_snapshot(&self, tenant: TenantId, range: NanoRange) -> Result<Snapshot<Traces>, StoreError> {
+        let mut snapshot = self.traces.snapshot(tenant, |meta| range.overlaps(meta.min_t, meta.max_t));
         snapshot.unread.take().map_or(Ok(snapshot), |error| Err(error.into()))
     }
 
@@ -516,7 +530,7 @@ impl TraceReader for EventStore {
         range: Option<NanoRange>,
         budget: &dyn QueryBudget,
     ) -> Result<Option<StoredTrace>, StoreError> {
-        let snapshot = self.traces.snapshot(tenant, |_| true);
+        let snapshot = self.trace_snapshot(tenant, NanoRange::ALL)?;
         let found = trace_read::trace(&snapshot, tenant, id, self.limits.spans_per_trace_max, budget)?;
         Ok(found.filter(|trace| {
             let mut starts = trace.groups.iter().flat_map(|g| &g.spans).map(|span| span.start_ns);
@@ -526,7 +540,7 @@ impl TraceReader for EventStore {
 
     fn find(&self, query: &SpanQuery, budget: &dyn QueryBudget) -> Result<Vec<StoredTrace>, StoreError> {
         // Traces are returned whole, so the parts outside the range are needed too.
-        let snapshot = self.traces.snapshot(query.tenant, |_| true);
+        let snapshot = self.trace_snapshot(query.tenant, NanoRange::ALL)?;
         trace_read::find(&snapshot, query, self.limits.spans_per_trace_max, budget)
     }
 
@@ -546,7 +560,7 @@ impl TraceReader for EventStore {
         budget: &dyn QueryBudget,
         each: &mut dyn FnMut(&StoredTrace, i64) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        let snapshot = self.traces.snapshot(query.tenant, |_| true);
+        let snapshot = self.trace_snapshot(query.tenant, NanoRange::ALL)?;
         trace_read::visit(&snapshot, query, wants, self.limits.spans_per_trace_max, budget, each)
     }
 
@@ -558,8 +572,19 @@ impl TraceReader for EventStore {
         fold: &mut (dyn SpanFold + '_),
     ) -> Result<(), StoreError> {
         let range = query.range.unwrap_or(NanoRange::ALL);
-        let snapshot = self.traces.snapshot(query.tenant, |meta| range.overlaps(meta.min_t, meta.max_t));
+        let snapshot = self.trace_snapshot(query.tenant, range)?;
         span_fold::fold(&snapshot, query, wants, self.limits.spans_per_trace_max, budget, fold)
+    }
+
+    fn count_values(
+        &self,
+        query: &SpanQuery,
+        wants: &SpanWants<'_>,
+        budget: &dyn QueryBudget,
+        counter: &mut (dyn ValueCounter + '_),
+    ) -> Result<(), StoreError> {
+        let snapshot = self.trace_snapshot(query.tenant, query.range.unwrap_or(NanoRange::ALL))?;
+        span_values::count(&snapshot, query, wants, self.limits.spans_per_trace_max, budget, counter)
     }
 
     fn services(
@@ -569,7 +594,7 @@ impl TraceReader for EventStore {
         budget: &dyn QueryBudget,
     ) -> Result<Vec<String>, StoreError> {
         budget.check()?;
-        let snapshot = self.traces.snapshot(tenant, |meta| range.overlaps(meta.min_t, meta.max_t));
+        let snapshot = self.trace_snapshot(tenant, range)?;
         Ok(trace_read::services(&snapshot, tenant, range))
     }
 
@@ -581,7 +606,7 @@ impl TraceReader for EventStore {
         budget: &dyn QueryBudget,
     ) -> Result<Vec<(String, SpanKind)>, StoreError> {
         budget.check()?;
-        let snapshot = self.traces.snapshot(tenant, |meta| range.overlaps(meta.min_t, meta.max_t));
+        let snapshot = self.trace_snapshot(tenant, range)?;
         Ok(trace_read::operations(&snapshot, tenant, service, range))
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use rustc_hash::FxHashMap;
-use trefoil_model::{TenantId, TraceBatch, TraceId};
+use rustc_hash::{FxHashMap, FxHashSet};
+use trefoil_model::{SpanGroup, TenantId, TraceBatch, TraceId};
 
 use crate::span_block::{Origin, StoredSpan, sort_and_deduplicate};
 
@@ -19,7 +19,12 @@ type Traces = FxHashMap<TraceId, Vec<Arc<StoredSpan>>>;
 #[derive(Debug, Default)]
 pub(crate) struct TraceMemtable {
     tenants: RwLock<BTreeMap<TenantId, Traces>>,
+    /// Traces that the memtable after this one has too, so that no part is to have them yet.
+    carried: RwLock<FxHashSet<(TenantId, TraceId)>>,
 }
+
+/// Bytes of spans of a batch that is carried over.
+const CARRIED_BATCH_BYTES: usize = 4 << 20;
 
 impl TraceMemtable {
     /// Inserts a batch; its spans get sequences from `sequence` on.
@@ -73,6 +78,75 @@ impl TraceMemtable {
                 out.extend(spans);
             } else {
                 out.extend(spans.iter().cloned());
+            }
+        }
+        out
+    }
+
+    /// Takes the traces with a span from sequence `young_from` on, at most about so many bytes of them, those first that
+    /// got their last span last: they are to be written again and no part is to have them. The flag says that some were
+    /// left because of the bytes.
+    pub(crate) fn carry(&self, young_from: u64, bytes_max: usize) -> (Vec<TraceBatch>, bool) {
+        let tenants = self.tenants.read();
+        let mut young: Vec<(u64, TenantId, TraceId)> = Vec::new();
+        for (tenant, traces) in tenants.iter() {
+            #[expect(clippy::iter_over_hash_type, reason = "they are sorted below")]
+            for (id, spans) in traces {
+                let last = spans.iter().map(|span| span.sequence).max().unwrap_or(0);
+                if last >= young_from {
+                    young.push((last, *tenant, *id));
+                }
+            }
+        }
+        young.sort_unstable();
+        let mut carried = self.carried.write();
+        let (mut batches, mut bytes, mut of_batch): (Vec<TraceBatch>, _, _) = (Vec::new(), 0, 0);
+        while let Some((_, tenant, id)) = young.pop() {
+            let spans = &tenants[&tenant][&id];
+            let size: usize = spans.iter().map(|span| span.heap_bytes()).sum();
+            if bytes + size > bytes_max {
+                return (batches, true);
+            }
+            bytes += size;
+            of_batch += size;
+            carried.insert((tenant, id));
+            let is_other = batches.last().is_none_or(|batch| batch.tenant != tenant);
+            if is_other || of_batch > CARRIED_BATCH_BYTES {
+                of_batch = size;
+                batches.push(TraceBatch { tenant, groups: Vec::new() });
+            }
+            let groups = &mut batches.last_mut().expect("one was just pushed").groups;
+            for stored in spans {
+                let (resource, scope) = (&stored.origin.resource, &stored.origin.scope);
+                let is_same =
+                    |group: &SpanGroup| Arc::ptr_eq(&group.resource, resource) && Arc::ptr_eq(&group.scope, scope);
+                match groups.last_mut().filter(|group| is_same(group)) {
+                    Some(group) => group.spans.push(stored.span.clone()),
+                    None => groups.push(SpanGroup {
+                        resource: Arc::clone(resource),
+                        scope: Arc::clone(scope),
+                        spans: vec![stored.span.clone()],
+                    }),
+                }
+            }
+        }
+        (batches, false)
+    }
+
+    /// Forgets which traces were carried over: they were not.
+    pub(crate) fn keep_all(&self) {
+        self.carried.write().clear();
+    }
+
+    /// The spans of a tenant that parts are to have, by trace, without what was sent twice.
+    pub(crate) fn spans_to_write(&self, tenant: TenantId) -> Vec<(TraceId, Vec<Arc<StoredSpan>>)> {
+        let (tenants, carried) = (self.tenants.read(), self.carried.read());
+        let mut out = Vec::new();
+        for (id, spans) in tenants.get(&tenant).into_iter().flatten() {
+            if !carried.contains(&(tenant, *id)) {
+                let mut spans = spans.clone();
+                sort_and_deduplicate(&mut spans);
+                out.push((*id, spans));
             }
         }
         out

@@ -60,9 +60,8 @@ pub(crate) fn blocks_with(part: &PartReader, ids: &[TraceId]) -> BTreeSet<usize>
             Ok(())
         });
         if let Err(malformed) = read {
-            // The blocks tell it too, only slower.
-            crate::metrics::BLOCKS_CORRUPT.inc();
-            tracing::error!(part = part.meta.id.0, chunk = number, %malformed, "damaged summaries of traces were not used");
+            // It is told and counted. The blocks tell it too, only slower.
+            part.corrupt_summaries(number, &malformed.to_string());
             let may_have = |block: &crate::table::BlockInfo| {
                 block.traces.is_some_and(|(first, last)| of_chunk.iter().any(|id| first <= *id && *id <= last))
             };
@@ -123,7 +122,8 @@ fn keep_by_summary(
     ids.retain(|id| known.get(id).is_none_or(|(places, may)| *places > 1 || *may));
 }
 
-/// The spans of some traces, each without what was sent twice, sorted by start. `ids` must be sorted.
+/// The spans of some traces, each without what was sent twice, sorted by start. `ids` must be sorted. A damaged block that
+/// has spans of theirs is an error.
 pub(crate) fn fetch(
     snapshot: &Snapshot<Traces>,
     tenant: TenantId,
@@ -146,11 +146,7 @@ pub(crate) fn fetch(
         budget.check()?;
         for block in blocks_with(part, ids) {
             budget.check()?;
-            let spans = read_block(part, block, &|id| wanted.contains(&id), wants).unwrap_or_else(|error| {
-                tracing::error!(part = part.meta.id.0, %error, "block was left out of a query");
-                Vec::new()
-            });
-            for span in spans {
+            for span in read_block(part, block, &|id| wanted.contains(&id), wants)? {
                 found.entry(span.span.trace_id).or_default().push(span);
             }
         }

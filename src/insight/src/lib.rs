@@ -5,13 +5,18 @@
 //! counted of spans is written to the metrics store and exact over a crash; all else can be made anew from the store.
 //!
 //! Reading order: [`writer`] (sits before the store and sees every batch), [`tap`] (hands new records to who waits for
-//! them), [`patterns`] (which shapes lines have, by service, with counts over time), [`spans`] (what is counted of spans).
+//! them), [`patterns`] (which shapes lines have, by service, with counts over time), [`spans`] (what is counted of spans),
+//! [`sampling`] (which traces are kept), [`traces`] (what stored traces tell: critical paths, comparisons, what differs,
+//! errors in groups), [`entity`] (who something is of, whatever it is called).
 //!
 //! Invariants: knows the contracts of `model`, never stores, query languages or HTTP.
 
+pub mod entity;
 pub mod patterns;
+pub mod sampling;
 pub mod spans;
 pub mod tap;
+pub mod traces;
 pub mod writer;
 
 use std::sync::Arc;

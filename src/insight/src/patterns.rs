@@ -51,6 +51,19 @@ static BYTES: LazyLock<IntGauge> = LazyLock::new(|| {
         .expect("unique metric name")
 });
 
+/// The shape of one text: `<_>` in place of numbers, ids, times and amounts. What is behind the length that is looked at
+/// is left out.
+pub fn shape(text: &str) -> String {
+    let mut tokens = tokens::Tokens::new();
+    tokens.read(text);
+    let mut out = tokens.delimiters.first().copied().unwrap_or("").to_owned();
+    for (word, delimiter) in tokens.words.iter().zip(tokens.delimiters.iter().skip(1)) {
+        out.push_str(if word.variable { "<_>" } else { word.text });
+        out.push_str(delimiter);
+    }
+    out
+}
+
 /// A pattern with its counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PatternSeries {

@@ -349,7 +349,10 @@ impl SpanObserver for SpanInsight {
                 let (clients, servers) = graph.waiting();
                 waiting = (waiting.0 + clients, waiting.1 + servers);
             }
-            tenants.push(cut);
+            // A server that gets no spans has no series of this either.
+            if !cut.spans.is_empty() || !cut.edges.is_empty() {
+                tenants.push(cut);
+            }
         }
         state.cut = at.next_cut;
         state.last_cut_ms = t_ms;

@@ -44,6 +44,6 @@ pub use error::Error;
 pub use format_query::format_query;
 pub use groups_reader::GroupsReader;
 pub use labels::{ERROR_DETAILS_LABEL, ERROR_LABEL};
-pub use lines::each_line;
+pub use lines::{EachLine, each_line};
 pub use output::{Answer, Entry, MatrixSeries, MergedStream, Output, Stats, StreamResult, VectorSample, merge_labels};
 pub use parser::{parse, parse_selector};

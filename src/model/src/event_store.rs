@@ -2,10 +2,11 @@
 
 use std::ops::ControlFlow;
 
+use crate::span_values::{CountedSets, ValueCounter};
 use crate::{
     AttributeWants, Attributes, Labels, LogAdmin, LogBatch, LogFold, LogRecord, LogRows, LogSet, LogVolume, LogWants,
-    Matcher, NanoRange, QueryBudget, SpanFold, SpanGroup, SpanKind, SpanWants, StoreError, TenantId, TraceBatch,
-    TraceId, WriteError, WriteReport,
+    Matcher, NanoRange, QueryBudget, SpanAttributeWants, SpanFold, SpanGroup, SpanKind, SpanWants, StoreError,
+    TenantId, TraceBatch, TraceId, WriteError, WriteReport,
 };
 
 /// Takes batches of log records and spans.
@@ -283,6 +284,19 @@ pub trait TraceReader: Send + Sync {
             };
             crate::span_columns::deliver(trace, &keep, fold)
         })
+    }
+
+    /// Counts the values of attributes of spans and resources, of the spans that [`Self::fold_spans`] would deliver. Their
+    /// rows come first, as far as `wants` says, to be put into classes; then the values of these rows.
+    fn count_values(
+        &self,
+        query: &SpanQuery,
+        wants: &SpanWants<'_>,
+        budget: &dyn QueryBudget,
+        counter: &mut (dyn ValueCounter + '_),
+    ) -> Result<(), StoreError> {
+        let all = SpanWants { attributes: SpanAttributeWants::All, without_resources: false, ..*wants };
+        self.fold_spans(query, &all, budget, &mut CountedSets::new(counter))
     }
 
     /// Service names with a span in the range, sorted.

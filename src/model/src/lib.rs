@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`time`], [`labels`], [`matcher`] with [`re2`], [`histogram`], [`metric`] (samples and write batches),
 //! [`value`] (attribute values), [`log`], [`trace`], then the contracts: [`query`] (deadline and budgets),
-//! [`metric_store`], [`metric_admin`], [`event_store`] with [`log_columns`], [`span_columns`], [`log_admin`].
+//! [`metric_store`], [`metric_admin`], [`event_store`] with [`log_columns`], [`span_columns`], [`span_values`], [`log_admin`]; [`trace_tree`] says whose child a span is.
 //!
 //! Invariants: this crate uses nothing of ours; it knows no files, sockets, wire formats or configuration,
 //! and its types derive no `Serialize`. Wire types are converted by hand in the edge crates.
@@ -24,8 +24,11 @@ pub mod query;
 pub mod re2;
 pub mod span_columns;
 pub mod span_observer;
+pub mod span_values;
 pub mod time;
 pub mod trace;
+pub mod trace_sampler;
+pub mod trace_tree;
 pub mod trace_visit;
 pub mod value;
 
@@ -54,6 +57,7 @@ pub use span_columns::{
 pub use span_observer::{JournalMark, SpanObserver};
 pub use time::{NanoRange, TimeRange};
 pub use trace::{Span, SpanEvent, SpanGroup, SpanId, SpanKind, SpanLink, StatusCode, TraceBatch, TraceId};
+pub use trace_sampler::{TraceSampler, TraceToSample};
 pub use value::{AttributeValue, Attributes, Resource, Scope};
 
 /// A tenant: part of every journal record, series and stream key, part path and cache key. 0 unless tenants

@@ -71,6 +71,8 @@ pub struct SpanWants<'a> {
     pub without_links: bool,
     /// Whether status messages, trace states, flags and counts of what was dropped may be missing.
     pub without_messages: bool,
+    /// Whether [`SpanRows::roots`] are looked at.
+    pub roots: bool,
     /// All hold for one span of each wanted trace, which is also what the query's own conditions hold for.
     pub conditions: &'a [SpanCondition<'a>],
     /// It holds for the same span, of which only name, kind and status are told.
@@ -129,6 +131,8 @@ pub struct SpanRows<'a> {
     pub trace_of: &'a [u32],
     /// Traces; some may be of no span here.
     pub traces: &'a [TraceId],
+    /// For each trace service and name of its earliest span without a parent; empty when nobody asked for them.
+    pub roots: &'a [Option<(&'a str, &'a str)>],
     /// Ids.
     pub span_ids: &'a [SpanId],
     /// Unix nanoseconds.
@@ -159,9 +163,26 @@ pub trait SpanFold {
     fn rows(&mut self, rows: &SpanRows<'_>) -> ControlFlow<()>;
 }
 
+/// Service and name of the earliest span without a parent.
+pub fn root_of(trace: &StoredTrace) -> Option<(&str, &str)> {
+    let spans = trace.groups.iter().flat_map(|g| g.spans.iter().map(move |s| (g.resource.service_name(), s)));
+    let roots = spans.filter(|(_, s)| s.parent_span_id.is_none());
+    roots.min_by_key(|(_, s)| (s.start_ns, s.span_id)).map(|(service, s)| (service, s.name.as_str()))
+}
+
 /// Delivers those spans of a trace for which `keep` is true, each as a set of its own.
 pub fn deliver(
     trace: &StoredTrace,
+    keep: &dyn Fn(&SpanGroup, &Span) -> bool,
+    fold: &mut (dyn SpanFold + '_),
+) -> ControlFlow<()> {
+    deliver_of(trace, root_of(trace), keep, fold)
+}
+
+/// The same of what is left of a trace, the root of which is told.
+pub fn deliver_of(
+    trace: &StoredTrace,
+    root: Option<(&str, &str)>,
     keep: &dyn Fn(&SpanGroup, &Span) -> bool,
     fold: &mut (dyn SpanFold + '_),
 ) -> ControlFlow<()> {
@@ -176,6 +197,7 @@ pub fn deliver(
     fold.rows(&SpanRows {
         trace_of: &vec![0; kept.len()],
         traces: &[trace.trace_id],
+        roots: &[root],
         span_ids: &kept.iter().map(|s| s.span.span_id).collect::<Vec<_>>(),
         starts: &kept.iter().map(|s| s.span.start_ns).collect::<Vec<_>>(),
         ends: &kept.iter().map(|s| s.span.end_ns).collect::<Vec<_>>(),

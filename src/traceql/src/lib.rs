@@ -6,7 +6,7 @@
 //!
 //! Reading order: [`ast`], [`mod@parser`] (with the lexer; types are checked there) and `print`; then `trace_view` (a trace
 //! laid out for evaluation), `field` (an expression for one span), `sets` (pipelines over one trace), `candidates`
-//! and `needs` (what the store can narrow, and what it need not read); [`search`](fn@search) and [`metrics`] are the entries, [`mod@tags`] tells names and values of
+//! and `needs` (what the store can narrow, and what it need not read); [`search`](fn@search), [`each_trace`](fn@each_trace), [`differ`] and [`metrics`] are the entries, [`mod@tags`] tells names and values of
 //! attributes. [`testing`] runs case files.
 //!
 //! Invariants: this crate knows the contract [`trefoil_model::TraceReader`], never files, sockets, HTTP or
@@ -14,6 +14,8 @@
 
 pub mod ast;
 mod candidates;
+pub mod differ;
+mod each_trace;
 pub mod error;
 mod field;
 mod figures;
@@ -30,6 +32,8 @@ mod trace_view;
 pub mod traces_reader;
 pub mod value;
 
+pub use differ::{DifferAnswer, DifferQuery, what_differs};
+pub use each_trace::{TracesQuery, each_trace};
 pub use error::{Error, Phase};
 pub use metrics::{
     MetricsAnswer, MetricsInstantQuery, MetricsRangeQuery, MetricsSeries, TraceExemplar, metrics_instant, metrics_range,

@@ -44,6 +44,11 @@ impl Needs {
         Self { events: true, links: true, ..Self::attributes() }
     }
 
+    /// Messages of the status too.
+    pub(crate) fn messages(&mut self) {
+        self.messages = true;
+    }
+
     pub(crate) fn pipeline(&mut self, pipeline: &Pipeline) {
         for stage in &pipeline.stages {
             match stage {
@@ -348,7 +353,7 @@ pub(crate) fn local_filters(pipeline: &Pipeline) -> Option<Vec<&FieldExpr>> {
 }
 
 /// What must all hold.
-fn split<'q>(expr: &'q FieldExpr, out: &mut Vec<&'q FieldExpr>) {
+pub(crate) fn split<'q>(expr: &'q FieldExpr, out: &mut Vec<&'q FieldExpr>) {
     match &expr.kind {
         FieldKind::Binary(b) if b.op == FieldOp::And => {
             split(&b.lhs, out);

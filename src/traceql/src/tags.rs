@@ -7,11 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use trefoil_model::{
-    NanoRange, QueryBudget, SpanFold, SpanKind, SpanRows, StatusCode, StoredTrace, TenantId, TraceReader,
+    NanoRange, QueryBudget, SpanFold, SpanKind, SpanRows, SpanWants, StatusCode, StoredTrace, TenantId, TraceReader,
 };
 
 use crate::Error;
-use crate::ast::{Attribute, FieldExpr, FieldKind, Intrinsic, Pipeline, QueryKind, Scope, SetExpr, Stage, Value};
+use crate::ast::{
+    Attribute, FieldExpr, FieldKind, FieldOp, Intrinsic, Pipeline, QueryKind, Scope, SetExpr, Stage, Value,
+};
 use crate::candidates::narrow;
 use crate::field::{attribute, evaluate};
 use crate::metrics::spans_of;
@@ -105,6 +107,19 @@ fn lenient(text: &str) -> Option<FieldExpr> {
             _ => None,
         },
         QueryKind::Metrics(_) => None,
+    }
+}
+
+/// The service, when a filter asks for one and for nothing else.
+fn only_service(filter: &FieldExpr) -> Option<&str> {
+    let FieldKind::Binary(b) = &filter.kind else { return None };
+    match (&b.lhs.kind, &b.rhs.kind) {
+        (FieldKind::Attribute(attribute), FieldKind::Value(Value::String(service)))
+            if b.op == FieldOp::Equal && attribute.is_service_name() =>
+        {
+            Some(service)
+        }
+        _ => None,
     }
 }
 
@@ -215,6 +230,40 @@ pub fn tag_names(
     failure.map_or(Ok(out), |error| Err(error.into()))
 }
 
+/// Names, or services, of the roots of traces with a span in the range, sorted: summaries tell them.
+fn root_values(
+    is_name: bool,
+    query: &TagQuery<'_>,
+    reader: &dyn TraceReader,
+    budget: &dyn QueryBudget,
+) -> Result<Vec<String>, Error> {
+    let mut found: BTreeSet<String> = BTreeSet::new();
+    let (mut seen, mut failure) = (0, None);
+    let mut rows = |rows: &SpanRows<'_>| {
+        failure = failure.take().or(budget.check().err());
+        let in_range = rows.trace_of.iter().zip(rows.starts).filter(|(_, start)| query.range.contains(**start));
+        let mut last = None;
+        for (trace, _) in in_range {
+            if last.replace(*trace) == Some(*trace) {
+                continue;
+            }
+            let Some(Some((service, name))) = rows.roots.get(*trace as usize) else { continue };
+            let value = if is_name { name } else { service };
+            if !value.is_empty() && !found.contains(*value) && found.len() < query.limit {
+                failure = failure.take().or(budget.charge_bytes(value.len() as u64 + 48).err());
+                found.insert((*value).to_owned());
+            }
+        }
+        seen += rows.len() as u64;
+        let is_over = failure.is_some() || found.len() >= query.limit || seen >= TAG_SPANS_MAX;
+        if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let needs = Needs::default();
+    let wants = SpanWants { roots: true, ..needs.wants() };
+    reader.fold_spans(&spans_of(query.tenant, query.range), &wants, budget, &mut Rows(&mut rows))?;
+    failure.map_or(Ok(found.into_iter().collect()), |error| Err(error.into()))
+}
+
 /// Values of an attribute, in order of type and text. Ids, times and durations are not listed.
 pub fn tag_values(
     wanted: &Attribute,
@@ -222,7 +271,8 @@ pub fn tag_values(
     reader: &dyn TraceReader,
     budget: &dyn QueryBudget,
 ) -> Result<Vec<Value>, Error> {
-    let is_all = lenient(query.query).is_none_or(|f| matches!(f.kind, FieldKind::Value(Value::Bool(true))));
+    let filter = lenient(query.query);
+    let is_all = filter.as_ref().is_none_or(|f| matches!(f.kind, FieldKind::Value(Value::Bool(true))));
     let strings = |names: Vec<String>| names.into_iter().take(query.limit).map(Value::String).collect();
     match wanted {
         Attribute::Intrinsic(
@@ -255,6 +305,18 @@ pub fn tag_values(
                 names.extend(operations.into_iter().map(|(name, _)| name));
             }
             return Ok(strings(names.into_iter().collect()));
+        }
+        Attribute::Intrinsic(Intrinsic::RootName | Intrinsic::RootServiceName) if is_all => {
+            let is_name = matches!(wanted, Attribute::Intrinsic(Intrinsic::RootName));
+            return Ok(strings(root_values(is_name, query, reader, budget)?));
+        }
+        Attribute::Intrinsic(Intrinsic::Name) => {
+            // What is known of operations is as good as their spans.
+            if let Some(service) = filter.as_ref().and_then(only_service) {
+                let operations = reader.operations(query.tenant, service, query.range, budget)?;
+                let names: BTreeSet<String> = operations.into_iter().map(|(name, _)| name).collect();
+                return Ok(strings(names.into_iter().collect()));
+            }
         }
         _ => {}
     }

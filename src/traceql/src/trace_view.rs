@@ -1,11 +1,10 @@
 //! A stored trace laid out for evaluation: spans in order of time, each with its parent.
 //!
-//! Parents come from the ids that spans carry. Where several spans have the id of a parent (two services may reuse
-//! one) a span of the child's own service wins, then the earliest. Spans on a cycle have no parent.
+//! Parents come from the ids that spans carry; see [`trefoil_model::trace_tree`].
 
 use std::cell::OnceCell;
 
-use rustc_hash::FxHashMap;
+use trefoil_model::trace_tree::TreeSpan;
 use trefoil_model::{Resource, Scope, Span, SpanId, SpanSet, StoredTrace, TraceId};
 
 /// A span with what it came with.
@@ -80,25 +79,13 @@ impl<'a> TraceView<'a> {
     /// For each span the number of its parent.
     pub(crate) fn parents(&self) -> &[Option<u32>] {
         self.parents.get_or_init(|| {
-            let mut parents = self.pointers();
-            cut_cycles(&mut parents);
-            parents
+            let of = |s: &SpanView<'a>| TreeSpan {
+                id: s.span.span_id,
+                parent: s.span.parent_span_id,
+                service: s.resource.service_name(),
+            };
+            trefoil_model::trace_tree::parents(&self.spans.iter().map(of).collect::<Vec<_>>())
         })
-    }
-
-    fn pointers(&self) -> Vec<Option<u32>> {
-        let mut by_id: FxHashMap<SpanId, Vec<u32>> = FxHashMap::default();
-        for (i, s) in (0u32..).zip(&self.spans) {
-            by_id.entry(s.span.span_id).or_default().push(i);
-        }
-        let parent = |(i, s): (u32, &SpanView<'a>)| {
-            let candidates = by_id.get(&s.span.parent_span_id?)?;
-            // Where an id is reused without end only the first few are looked at.
-            let others = || candidates.iter().copied().filter(|c| *c != i).take(64);
-            let own = s.resource.service_name();
-            others().find(|c| self.spans[*c as usize].resource.service_name() == own).or_else(|| others().next())
-        };
-        (0u32..).zip(&self.spans).map(parent).collect()
     }
 
     pub(crate) fn child_counts(&self) -> &[u32] {
@@ -164,28 +151,4 @@ pub(crate) enum Family {
     Of(u32),
     /// That of a span that is not here.
     Missing(SpanId),
-}
-
-/// Takes the parents of all spans that stand on a cycle.
-fn cut_cycles(parents: &mut [Option<u32>]) {
-    // 0: not seen; else the number of the walk that saw the span first.
-    let mut seen = vec![0u32; parents.len()];
-    for start in 0..parents.len() {
-        let walk = start as u32 + 1;
-        let mut at = start;
-        while seen[at] == 0 {
-            seen[at] = walk;
-            match parents[at] {
-                Some(parent) => at = parent as usize,
-                None => break,
-            }
-        }
-        // The walk met itself: `at` is on a cycle.
-        if seen[at] == walk && parents[at].is_some() {
-            let mut on_cycle = at;
-            while let Some(next) = parents[on_cycle].take() {
-                on_cycle = next as usize;
-            }
-        }
-    }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use trefoil_model::span_columns::deliver;
+use trefoil_model::span_columns::{deliver_of, root_of};
 use trefoil_model::trace_visit::{latest_start, may_match};
 use trefoil_model::value::find;
 use trefoil_model::{
@@ -158,7 +158,7 @@ impl TraceReader for TracesReader {
                 let SpanGroup { resource, scope, spans } = group;
                 spans.retain(|span| is_wanted(query, wants, (resource, scope), span));
             });
-            if deliver(&cut(&kept, wants), &|_, _| true, fold).is_break() {
+            if deliver_of(&cut(&kept, wants), root_of(trace), &|_, _| true, fold).is_break() {
                 break;
             }
         }

@@ -536,6 +536,7 @@ async fn open_stores(
         options.limits = Arc::new(limits);
         options.journal.segment_bytes = journal.segment_bytes.as_u64();
         options.start = start;
+        options.trace_sampler = crate::span_insight::sampler(&config.trefoil)?.map(|sampler| sampler as _);
         options.span_observer = spans.is_on().then(|| Arc::clone(&spans) as _);
         let events = EventStore::open(options).context("open the event store")?;
         Ok(Stores { metrics, events, spans, clock })

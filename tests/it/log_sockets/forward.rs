@@ -138,7 +138,7 @@ fn what_is_no_message_closes_the_connection() {
     stream.read_exact(&mut ack).unwrap();
     assert_eq!(&ack, b"\x81\xa3ack\xa1c");
     assert_eq!(wait_for_lines(&server.http, r#"{fluent_tag="t"}"#, 1)[0].line, "\u{fffd}\u{fffd}");
-    assert!(server.http.own_metric("trefoil_log_socket_dropped_total") >= 6.0);
+    assert!(server.http.own_metric("trefoil_socket_dropped_total") >= 6.0);
     // A heartbeat is answered.
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();

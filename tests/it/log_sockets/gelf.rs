@@ -100,6 +100,6 @@ fn chunks_compression_and_nonsense() {
     assert_eq!(lines, ["at the end", "chunked", "gzip", "plain", "tcp", "tcp too", "zlib"]);
     assert!(found.iter().all(|l| l.label("trefoil_sent_time_ns") == "1000000000"), "{found:?}");
     wait_for("messages without an end to be given up", PATIENCE, || {
-        server.http.own_metric("trefoil_log_socket_dropped_total") > 1500.0
+        server.http.own_metric("trefoil_socket_dropped_total") > 1500.0
     });
 }

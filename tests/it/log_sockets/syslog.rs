@@ -129,8 +129,8 @@ fn many_messages_share_writes_and_arrive_once() {
     let mut numbers: Vec<usize> = found.iter().filter_map(|l| l.line.strip_prefix("line ")?.parse().ok()).collect();
     numbers.sort_unstable();
     assert_eq!(numbers, (0..5000).collect::<Vec<_>>());
-    assert_eq!(server.http.own_metric("trefoil_log_socket_messages_total"), 5000.0);
-    assert_eq!(server.http.own_metric("trefoil_log_socket_dropped_total"), 0.0);
+    assert_eq!(server.http.own_metric("trefoil_socket_messages_total"), 5000.0);
+    assert_eq!(server.http.own_metric("trefoil_socket_dropped_total"), 0.0);
     let syncs = server.http.own_metric("trefoil_journal_fsync_duration_seconds_count");
     assert!(syncs < 2500.0, "{syncs} syncs for 5000 messages");
 }

@@ -1,10 +1,13 @@
-//! Who calls whom, counted over the newest traces of a range.
+//! Who calls whom: from the graph of services, which counts all spans. A range of which it knows nothing (it was off, or
+//! its spans say no kinds) is answered from its newest traces.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use trefoil_insight::spans::{USER, graph};
 use trefoil_model::{
-    NanoRange, QueryBudget, SpanId, SpanQuery, StatusCode, StoreError, StoredTrace, TenantId, TraceReader,
+    MetricReader, NanoRange, QueryBudget, SpanId, SpanQuery, StatusCode, StoreError, StoredTrace, TenantId, TimeRange,
+    TraceReader,
 };
 
 use super::render::service_of;
@@ -24,21 +27,51 @@ pub(crate) struct Edge {
     pub(crate) error_count: u64,
 }
 
-/// The edges in the newest [`TRACES_MAX`] traces of the range, by parent and child.
+/// The edges of the range, by parent and child.
 pub(crate) fn edges(
+    metrics: &dyn MetricReader,
     traces: &dyn TraceReader,
     tenant: TenantId,
     range: NanoRange,
     budget: &dyn QueryBudget,
 ) -> Result<Vec<Edge>, StoreError> {
+    let known = edges_of_graph(metrics, tenant, range, budget)?;
+    if !known.is_empty() {
+        return Ok(known);
+    }
     let query = SpanQuery { tenant, range: Some(range), limit: TRACES_MAX, ..SpanQuery::default() };
     let mut calls = BTreeMap::new();
     for trace in traces.find(&query, budget)? {
         budget.check()?;
         count(&trace, &mut calls);
     }
+    Ok(listed(calls))
+}
+
+fn listed(calls: BTreeMap<(String, String), (u64, u64)>) -> Vec<Edge> {
     let edge = |((parent, child), (call_count, error_count))| Edge { parent, child, call_count, error_count };
-    Ok(calls.into_iter().map(edge).collect())
+    calls.into_iter().map(edge).collect()
+}
+
+/// Calls between two different nodes that both have a name; who calls from outside is none.
+fn edges_of_graph(
+    metrics: &dyn MetricReader,
+    tenant: TenantId,
+    range: NanoRange,
+    budget: &dyn QueryBudget,
+) -> Result<Vec<Edge>, StoreError> {
+    let ms = |ns: i64| ns.div_euclid(1_000_000);
+    let range = TimeRange::new(ms(range.start_ns), ms(range.end_ns).saturating_add(1));
+    let mut calls: BTreeMap<(String, String), (u64, u64)> = BTreeMap::new();
+    for edge in graph::read(metrics, tenant, range, budget)? {
+        if edge.client.is_empty() || edge.client == USER || edge.client == edge.server {
+            continue;
+        }
+        let entry = calls.entry((edge.client, edge.server)).or_default();
+        entry.0 += edge.requests.round() as u64;
+        entry.1 += edge.failed.round() as u64;
+    }
+    Ok(listed(calls))
 }
 
 fn count(trace: &StoredTrace, calls: &mut BTreeMap<(String, String), (u64, u64)>) {

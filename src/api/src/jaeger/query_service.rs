@@ -1,5 +1,7 @@
 //! `QueryService` of `jaeger.api_v2` and `jaeger.api_v3` over gRPC.
 
+use std::sync::Arc;
+
 use axum::extract::{Request, State};
 use axum::response::Response;
 use futures::Stream;
@@ -193,10 +195,12 @@ async fn operations_v3(State(state): State<AppState>, request: Request) -> Respo
 }
 
 async fn dependency_edges(State(state): State<AppState>, request: Request) -> Response {
+    let metrics = state.metrics.clone();
     one(state, request, |asked: GetDependenciesRequest| {
         let range: NanoRange = v3::dependency_range(asked.start_time, asked.end_time)?;
+        let metrics = Arc::clone(&metrics);
         Ok(move |traces: &dyn TraceReader, tenant: TenantId, context: &QueryContext| {
-            let edges = dependencies::edges(traces, tenant, range, context)?;
+            let edges = dependencies::edges(metrics.as_ref(), traces, tenant, range, context)?;
             let dependencies =
                 edges.into_iter().map(|e| Dependency { parent: e.parent, child: e.child, call_count: e.call_count });
             Ok(Dependencies { dependencies: dependencies.collect() })

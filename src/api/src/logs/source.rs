@@ -2,7 +2,9 @@
 
 use std::ops::ControlFlow;
 
-use trefoil_logql::{Engine, Entry, InstantQuery, Output, RangeQuery, Stats, StreamResult, VectorSample, each_line};
+use trefoil_logql::{
+    EachLine, Engine, Entry, InstantQuery, Output, RangeQuery, Stats, StreamResult, VectorSample, each_line,
+};
 use trefoil_model::{Direction, Labels, LogReader, NanoRange, QueryBudget, TenantId};
 use trefoil_runtime::QueryContext;
 
@@ -118,6 +120,18 @@ impl Source<'_> {
         })
         .map_err(logql_error)?;
         Ok(Page { lines, is_last, stats })
+    }
+
+    /// Hands the lines on one by one, until `each` breaks.
+    pub(super) fn each(
+        &self,
+        query: &str,
+        range: NanoRange,
+        direction: Direction,
+        each: &mut EachLine<'_>,
+    ) -> Result<Stats, ApiError> {
+        let query = self.range(query, range, direction, 0);
+        each_line(&query, self.logs, self.context, self.scan_bytes_max, each).map_err(logql_error)
     }
 
     /// A metric query at one time.

@@ -10,7 +10,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 use trefoil_model::{FloatHistogram, Labels, QueryBudget};
 use trefoil_promql::histogram::buckets::all_buckets;
-use trefoil_promql::{SampleValue, format_value, push_uint, push_value};
+use trefoil_promql::{ResultSeries, SampleValue, format_value, push_uint, push_value};
 use trefoil_runtime::{QueryContext, Reservation};
 
 use crate::error::{ApiError, ErrorKind};
@@ -130,6 +130,8 @@ const CHARGE_STEP: u64 = 64 << 10;
 const PIECE_BYTES: usize = 256 << 10;
 /// Samples of a series between two looks at the length of the text.
 const SAMPLES_BETWEEN: usize = 1024;
+/// From so many samples on, an answer is written on all cores.
+const SAMPLES_PARALLEL_MIN: usize = 8192;
 
 impl Writer {
     /// Begins an answer: what follows is `data`.
@@ -200,6 +202,63 @@ impl Writer {
         self.check(budget)
     }
 
+    /// Writes series as a list, a large one on all cores; what is written is freed.
+    pub fn matrix(&mut self, series: Vec<ResultSeries>, budget: &dyn QueryBudget) -> Result<(), ApiError> {
+        let samples: usize = series.iter().map(|one| one.samples.len()).sum();
+        let threads = if samples < SAMPLES_PARALLEL_MIN { 1 } else { rayon::current_num_threads().min(series.len()) };
+        self.out.push('[');
+        if threads < 2 {
+            self.list(series, budget)?;
+        } else {
+            let size = series.len().div_ceil(threads);
+            let mut rest = series.into_iter();
+            let mut parts: Vec<_> = (0..threads)
+                .map(|_| (rest.by_ref().take(size).collect::<Vec<_>>(), Self::empty(self.max), Ok(())))
+                .filter(|(series, ..)| !series.is_empty())
+                .collect();
+            rayon::in_place_scope(|scope| {
+                let write = |part: &mut (Vec<ResultSeries>, Self, Result<(), ApiError>)| {
+                    part.2 = part.1.list(std::mem::take(&mut part.0), budget);
+                };
+                let Some((own, others)) = parts.split_first_mut() else { return };
+                for other in others {
+                    scope.spawn(move |_| write(other));
+                }
+                write(own);
+            });
+            for (i, (_, writer, result)) in parts.into_iter().enumerate() {
+                result?;
+                comma(&mut self.out, i);
+                self.append(writer);
+                self.check(budget)?;
+            }
+        }
+        self.out.push(']');
+        Ok(())
+    }
+
+    fn list(&mut self, series: Vec<ResultSeries>, budget: &dyn QueryBudget) -> Result<(), ApiError> {
+        for (i, one) in series.into_iter().enumerate() {
+            comma(&mut self.out, i);
+            self.series(&one.labels, &one.samples, budget)?;
+        }
+        Ok(())
+    }
+
+    /// A part of an answer.
+    fn empty(max: u64) -> Self {
+        Self { out: String::new(), pieces: Vec::new(), behind: 0, max, charged: 0 }
+    }
+
+    /// Puts a part behind what is there.
+    fn append(&mut self, part: Self) {
+        let before = std::mem::replace(&mut self.out, part.out);
+        self.behind += before.len() as u64 + part.behind;
+        self.charged += part.charged;
+        self.pieces.push(Bytes::from(before));
+        self.pieces.extend(part.pieces);
+    }
+
     /// Writes texts as a list of strings; what is written is freed.
     pub fn texts(&mut self, texts: Vec<String>, budget: &dyn QueryBudget) -> Result<(), ApiError> {
         self.out.push('[');
@@ -230,6 +289,13 @@ impl Writer {
 }
 
 const FMT: &str = "writing to a String cannot fail";
+
+/// Writes a comma before each but the first.
+pub fn comma(out: &mut String, i: usize) {
+    if i > 0 {
+        out.push(',');
+    }
+}
 
 /// Writes `[…]`.
 pub fn push_list<T>(out: &mut String, items: impl IntoIterator<Item = T>, mut push: impl FnMut(&mut String, T)) {
@@ -453,5 +519,30 @@ mod tests {
         let mut writer = Writer::new(1 << 20);
         let error = writer.series(&Labels::empty(), &samples, &Purse::default()).unwrap_err();
         assert_eq!(error.message, "answer is larger than 1048576 bytes (limit response_bytes_max)");
+    }
+
+    #[test]
+    fn large_lists_are_what_small_ones_would_be() {
+        let series = |i: i64| ResultSeries {
+            labels: Labels::from_pairs([("i", i.to_string())]),
+            samples: (0..(i % 5 + 1) * 700).map(|t| (t * 1000, SampleValue::Float((t * i) as f64 / 7.0))).collect(),
+        };
+        let text = |max: u64, write: &dyn Fn(&mut Writer) -> Result<(), ApiError>| {
+            let mut writer = Writer::new(max);
+            write(&mut writer).map(|()| writer.finish(&[], &[]).pieces.concat()).map_err(|e| e.message)
+        };
+        for count in [0, 1, 2, 3, 31, 32, 100] {
+            let many = || (0..count).map(series).collect::<Vec<_>>();
+            let at_once = |w: &mut Writer| w.matrix(many(), &Purse::default());
+            let one_by_one = |w: &mut Writer| {
+                w.out.push('[');
+                w.list(many(), &Purse::default())?;
+                w.out.push(']');
+                Ok(())
+            };
+            for max in [1 << 30, 1 << 20, 700 << 10] {
+                assert_eq!(text(max, &at_once), text(max, &one_by_one), "{count} of {max}");
+            }
+        }
     }
 }

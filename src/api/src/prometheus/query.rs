@@ -15,7 +15,7 @@ use trefoil_promql::{
 use trefoil_runtime::QueryContext;
 
 use super::answer::{
-    PromResult, TRUNCATED, Text, Writer, json as json_body, push_float, push_sample, push_string, push_time,
+    PromResult, TRUNCATED, Text, Writer, comma, json as json_body, push_float, push_sample, push_string, push_time,
 };
 use crate::connection::Peer;
 use crate::error::ApiError;
@@ -159,7 +159,7 @@ pub(super) fn parse_query(state: &App, query: &str) -> Result<Expr, ApiError> {
 }
 
 /// Parses the parameter `query`; `fault` makes an error of what is wrong with it.
-pub(super) fn read_query(
+pub(crate) fn read_query(
     state: &App,
     query: &str,
     fault: impl FnOnce(ParseError) -> ApiError,
@@ -417,13 +417,11 @@ fn render(
             kept < all
         }
         Value::Matrix(series) => {
-            writer.out.push_str("matrix\",\"result\":[");
+            writer.out.push_str("matrix\",\"result\":");
             let (all, kept) = (series.len(), cut(series.len()));
-            for (i, one) in series.into_iter().take(kept).enumerate() {
-                comma(&mut writer.out, i);
-                writer.series(&one.labels, &one.samples, budget)?;
-            }
-            writer.out.push(']');
+            let mut series = series;
+            series.truncate(kept);
+            writer.matrix(series, budget)?;
             kept < all
         }
     };
@@ -437,12 +435,6 @@ fn render(
     }
     writer.out.push('}');
     Ok((writer.finish(&warnings, &infos), result.stats))
-}
-
-fn comma(out: &mut String, i: usize) {
-    if i > 0 {
-        out.push(',');
-    }
 }
 
 /// Statistics as the reference tells them. Sorting is not timed: it is part of the evaluation. `waited`: for its turn.

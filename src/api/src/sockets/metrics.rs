@@ -8,7 +8,7 @@ use prometheus::{
 
 static MESSAGES: LazyLock<IntCounterVec> = LazyLock::new(|| {
     register_int_counter_vec!(
-        "trefoil_log_socket_messages_total",
+        "trefoil_socket_messages_total",
         "Messages received over syslog, the forward protocol, GELF and Jaeger's UDP, by protocol.",
         &["protocol"]
     )
@@ -16,26 +16,26 @@ static MESSAGES: LazyLock<IntCounterVec> = LazyLock::new(|| {
 });
 static DROPPED: LazyLock<IntCounterVec> = LazyLock::new(|| {
     register_int_counter_vec!(
-        "trefoil_log_socket_dropped_total",
+        "trefoil_socket_dropped_total",
         "Messages received over sockets and not kept, by protocol and reason.",
         &["protocol", "reason"]
     )
     .expect("unique metric name")
 });
 static CONNECTIONS: LazyLock<IntGaugeVec> = LazyLock::new(|| {
-    register_int_gauge_vec!("trefoil_log_socket_connections", "Open connections of log senders.", &["protocol"])
+    register_int_gauge_vec!("trefoil_socket_connections", "Open connections of senders.", &["protocol"])
         .expect("unique metric name")
 });
 static CONNECTION_ERRORS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     register_int_counter_vec!(
-        "trefoil_log_socket_connection_errors_total",
-        "Connections of log senders that were refused or closed by the server, by protocol and reason.",
+        "trefoil_socket_connection_errors_total",
+        "Connections of senders that were refused or closed by the server, by protocol and reason.",
         &["protocol", "reason"]
     )
     .expect("unique metric name")
 });
 static QUEUE_BYTES: LazyLock<IntGauge> = LazyLock::new(|| {
-    register_int_gauge!("trefoil_log_socket_queue_bytes", "Bytes of log records that wait to be written.")
+    register_int_gauge!("trefoil_socket_queue_bytes", "Bytes of log records that wait to be written.")
         .expect("unique metric name")
 });
 

@@ -2,6 +2,7 @@
 
 use crate::decode::{Sink, choice, section};
 use crate::duration::PromDuration;
+use crate::trefoil::tail_sampling::TailSamplingConfig;
 use crate::yaml::Node;
 
 /// Buckets of a histogram at most.
@@ -90,7 +91,7 @@ fn check_buckets(buckets: &[f64], section: &str, node: &Node, sink: &mut Sink) {
 }
 
 section! {
-    /// What is derived from spans while they come in. All spans are counted, whatever is sampled.
+    /// What is derived from spans while they come in, and which traces are kept. All spans are counted, whatever is sampled.
     pub struct TracesConfig {
         /// Time between writes of derived metrics. Default 15s, from 1s to 5m.
         pub metrics_interval: PromDuration = PromDuration::from_secs(15),
@@ -100,6 +101,8 @@ section! {
         pub span_metrics: SpanMetricsConfig = SpanMetricsConfig::default(),
         /// The graph of services.
         pub service_graph: ServiceGraphConfig = ServiceGraphConfig::default(),
+        /// Which traces are kept. Default all.
+        pub sampling: TailSamplingConfig = TailSamplingConfig::default(),
     }
     check TracesConfig::check
 }

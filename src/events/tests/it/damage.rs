@@ -32,6 +32,52 @@ fn names_file(error: StoreError, files: &[PathBuf]) -> String {
     }
 }
 
+/// Collects spans from columns.
+struct Collected(Vec<String>);
+
+impl SpanFold for Collected {
+    fn rows(&mut self, rows: &SpanRows<'_>) -> ControlFlow<()> {
+        for row in 0..rows.len() {
+            let set = &rows.sets[rows.set_of[row] as usize];
+            let (trace, id) = (rows.traces[rows.trace_of[row] as usize], rows.span_ids[row]);
+            let (name, kind) = (&set.span.name, set.span.kind);
+            self.0.push(format!(
+                "{trace} {id} {} {} {name} {kind:?} {:?}",
+                rows.starts[row], rows.ends[row], set.resource
+            ));
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// All spans, found by searches, by ids, from columns; and what is known of services and operations.
+fn spans_by_all_ways(store: &EventStore) -> Vec<Result<Vec<String>, StoreError>> {
+    let tenant = TenantId(0);
+    let everything = SpanQuery { limit: usize::MAX, ..SpanQuery::default() };
+    let flat = |traces: &[StoredTrace]| -> Vec<String> { traces.iter().map(|trace| format!("{trace:?}")).collect() };
+    let searched = store.find(&everything, &Unlimited).map(|found| flat(&found));
+    let narrow = SpanQuery { service: Some("api".to_owned()), ..everything.clone() };
+    let narrowed = store.find(&narrow, &Unlimited).map(|found| flat(&found));
+    let ids = (0..16).flat_map(|at| {
+        (1..4).map(move |digit| {
+            let mut id = [7; 16];
+            id[at] = digit;
+            TraceId(id)
+        })
+    });
+    let by_id = ids.filter_map(|id| store.trace(tenant, id, None, &Unlimited).transpose());
+    let by_id = by_id.collect::<Result<Vec<_>, _>>().map(|found| flat(&found));
+    let mut collected = Collected(Vec::new());
+    let folded = store.fold_spans(&everything, &SpanWants::default(), &Unlimited, &mut collected).map(|()| {
+        collected.0.sort();
+        collected.0
+    });
+    let services = store.services(tenant, NanoRange::ALL, &Unlimited);
+    let operations = store.operations(tenant, "api", NanoRange::ALL, &Unlimited);
+    let operations = operations.map(|found| found.iter().map(|o| format!("{o:?}")).collect());
+    vec![searched, narrowed, by_id, folded, services, operations]
+}
+
 fn shown(found: &[Logged]) -> BTreeSet<String> {
     let all: BTreeSet<String> = found.iter().map(|logged| format!("{logged:?}")).collect();
     assert_eq!(all.len(), found.len(), "something is there twice");
@@ -51,6 +97,8 @@ fn flipped_bytes_are_answered_with_an_error_where_they_are_needed() {
     let needles = ["", "refused", "4bf92f35"];
     let with_needle = |needle: &str| LogQuery { needles: vec![needle.to_owned()], ..forward.clone() };
     let all = needles.map(|needle| shown(&scan(&store, &with_needle(needle), 0)));
+    let spans: Vec<Vec<String>> = spans_by_all_ways(&store).into_iter().map(Result::unwrap).collect();
+    assert!(spans.iter().all(|found| !found.is_empty()), "{spans:?}");
     drop(store);
     let files: Vec<_> = disk.files().into_iter().filter(|path| path.ends_with("events")).collect();
     assert!(files.len() >= 4, "{files:?}");
@@ -82,10 +130,12 @@ fn flipped_bytes_are_answered_with_an_error_where_they_are_needed() {
                 assert_eq!(&shown(&found), all, "round {round}");
             }
         }
-        let search = SpanQuery { service: Some("api".to_owned()), limit: 100, ..SpanQuery::default() };
-        drop(store.find(&search, &Unlimited).unwrap());
-        drop(store.trace(TenantId(0), trace_id(&mut rng), None, &Unlimited).unwrap());
-        drop(store.services(TenantId(0), NanoRange::ALL, &Unlimited).unwrap());
+        for (read, want) in spans_by_all_ways(&store).into_iter().zip(&spans) {
+            match read {
+                Ok(found) => assert_eq!(&found, want, "round {round}"),
+                Err(error) => drop(names_file(error, &files)),
+            }
+        }
         drop(store.merge_once());
     }
 }
@@ -227,4 +277,48 @@ fn a_cut_zeroed_swapped_foreign_or_newer_part_is_met_only_by_who_needs_it() {
     let other = files.into_iter().find(|other| other.ends_with("events") && *other != victim.path).unwrap();
     let foreign = content(&victim.disk, &other);
     assert!(!check("the file of another part".to_owned(), &|content| content.clone_from(&foreign)));
+}
+
+/// As for log records: every flipped byte of a part of spans is met only by who needs it, and told by all of these.
+#[test]
+fn every_flipped_byte_of_a_part_of_spans_is_told() {
+    let (disk, runtime, mut rng) = (SimDisk::new(), runtime(), rng(23));
+    let store = open(&disk).unwrap();
+    for _ in 0..8 {
+        runtime.block_on(store.write_spans(TraceBatch { tenant: TenantId(0), ..trace_batch(&mut rng) })).unwrap();
+    }
+    runtime.block_on(store.close()).unwrap();
+    let want: Vec<Vec<String>> = spans_by_all_ways(&store).into_iter().map(Result::unwrap).collect();
+    let largest = store.trace_parts().iter().max_by_key(|meta| meta.bytes).map(|m| (m.partition, m.id.0)).unwrap();
+    drop(store);
+    let (day, id) = largest;
+    let is_it = |p: &PathBuf| {
+        p.ends_with(format!("{day}/{id:020}/events")) && p.components().any(|c| c.as_os_str() == "traces")
+    };
+    let path = disk.files().into_iter().find(is_it).expect("a part has its file");
+    let len = content(&disk, &path).len();
+    let step = if std::env::var_os("TREFOIL_TORTURE").is_some() { 1 } else { 11 };
+    let mut met = 0;
+    for at in (0..len).step_by(step) {
+        let disk = disk.fork();
+        disk.corrupt(&path, |content| content[at] ^= 1 << (at % 8));
+        let store = open(&disk).unwrap();
+        // Twice: the second time it is known.
+        let mut failed = 0;
+        for _ in 0..2 {
+            for (read, want) in spans_by_all_ways(&store).into_iter().zip(&want) {
+                match read {
+                    Ok(found) => assert_eq!(&found, want, "byte {at} of {len}"),
+                    Err(error) => {
+                        let text = names_file(error, std::slice::from_ref(&path));
+                        assert!(text.contains(" at bytes "), "byte {at} of {len}: {text}");
+                        failed += 1;
+                    }
+                }
+            }
+        }
+        assert!(failed % 2 == 0, "byte {at} of {len}: {failed}");
+        met += usize::from(failed > 0);
+    }
+    assert!(met > len / step / 4, "{met} of {len} bytes matter");
 }

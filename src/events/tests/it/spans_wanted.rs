@@ -192,6 +192,7 @@ fn check(store: &EventStore, rng: &mut StdRng, context: &str) -> usize {
         without_events: asked.without[1],
         without_links: asked.without[2],
         without_messages: asked.without[3],
+        roots: false,
         conditions: &conditions,
         light: Some(&name),
         is_error: asked.is_error,

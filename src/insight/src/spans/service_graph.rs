@@ -33,6 +33,8 @@ pub const USER: &str = "user";
 const DATABASE_ATTRIBUTES: [&str; 4] = ["db.namespace", "db.name", "db.system.name", "db.system"];
 /// What a broker is called by.
 const BROKER_ATTRIBUTES: [&str; 4] = ["peer.service", "messaging.system", "server.address", "net.peer.name"];
+/// What spans have that share their id with the client's.
+const SHARED: &str = "zipkin.shared";
 const PEER_SERVICE: &str = "peer.service";
 /// Links of a consumer span that are followed.
 const LINKS_MAX: usize = 128;
@@ -184,11 +186,15 @@ impl ServiceGraph {
             }
             SpanKind::Server | SpanKind::Consumer => {
                 let mut keys: Vec<SpanKey> = span.parent_span_id.map(|id| (span.trace_id, id)).into_iter().collect();
+                // Zipkin's clients may give both sides one id.
+                if value::find(&span.attributes, SHARED).is_some() {
+                    keys.push((span.trace_id, span.span_id));
+                }
                 if is_message {
                     keys.extend(span.links.iter().take(LINKS_MAX).map(|link| (link.trace_id, link.span_id)));
-                    keys.sort_unstable();
-                    keys.dedup();
                 }
+                keys.sort_unstable();
+                keys.dedup();
                 let peer = if is_message { first_of(span, BROKER_ATTRIBUTES) } else { None };
                 self.add_server(side(peer), keys, at);
             }

@@ -1,5 +1,6 @@
 //! The same query over the event store, which is told what is looked at, and over a list of traces.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,13 +13,32 @@ use trefoil_model::{
 };
 use trefoil_runtime::{Accountant, Limits, SimClock, sim::SimDisk};
 use trefoil_traceql::{
-    MetricsAnswer, MetricsRangeQuery, SearchQuery, TagQuery, TracesReader, metrics_range, search, tag_names, tag_values,
+    DifferAnswer, DifferQuery, MetricsAnswer, MetricsRangeQuery, SearchQuery, TagQuery, TracesReader, metrics_range,
+    search, tag_names, tag_values, what_differs,
 };
 
 use crate::differential::{data, query};
 
 const STORES: u64 = 60;
 const QUERIES: usize = 25;
+
+/// Queries that are answered from columns, and one that is not.
+const METRICS: [&str; 5] = [
+    "{ nestedSetParent < 0 && true } | rate() by (resource.service.name, span.a)",
+    "{} | compare({ status = error }, 3)",
+    "{ nestedSetParent < 0 } | compare({ kind = server && duration > 1s }, 100)",
+    "{ duration < 5s } | compare({ span.a = 1 || resource.c != nil })",
+    "{ rootServiceName = \"s1\" } | compare({ .b = 1 })",
+];
+
+/// What is selected, and from what, for what differs.
+const DIFFERENCES: [(&str, &str, &str); 5] = [
+    ("{}", "{ status = error }", ""),
+    ("{ nestedSetParent < 0 }", "{ duration > 1s }", ""),
+    ("{ duration > 100ms }", "{ resource.service.name = \"s1\" }", "{ resource.service.name = \"s2\" }"),
+    ("{}", "{ span.a = 1 } >> { kind = server }", ""),
+    ("{}", "{ status = error && trace:id != \"\" }", ""),
+];
 
 /// A store that got the spans in several batches, some of them twice, with parts in between.
 fn stored(rng: &mut StdRng, traces: &[StoredTrace]) -> EventStore {
@@ -66,6 +86,11 @@ fn rounded(answer: &MetricsAnswer) -> String {
     out
 }
 
+/// Attributes with their values in any order.
+fn shown(answer: &DifferAnswer) -> BTreeSet<String> {
+    answer.differences.iter().map(|d| format!("{d:?}")).collect()
+}
+
 fn answer(rng: &mut StdRng, text: &str, is_metrics: bool, reader: &dyn TraceReader) -> String {
     let tenant = TenantId(0);
     let start_ns = data::EPOCH_NS + rng.random_range(-20..30) * data::SECOND_NS;
@@ -84,11 +109,12 @@ fn answer(rng: &mut StdRng, text: &str, is_metrics: bool, reader: &dyn TraceRead
     let found = search(&request, reader, &Unlimited);
     let tags = TagQuery { query: text, range, limit: 1000, tenant };
     let names = tag_names(&tags, reader, &Unlimited).map_err(|e| e.to_string());
-    let values: Vec<_> = ["span.a", ".b", "resource.c", "event:name", "statusMessage", "kind", "span:id"]
-        .iter()
-        .filter_map(|name| trefoil_traceql::parse_attribute(name))
-        .map(|name| tag_values(&name, &tags, reader, &Unlimited).map_err(|e| e.to_string()))
-        .collect();
+    let values: Vec<_> =
+        ["span.a", ".b", "resource.c", "event:name", "statusMessage", "kind", "span:id", "rootName", "rootServiceName"]
+            .iter()
+            .filter_map(|name| trefoil_traceql::parse_attribute(name))
+            .map(|name| tag_values(&name, &tags, reader, &Unlimited).map_err(|e| e.to_string()))
+            .collect();
     let found = found.map(|a| a.traces).map_err(|e| e.to_string());
     format!("{found:#?}\n{names:?}\n{values:?}")
 }
@@ -104,12 +130,23 @@ fn the_store_answers_as_a_list_does() {
         spans.for_each(|span| span.end_ns = span.end_ns.max(span.start_ns));
         let store = stored(&mut rng, &traces);
         let list = TracesReader { traces };
+        let mut answers = Vec::new();
+        for (spans, selection, baseline) in DIFFERENCES {
+            let (range, tenant) = (NanoRange::ALL, TenantId(0));
+            let query = DifferQuery { spans, selection, baseline, range, baseline_range: range, values: 1000, tenant };
+            let of = |reader: &dyn TraceReader| what_differs(&query, reader, &Unlimited).map_err(|e| e.to_string());
+            let (got, want) = (of(&store), of(&list));
+            if got != want {
+                failures.push(format!("store {seed}, {selection} in {spans}\ngot  {got:?}\nwant {want:?}"));
+            }
+            answers.push(got.map(|answer| (answer.totals, shown(&answer))));
+        }
+        // The last is the first by whole traces.
+        assert_eq!(answers[0], answers[4], "store {seed}");
         for case in 0..QUERIES {
             let is_metrics = rng.random_bool(0.5);
             let text = match rng.random_range(0..4) {
-                0 if is_metrics => {
-                    "{ nestedSetParent < 0 && true } | rate() by (resource.service.name, span.a)".to_owned()
-                }
+                0 if is_metrics => METRICS[rng.random_range(0..METRICS.len())].to_owned(),
                 0 => "{ rootServiceName = \"s1\" && traceDuration > 3s }".to_owned(),
                 _ if is_metrics => query::metrics(&mut rng),
                 _ => query::search(&mut rng),
