@@ -106,14 +106,15 @@ impl MemtableConfig {
 }
 
 section! {
-    /// Where the parts of past days of metrics go. Default none: all data stays in `data_dir`. Credentials of S3 come
-    /// from the environment (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_ENDPOINT_URL`).
+    /// Where the parts of past days of metrics and logs go; traces stay. Default none: all data stays in `data_dir`.
+    /// Credentials of S3 come from the environment (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_ENDPOINT_URL`).
     pub struct ObjectStoreConfig {
         /// The place, for one data directory alone: `s3://bucket/prefix` or `file:///dir`. Default empty: none.
         pub url: String = String::new(),
         /// Time from the end of a day to the move of its parts. Default 7d.
         pub after: PromDuration = PromDuration::from_days(7),
-        /// Bytes on the local disk for parts that queries fetch back. Default 10GB, at least 1MB.
+        /// Bytes on the local disk for parts of metrics that queries fetch back, and as many for those of logs. Default
+        /// 10GB, at least 1MB.
         pub cache_bytes: ByteSize = ByteSize::mib(10 << 10),
         /// Longest time without a byte in a request that reads, and so of a query's wait for a store that hangs. Default 10s, at least 100ms.
         pub timeout: PromDuration = PromDuration::from_secs(10),
@@ -253,7 +254,7 @@ section! {
         pub journal: JournalConfig = JournalConfig::default(),
         /// Memtables.
         pub memtable: MemtableConfig = MemtableConfig::default(),
-        /// Where the parts of past days of metrics go.
+        /// Where the parts of past days of metrics and logs go.
         pub object_store: ObjectStoreConfig = ObjectStoreConfig::default(),
         /// Log files that are read, and pipelines.
         pub logs: LogsConfig = LogsConfig::default(),

@@ -3,6 +3,8 @@
 //! A write holds the gate shared from the append to the insertion. A freeze takes it exclusively, so that the end of
 //! the journal is exactly what the frozen memtable reaches, and one commit publishes its parts with that position.
 
+mod tier;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +15,9 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, RwLockReadGuard};
 use trefoil_journal::{FileJournal, JournalOptions, JournalStore, Position, ReplayStop};
 use trefoil_model::{JournalMark, SpanObserver, TenantId, TraceSampler, WriteError};
-use trefoil_parts::{Commit, MergePlan, MergePolicy, PartId, PartMeta, PartSet, PendingPart, redundancy, retention};
+use trefoil_parts::{
+    Commit, MergePlan, MergePolicy, ObjectStoreOptions, PartId, PartMeta, PartSet, PendingPart, redundancy, retention,
+};
 use trefoil_runtime::background::{self, Priority};
 use trefoil_runtime::{Accountant, DiskGuard, Pool, Reservation, SharedClock, SharedVfs, StartProgress};
 
@@ -106,6 +110,8 @@ pub(crate) struct EngineOptions {
     pub(crate) disk_free_floor_bytes: u64,
     pub(crate) block_bytes: usize,
     pub(crate) slice_bytes: usize,
+    /// Where parts of past days go; `None` keeps all here.
+    pub(crate) object_store: Option<ObjectStoreOptions>,
     /// Who sees what is inserted.
     pub(crate) observer: Option<Arc<dyn SpanObserver>>,
     /// Who decides what parts have.
@@ -182,6 +188,7 @@ pub(crate) struct Engine<K: Kind> {
     retention: RwLock<Arc<Retention>>,
     /// Parts that have nothing of what the retention does not keep, with what it was and which of its rules were over.
     kept: Mutex<BTreeMap<PartId, Kept>>,
+    tier: tier::State,
     is_closed: AtomicBool,
 }
 
@@ -195,8 +202,10 @@ impl<K: Kind> Engine<K> {
         let start = trefoil_journal::first_segment(&options.vfs, &journal_dir).map_err(journal_error)?;
         let was_at_work = redundancy::was_at_work(&options.vfs, &options.dir);
         let has_journal = trefoil_journal::has_files(&options.vfs, &journal_dir).map_err(journal_error)?;
-        let set =
-            PartSet::open_beside(Arc::clone(&options.vfs), &options.dir, K::NAME, None, start.into()).map_err(parts)?;
+        let remote = options.object_store.as_ref().map(|tier| tier.remote.clone());
+        let set = PartSet::open_beside(Arc::clone(&options.vfs), &options.dir, K::NAME, remote, start.into())
+            .map_err(parts)?;
+        set.tell_unreachable();
         let from =
             set.journal_position().map_or_else(Position::default, |(segment, offset)| Position { segment, offset });
         let journal_sequence = set.attributes().get(JOURNAL_SEQUENCE).and_then(|v| v.parse().ok());
@@ -248,6 +257,7 @@ impl<K: Kind> Engine<K> {
             deletions: RwLock::new(Arc::new(deletions)),
             retention,
             kept: Mutex::new(BTreeMap::new()),
+            tier: tier::State::default(),
             is_closed: AtomicBool::new(false),
             options,
         };
@@ -578,8 +588,9 @@ impl<K: Kind> Engine<K> {
         Ok(())
     }
 
-    /// What a query of a tenant reads. Of parts that cannot be opened one is named.
-    pub(crate) fn snapshot(&self, tenant: TenantId, wanted: impl Fn(&PartMeta) -> bool) -> Snapshot<K> {
+    /// What a query of a tenant reads. Of parts that cannot be opened one is named. Each part is opened, and fetched
+    /// when it lies in an object store, before the next one is asked about.
+    pub(crate) fn snapshot(&self, tenant: TenantId, mut wanted: impl FnMut(&PartMeta) -> bool) -> Snapshot<K> {
         let (view, metas) = loop {
             let view = Arc::clone(&self.view.read());
             let metas = self.set.parts();
@@ -611,18 +622,24 @@ impl<K: Kind> Engine<K> {
     }
 
     fn reader(&self, meta: &Arc<PartMeta>) -> Result<Arc<PartReader>, EventsError> {
-        if let Some(reader) = self.readers.lock().get(&meta.id) {
-            return Ok(Arc::clone(reader));
+        // One of before the part was moved is of no use to who knows where it lies now.
+        let known = self.readers.lock().get(&meta.id).filter(|reader| Arc::ptr_eq(&reader.meta, meta)).cloned();
+        if let Some(reader) = known.filter(|reader| self.is_of_use(reader)) {
+            return Ok(reader);
         }
-        match PartReader::open(&self.set, meta, K::NAME) {
+        match self.open_reader(meta) {
             Ok(reader) => {
                 let reader = Arc::new(reader);
                 self.unread.lock().remove(&meta.id);
-                self.readers.lock().insert(meta.id, Arc::clone(&reader));
+                let mut readers = self.readers.lock();
+                // Files that are to go are not held longer than this query needs them.
+                if self.set.parts().iter().any(|part| Arc::ptr_eq(part, meta)) {
+                    readers.insert(meta.id, Arc::clone(&reader));
+                }
                 Ok(reader)
             }
             Err(error) => {
-                if self.unread.lock().insert(meta.id) {
+                if !tier::is_out_of_reach(&error) && self.unread.lock().insert(meta.id) {
                     metrics::BLOCKS_CORRUPT.inc();
                     let error = trefoil_runtime::tasks::chain(&error);
                     tracing::error!(kind = K::NAME, part = meta.id.0, error, "part cannot be read");
@@ -647,7 +664,7 @@ impl<K: Kind> Engine<K> {
             let metas = self.set.parts();
             let mut busy = merging.clone();
             busy.extend(self.damaged.lock().iter());
-            let plan = self.options.merge.plan(&metas, &busy).or_else(|| {
+            let plan = self.plan_merge(&metas, &mut busy).or_else(|| {
                 let part = self.plan_deletion(&metas, &busy).or_else(|| self.plan_retention(&metas, &busy));
                 part.map(|meta| rewrite_of(&meta))
             });
@@ -664,7 +681,13 @@ impl<K: Kind> Engine<K> {
         });
         let timer = metrics::MERGE_SECONDS.with_label_values(&[K::NAME]).start_timer();
         let output = self.output();
-        let readers = metas.iter().map(|meta| self.reader(meta)).collect::<Result<Vec<_>, _>>();
+        if !self.has_room_to_fetch(&metas) {
+            return Ok(true);
+        }
+        let readers = match metas.iter().map(|meta| self.reader(meta)).collect::<Result<Vec<_>, _>>() {
+            Err(error) if self.put_off(&error) => return Ok(true),
+            other => other,
+        };
         let pending = readers.and_then(|readers| K::merge(&readers, &output, plan.level)).inspect_err(|error| {
             self.note_damaged(&plan.parts, error);
         })?;
@@ -698,12 +721,17 @@ impl<K: Kind> Engine<K> {
     /// Keeps parts out of merges because of which one failed. What is readable in them stays readable; a merge would drop
     /// the rest for good.
     fn note_damaged(&self, parts: &[PartId], error: &EventsError) {
-        let (readers, unread) = (self.readers.lock(), self.unread.lock());
-        let is_damaged = |id: &&PartId| unread.contains(id) || readers.get(id).is_some_and(|r| r.is_damaged());
-        let mut found: Vec<PartId> = parts.iter().filter(is_damaged).copied().collect();
-        if found.is_empty() && matches!(error, EventsError::Corrupt { .. } | EventsError::Read(_)) {
+        let is_damaged = |reader: &&Arc<PartReader>| parts.contains(&reader.meta.id) && reader.is_damaged();
+        let readers: Vec<Arc<PartReader>> = self.readers.lock().values().filter(is_damaged).cloned().collect();
+        let mut found: Vec<PartId> = {
+            let unread = self.unread.lock();
+            parts.iter().filter(|id| unread.contains(id)).copied().collect()
+        };
+        if found.is_empty() && readers.is_empty() && matches!(error, EventsError::Corrupt { .. } | EventsError::Read(_))
+        {
             found = parts.to_vec();
         }
+        found.extend(readers.iter().filter(|reader| !self.is_mended(reader)).map(|reader| reader.meta.id));
         self.damaged.lock().extend(found);
     }
 
@@ -723,7 +751,10 @@ impl<K: Kind> Engine<K> {
         for meta in metas.iter().filter(|meta| !busy.contains(&meta.id)) {
             let over = at.over_at(meta.max_t);
             let is_known = |(of, known): &Kept| Arc::ptr_eq(of, &retention) && *known == over;
-            if !over.contains(&true) || self.kept.lock().get(&meta.id).is_some_and(is_known) {
+            if !over.contains(&true)
+                || self.is_left_to_its_day(meta, &over)
+                || self.kept.lock().get(&meta.id).is_some_and(is_known)
+            {
                 continue;
             }
             match self.reader(meta).and_then(|part| K::has_past(&part, &retention, now_ms)) {
@@ -731,10 +762,9 @@ impl<K: Kind> Engine<K> {
                 Ok(false) => {
                     self.kept.lock().insert(meta.id, (Arc::clone(&retention), over));
                 }
+                Err(error) if self.put_off(&error) => return None,
                 // It was told.
-                Err(_) => {
-                    self.damaged.lock().insert(meta.id);
-                }
+                Err(error) => self.note_damaged(&[meta.id], &error),
             }
         }
         None
@@ -884,12 +914,13 @@ impl<K: Kind> Engine<K> {
     /// Brings metrics and open readers up to date with the parts.
     fn show(&self) {
         let metas = self.set.parts();
-        let ids: BTreeSet<PartId> = metas.iter().map(|meta| meta.id).collect();
-        self.readers.lock().retain(|id, _| ids.contains(id));
-        self.kept.lock().retain(|id, _| ids.contains(id));
+        let ids: BTreeMap<PartId, &Arc<PartMeta>> = metas.iter().map(|meta| (meta.id, meta)).collect();
+        self.readers.lock().retain(|id, reader| ids.get(id).is_some_and(|meta| Arc::ptr_eq(meta, &reader.meta)));
+        self.kept.lock().retain(|id, _| ids.contains_key(id));
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         metrics::PARTS.with_label_values(&[K::NAME]).set(number(metas.len() as u64));
         metrics::PARTS_BYTES.with_label_values(&[K::NAME]).set(number(metas.iter().map(|m| m.bytes).sum()));
+        metrics::PARTS_UNREACHABLE.with_label_values(&[K::NAME]).set(number(self.set.unreachable_parts()));
         let view = Arc::clone(&self.view.read());
         let frozen = view.frozen.as_ref().map_or(0, |frozen| frozen.memtable.reserved.lock().bytes());
         let bytes = view.active.reserved.lock().bytes() + frozen;

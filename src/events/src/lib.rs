@@ -1,10 +1,10 @@
 //! The event store: log records and spans, searchable by any word and any attribute without configuration.
 //!
-//! Reading order: [`store`] ([`EventStore`], the contracts), `engine` (journal, memtables, flush, merge, retention:
-//! the same for both kinds), `check` (what is refused or cut), `wire` and [`record`] (the journal's encoding);
+//! Reading order: [`store`] ([`EventStore`], the contracts), `engine` (journal, memtables, flush, merge, retention;
+//! `engine::tier`: object store; the same for both kinds), `check` (what is refused or cut), `wire` and [`record`] (the journal's encoding);
 //! for logs `log_memtable`, `log_block` (with `columns`, `text_codec`, `packed_ints`; `log_block_v1` for old parts),
 //! `log_part`, `log_plan` (what a query reads), `log_filter` (which lines), `log_scan` (in order), `log_fold` (in any
-//! order, and counts), `deletions`, `retention`; for spans `trace_memtable`, `span_block` (and old blocks), `span_columns`
+//! order, and counts), `segments` (days in an object store), `deletions`, `retention`; for spans `trace_memtable`, `span_block` (and old blocks), `span_columns`
 //! (writing) with `span_rows` and `span_build` (reading), `trace_index` (summaries by trace id), `span_table`, `span_part`,
 //! `span_scan` (which blocks and rows a query needs), `trace_read` (traces), `span_fold` (columns, in any order), `span_values` (how often attributes have their values); for both
 //! `part_file`, `table`, `tokens` (what is indexed and what a needle tells),
@@ -41,6 +41,7 @@ mod packed_ints;
 mod part_file;
 pub mod record;
 mod retention;
+mod segments;
 mod span_block;
 mod span_build;
 mod span_columns;

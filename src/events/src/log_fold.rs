@@ -138,10 +138,7 @@ impl Work<'_> {
                 }
             }
         }
-        let mut all = self.stats.lock();
-        all.blocks += stats.blocks;
-        all.records += stats.records;
-        all.bytes += stats.bytes;
+        self.stats.lock().add(stats);
     }
 
     fn test(&self, stream: u32) -> KeptTest {

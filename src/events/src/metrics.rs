@@ -43,6 +43,7 @@ gauges! {
     MEMTABLE_BYTES "trefoil_events_memtable_bytes" "Bytes of what is not yet in parts.";
     PARTS "trefoil_events_parts" "Parts.";
     PARTS_BYTES "trefoil_events_parts_bytes" "Bytes of parts.";
+    PARTS_UNREACHABLE "trefoil_events_parts_unreachable" "Parts in an object store that is not the configured one: nobody can read them.";
 }
 
 durations! {

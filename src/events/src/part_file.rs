@@ -248,6 +248,7 @@ fn unpacked(bytes: &[u8]) -> Result<std::borrow::Cow<'_, [u8]>, Malformed> {
 /// A part, open for reading. Holds its metadata, so that its files stay.
 pub(crate) struct PartReader {
     pub(crate) meta: Arc<PartMeta>,
+    /// Of a part in an object store, its URL.
     path: std::path::PathBuf,
     bytes: Bytes,
     /// Version of its format.
@@ -265,7 +266,10 @@ pub(crate) struct PartReader {
 impl PartReader {
     /// Maps a part and reads its table.
     pub(crate) fn open(set: &PartSet, meta: &Arc<PartMeta>, kind: &'static str) -> Result<Self, EventsError> {
-        let path = set.path(meta, FILE);
+        let path = match meta.location() {
+            Some(location) => std::path::PathBuf::from(format!("{location}/{FILE}")),
+            None => set.path(meta, FILE),
+        };
         let bytes = set.map(meta, FILE).map_err(|source| match source {
             PartsError::CorruptFile { .. } => {
                 EventsError::Corrupt { path: path.clone(), section: "all of it".to_owned(), reason: source.to_string() }

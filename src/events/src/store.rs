@@ -4,18 +4,19 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use trefoil_journal::JournalOptions;
 use trefoil_model::event_store::{ScanStats, VolumeQuery};
 use trefoil_model::span_values::ValueCounter;
 use trefoil_model::{
-    Cancellation, EventWriter, Labels, LogAdmin, LogBatch, LogDeletion, LogDeletionState, LogEntry, LogFold, LogQuery,
-    LogReader, LogVolume, LogWants, Matcher, NanoRange, QueryBudget, SpanFold, SpanKind, SpanObserver, SpanQuery,
-    SpanWants, StoreError, StoredTrace, TenantId, TraceBatch, TraceId, TraceReader, TraceSampler, WriteError,
-    WriteReport,
+    Cancellation, Direction, EventWriter, Labels, LogAdmin, LogBatch, LogDeletion, LogDeletionState, LogEntry, LogFold,
+    LogQuery, LogReader, LogVolume, LogWants, Matcher, NanoRange, QueryBudget, SpanFold, SpanKind, SpanObserver,
+    SpanQuery, SpanWants, StoreError, StoredTrace, TenantId, TraceBatch, TraceId, TraceReader, TraceSampler,
+    WriteError, WriteReport,
 };
-use trefoil_parts::{MergePolicy, PartMeta};
+use trefoil_parts::{MergePolicy, ObjectStoreOptions, PartMeta};
 use trefoil_runtime::{Accountant, Limits, SharedClock, SharedVfs, StartProgress};
 
 use crate::EventsError;
@@ -29,6 +30,7 @@ use crate::log_plan::{LogSources, stream_matches};
 use crate::log_scan::Scan;
 use crate::part_file::PartReader;
 use crate::retention::LogRetention;
+use crate::segments::{Numbers, OfStretch};
 use crate::span_fold;
 use crate::span_part::Traces;
 use crate::span_values;
@@ -70,6 +72,8 @@ pub struct EventStoreOptions {
     pub journal: JournalOptions,
     /// Where the replay of the journals is told of.
     pub start: StartProgress,
+    /// Where parts of log records of past days go; `None` keeps all here. Spans stay here.
+    pub object_store: Option<ObjectStoreOptions>,
     /// Who sees spans as they come in. Default nobody.
     pub span_observer: Option<Arc<dyn SpanObserver>>,
     /// Who decides which traces parts have. Default nobody: all.
@@ -96,6 +100,7 @@ impl EventStoreOptions {
             slice_bytes: 16 << 20,
             journal: JournalOptions::default(),
             start: StartProgress::default(),
+            object_store: None,
             span_observer: None,
             trace_sampler: None,
         }
@@ -117,6 +122,7 @@ impl EventStoreOptions {
             disk_free_floor_bytes: self.limits.disk_free_floor_bytes,
             block_bytes: self.block_bytes,
             slice_bytes: self.slice_bytes,
+            object_store: None,
             observer: None,
             sampler: None,
         }
@@ -140,7 +146,9 @@ impl Snapshot<Logs> {
 impl EventStore {
     /// Opens the store: removes what an interrupted write left and replays the journals. Blocks on the disk.
     pub fn open(options: EventStoreOptions) -> Result<Self, EventsError> {
-        let logs = Engine::open(options.engine("logs", "events_logs", options.retention_logs.clone()))?;
+        let mut logs = options.engine("logs", "events_logs", options.retention_logs.clone());
+        logs.object_store = options.object_store.clone();
+        let logs = Engine::open(logs)?;
         let of_traces = LogRetention { keep: options.retention_traces, ..LogRetention::default() };
         let mut traces = options.engine("traces", "events_traces", of_traces);
         traces.observer = options.span_observer.clone();
@@ -189,6 +197,12 @@ impl EventStore {
         let logs = self.logs.merge_once();
         let traces = self.traces.merge_once()?;
         Ok(logs? || traces)
+    }
+
+    /// Moves a part of log records to the object store when one is due; returns whether it did, then call it again. Also
+    /// removes what nobody needs there. After an error the part lies where it lay. Blocks on network and disk.
+    pub fn move_once(&self) -> Result<bool, EventsError> {
+        self.logs.move_once()
     }
 
     /// Removes the days that are past the retention at `now_ms`; returns how many parts. Blocks on the disk.
@@ -240,8 +254,24 @@ impl EventStore {
     }
 
     /// The memtables and the parts of log records that overlap a range. A part that cannot be opened is an error.
-    fn log_snapshot(&self, tenant: TenantId, range: NanoRange) -> Result<Snapshot<Logs>, StoreError> {
-        let mut snapshot = self.logs.snapshot(tenant, |meta| range.overlaps(meta.min_t, meta.max_t));
+    fn log_snapshot(
+        &self,
+        tenant: TenantId,
+        range: NanoRange,
+        budget: &dyn QueryBudget,
+    ) -> Result<Snapshot<Logs>, StoreError> {
+        let mut over = None;
+        let mut snapshot = self.logs.snapshot(tenant, |meta| {
+            if over.is_some() || !range.overlaps(meta.min_t, meta.max_t) {
+                return false;
+            }
+            // To fetch one may take long.
+            over = if meta.is_remote() { budget.check().err() } else { None };
+            over.is_none()
+        });
+        if let Some(over) = over {
+            return Err(over.into());
+        }
         snapshot.unread.take().map_or(Ok(snapshot), |error| Err(error.into()))
     }
 
@@ -257,8 +287,9 @@ impl EventStore {
         tenant: TenantId,
         range: NanoRange,
         matchers: &[Matcher],
+        budget: &dyn QueryBudget,
     ) -> Result<(Snapshot<Logs>, Runs), StoreError> {
-        let snapshot = self.log_snapshot(tenant, range)?;
+        let snapshot = self.log_snapshot(tenant, range, budget)?;
         let mut runs = Vec::new();
         for memtable in &snapshot.memtables {
             let mut wanted = |labels: &Labels| stream_matches(labels, matchers);
@@ -325,12 +356,29 @@ impl LogReader for EventStore {
         budget: &dyn QueryBudget,
         each: &mut dyn FnMut(LogEntry<'_>) -> ControlFlow<()>,
     ) -> Result<ScanStats, StoreError> {
-        budget.check()?;
-        let (snapshot, runs) = self.log_sources(query.tenant, query.range, &query.matchers)?;
-        let sources = snapshot.sources(runs);
-        Scan::new(query, wants, budget).run(sources, &mut |stream, stream_ref, log| {
-            each(LogEntry { stream, stream_ref, sequence: log.sequence, shared: &log.shared, record: &log.record })
-        })
+        let mut stretches = self.logs.segments(query.tenant, query.range, 0);
+        if query.direction == Direction::Backward {
+            stretches.reverse();
+        }
+        let (numbers, mut stats, mut is_over) = (Numbers::default(), ScanStats::default(), false);
+        for range in &stretches {
+            budget.check()?;
+            let query = LogQuery { range: *range, ..query.clone() };
+            let (snapshot, runs) = self.log_sources(query.tenant, *range, &query.matchers, budget)?;
+            let sources = snapshot.sources(runs);
+            let mut numbering = numbers.of(&stretches);
+            stats.add(Scan::new(&query, wants, budget).run(sources, &mut |stream, local, log| {
+                let stream_ref = numbering.number(stream, local);
+                let (sequence, shared, record) = (log.sequence, &log.shared, &log.record);
+                let flow = each(LogEntry { stream, stream_ref, sequence, shared, record });
+                is_over = flow.is_break();
+                flow
+            })?);
+            if is_over {
+                break;
+            }
+        }
+        Ok(stats)
     }
 
     fn fold(
@@ -340,10 +388,26 @@ impl LogReader for EventStore {
         budget: &dyn QueryBudget,
         folds: &mut [Box<dyn LogFold + '_>],
     ) -> Result<ScanStats, StoreError> {
-        budget.check()?;
-        let (snapshot, runs) = self.log_sources(query.tenant, query.range, &query.matchers)?;
-        let sources = snapshot.sources(runs);
-        log_fold::fold(query, wants, budget, sources, folds)
+        let stretches = self.logs.segments(query.tenant, query.range, 0);
+        let (numbers, mut stats, is_over) = (Numbers::default(), ScanStats::default(), AtomicBool::new(false));
+        for range in &stretches {
+            budget.check()?;
+            let query = LogQuery { range: *range, ..query.clone() };
+            let (snapshot, runs) = self.log_sources(query.tenant, *range, &query.matchers, budget)?;
+            let sources = snapshot.sources(runs);
+            if let [_] = &stretches[..] {
+                return log_fold::fold(&query, wants, budget, sources, folds);
+            }
+            let of_stretch = |fold| -> Box<dyn LogFold + '_> {
+                Box::new(OfStretch { fold, numbering: numbers.of(&stretches), is_over: &is_over })
+            };
+            let mut folds: Vec<_> = folds.iter_mut().map(|fold| of_stretch(fold.as_mut())).collect();
+            stats.add(log_fold::fold(&query, wants, budget, sources, &mut folds)?);
+            if is_over.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+        Ok(stats)
     }
 
     fn volumes(
@@ -352,10 +416,21 @@ impl LogReader for EventStore {
         budget: &dyn QueryBudget,
         each: &mut dyn FnMut(&Labels, u64, usize, LogVolume),
     ) -> Result<ScanStats, StoreError> {
-        budget.check()?;
-        let (snapshot, runs) = self.log_sources(query.tenant, query.range, query.matchers)?;
-        let sources = snapshot.sources(runs);
-        log_fold::volumes(query, budget, sources, each)
+        let stretches = self.logs.segments(query.tenant, query.range, query.step_ns);
+        let (numbers, mut stats) = (Numbers::default(), ScanStats::default());
+        for range in &stretches {
+            budget.check()?;
+            let (snapshot, runs) = self.log_sources(query.tenant, *range, query.matchers, budget)?;
+            let sources = snapshot.sources(runs);
+            // Each stretch begins with a step.
+            let first = query.step(range.start_ns);
+            let mut numbering = numbers.of(&stretches);
+            let query = VolumeQuery { range: *range, ..*query };
+            stats.add(log_fold::volumes(&query, budget, sources, &mut |stream, local, step, volume| {
+                each(stream, numbering.number(stream, local), first + step, volume);
+            })?);
+        }
+        Ok(stats)
     }
 
     /// As documented in the contract, except that of a block that reaches beyond the range a stream counts when its
@@ -367,35 +442,37 @@ impl LogReader for EventStore {
         matchers: &[Matcher],
         budget: &dyn QueryBudget,
     ) -> Result<Vec<Labels>, StoreError> {
-        let snapshot = self.log_snapshot(tenant, range)?;
-        let kept = snapshot.retention.at(snapshot.now_ms);
         let mut found: BTreeSet<Labels> = BTreeSet::new();
-        for memtable in &snapshot.memtables {
-            let mut wanted = |labels: &Labels| stream_matches(labels, matchers);
-            for (labels, run) in memtable.table.runs(tenant, range, &mut wanted) {
-                let start_ns = range.start_ns.max(kept.start_ns(&labels));
-                let start = run.partition_point(|log| log.time_ns < start_ns);
-                if run.get(start).is_some_and(|log| range.contains(log.time_ns)) {
-                    found.insert(labels);
+        for range in self.logs.segments(tenant, range, 0) {
+            let snapshot = self.log_snapshot(tenant, range, budget)?;
+            let kept = snapshot.retention.at(snapshot.now_ms);
+            for memtable in &snapshot.memtables {
+                let mut wanted = |labels: &Labels| stream_matches(labels, matchers);
+                for (labels, run) in memtable.table.runs(tenant, range, &mut wanted) {
+                    let start_ns = range.start_ns.max(kept.start_ns(&labels));
+                    let start = run.partition_point(|log| log.time_ns < start_ns);
+                    if run.get(start).is_some_and(|log| range.contains(log.time_ns)) {
+                        found.insert(labels);
+                    }
                 }
             }
-        }
-        for part in &snapshot.parts {
-            budget.check()?;
-            let is_whole = range.contains(part.meta.min_t) && range.contains(part.meta.max_t);
-            let last = match is_whole && kept.kept_by_all_ns() <= part.meta.min_t {
-                true => None,
-                false => Some(last_times(part, range)?),
-            };
-            let count = usize::try_from(part.table.stream_count).unwrap_or(usize::MAX);
-            for chunk in 0..count.div_ceil(CHUNK_STREAMS) {
-                for (at, labels) in part.stream_chunk(chunk)?.into_iter().enumerate() {
-                    let is_live = last.as_ref().is_none_or(|last| {
-                        let last = last[chunk * CHUNK_STREAMS + at];
-                        last > i64::MIN && last >= kept.start_ns(&labels)
-                    });
-                    if is_live && stream_matches(&labels, matchers) {
-                        found.insert(labels);
+            for part in &snapshot.parts {
+                budget.check()?;
+                let is_whole = range.contains(part.meta.min_t) && range.contains(part.meta.max_t);
+                let last = match is_whole && kept.kept_by_all_ns() <= part.meta.min_t {
+                    true => None,
+                    false => Some(last_times(part, range)?),
+                };
+                let count = usize::try_from(part.table.stream_count).unwrap_or(usize::MAX);
+                for chunk in 0..count.div_ceil(CHUNK_STREAMS) {
+                    for (at, labels) in part.stream_chunk(chunk)?.into_iter().enumerate() {
+                        let is_live = last.as_ref().is_none_or(|last| {
+                            let last = last[chunk * CHUNK_STREAMS + at];
+                            last > i64::MIN && last >= kept.start_ns(&labels)
+                        });
+                        if is_live && stream_matches(&labels, matchers) {
+                            found.insert(labels);
+                        }
                     }
                 }
             }

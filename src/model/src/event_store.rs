@@ -200,6 +200,15 @@ pub struct ScanStats {
     pub bytes: u64,
 }
 
+impl ScanStats {
+    /// Adds what another scan read.
+    pub fn add(&mut self, other: Self) {
+        self.blocks += other.blocks;
+        self.records += other.records;
+        self.bytes += other.bytes;
+    }
+}
+
 /// Which traces to find: at least one span satisfies everything that is given (Jaeger's search).
 #[derive(Debug, Clone, Default)]
 pub struct SpanQuery {

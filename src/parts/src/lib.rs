@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`meta`] (what a part is), [`part_set`] (the set of published parts), [`part_writer`] (writing one),
 //! [`catalog`] and [`commit_file`] (how commits are stored), [`blob_store`] (where), [`retention`] and [`merge`] (what
-//! to remove and what to merge), [`objects`] and [`remote`] (parts in an object store), [`link`] (snapshots), [`backup`],
+//! to remove and what to merge), [`objects`], [`remote`] and `tier` (parts in an object store), [`link`] (snapshots), [`backup`],
 //! [`at_rest`] (sets that nobody has open), [`history`] and [`repair`] (commits that are lost).
 //!
 //! Invariants:
@@ -34,6 +34,7 @@ pub mod redundancy;
 pub mod remote;
 pub mod repair;
 pub mod retention;
+mod tier;
 mod twin;
 
 pub use backup::{BackupError, BackupOptions, Backups};
@@ -48,3 +49,4 @@ pub use objects::Objects;
 pub use part_set::{Commit, PartHandle, PartSet};
 pub use part_writer::{PartFacts, PartFile, PartWriter, PendingPart};
 pub use remote::{RemoteOptions, RemoteState};
+pub use tier::ObjectStoreOptions;

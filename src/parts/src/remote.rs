@@ -89,6 +89,35 @@ fn put_verified(objects: &dyn Objects, key: &str, file: &FileMeta, content: Byte
     Err(io::Error::new(io::ErrorKind::InvalidData, "the object does not have the checksum of what was written"))
 }
 
+/// Reads the objects of a remote part chunk by chunk, past any cache, and compares length and checksum with its
+/// commit. Errors with [`PartsError::CorruptFile`] for what is missing or damaged. Blocks on the network.
+pub fn verify_objects(objects: &dyn Objects, meta: &PartMeta) -> Result<(), PartsError> {
+    for file in &meta.files {
+        let key = key_of(objects, meta, &file.name)?;
+        let damaged = |reason: String| {
+            let reason = format!("object {} {reason}", place(meta, &file.name));
+            PartsError::CorruptFile { part: meta.id, file: file.name.clone(), reason }
+        };
+        match objects.len(&key).map_err(failed(meta, &file.name))? {
+            None => return Err(damaged("is missing".to_owned())),
+            Some(len) if len != file.len => {
+                return Err(damaged(format!("has {len} bytes instead of {}", file.len)));
+            }
+            Some(_) => {}
+        }
+        let mut found = 0;
+        for_each_chunk(objects, &key, file.len, &mut |chunk| {
+            found = crc32c::crc32c_append(found, chunk);
+            Ok(())
+        })
+        .map_err(failed(meta, &file.name))?;
+        if found != file.crc32c {
+            return Err(damaged("has a wrong checksum".to_owned()));
+        }
+    }
+    Ok(())
+}
+
 impl PartSet {
     fn remote(&self) -> Result<&Cache, PartsError> {
         self.cache().ok_or(PartsError::NoObjectStore)
@@ -124,6 +153,24 @@ impl PartSet {
         self.parts().iter().filter(|meta| meta.is_remote() && !is_ours(meta)).count() as u64
     }
 
+    /// Says in the log which parts no query can read because the configuration does not name their place.
+    pub fn tell_unreachable(&self) {
+        let parts = self.unreachable_parts();
+        if parts == 0 {
+            return;
+        }
+        let all = self.parts();
+        let place = all.iter().filter(|meta| meta.is_remote()).find_map(|meta| meta.location()).unwrap_or_default();
+        let configured = self.cache().map_or("none", |cache| cache.objects().url());
+        tracing::error!(
+            store = self.name(),
+            parts,
+            configured,
+            example = place,
+            "parts lie in an object store that is not the configured one: queries of their days fail"
+        );
+    }
+
     /// Returns what is known of the parts that lie in an object store. Asks nobody.
     pub fn remote_state(&self) -> RemoteState {
         let parts = self.parts();
@@ -144,35 +191,9 @@ impl PartSet {
         }
     }
 
-    /// Reads the objects of a remote part chunk by chunk, past the cache, and compares length and checksum with its
-    /// commit. Blocks on the network.
+    /// Does [`verify_objects`] at the configured place.
     pub fn verify_objects(&self, meta: &PartMeta) -> Result<(), PartsError> {
-        let cache = self.remote()?;
-        let objects = &**cache.objects();
-        for file in &meta.files {
-            let key = key_of(objects, meta, &file.name)?;
-            let damaged = |reason: String| {
-                let reason = format!("object {} {reason}", place(meta, &file.name));
-                PartsError::CorruptFile { part: meta.id, file: file.name.clone(), reason }
-            };
-            match objects.len(&key).map_err(failed(meta, &file.name))? {
-                None => return Err(damaged("is missing".to_owned())),
-                Some(len) if len != file.len => {
-                    return Err(damaged(format!("has {len} bytes instead of {}", file.len)));
-                }
-                Some(_) => {}
-            }
-            let mut found = 0;
-            for_each_chunk(objects, &key, file.len, &mut |chunk| {
-                found = crc32c::crc32c_append(found, chunk);
-                Ok(())
-            })
-            .map_err(failed(meta, &file.name))?;
-            if found != file.crc32c {
-                return Err(damaged("has a wrong checksum".to_owned()));
-            }
-        }
-        Ok(())
+        verify_objects(&**self.remote()?.objects(), meta)
     }
 
     /// Returns whether a file of a remote part is in the cache.

@@ -98,7 +98,8 @@ pub(crate) fn start(stores: &Stores, tasks: &Tasks) {
             Ok(())
         }
     });
-    start_moving(stores, tasks);
+    start_moving("move metrics to object store", stores, tasks, |s| s.metrics.move_once().map_err(|e| chain(&e)));
+    start_moving("move logs to object store", stores, tasks, |s| s.events.move_once().map_err(|e| chain(&e)));
     let s = stores.clone();
     tasks.spawn("retention", Phase::Background, OnError::Restart, move |stop| {
         let s = s.clone();
@@ -118,22 +119,23 @@ pub(crate) fn start(stores: &Stores, tasks: &Tasks) {
     });
 }
 
-/// Moves parts of past days to the object store; waits longer after each failure in a row.
-fn start_moving(stores: &Stores, tasks: &Tasks) {
+/// Moves parts of past days to the object store, one with each call of `move_once`; waits longer after each failure in a
+/// row.
+fn start_moving(name: &'static str, stores: &Stores, tasks: &Tasks, move_once: fn(&Stores) -> Result<bool, String>) {
     let s = stores.clone();
-    tasks.spawn("move to object store", Phase::Background, OnError::Restart, move |stop| {
+    tasks.spawn(name, Phase::Background, OnError::Restart, move |stop| {
         let s = s.clone();
         async move {
             let mut delay = MOVE_EVERY;
             while wait(&s.clock, &stop, delay).await {
-                let metrics = s.metrics.clone();
-                match tokio::task::spawn_blocking(move || metrics.move_once()).await? {
+                let stores = s.clone();
+                match tokio::task::spawn_blocking(move || move_once(&stores)).await? {
                     Ok(true) => delay = Duration::ZERO,
                     Ok(false) => delay = MOVE_EVERY,
                     Err(error) => {
                         delay = (delay * 2).clamp(MOVE_EVERY, MOVE_RETRY_MAX);
-                        let (error, retry_seconds) = (chain(&error), delay.as_secs());
-                        warn!(%error, retry_seconds, "parts were not moved to the object store");
+                        let retry_seconds = delay.as_secs();
+                        warn!(%error, retry_seconds, task = name, "parts were not moved to the object store");
                     }
                 }
             }

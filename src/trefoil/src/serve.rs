@@ -15,7 +15,7 @@ use trefoil_api::queries::QueryBooks;
 use trefoil_api::server::Kind;
 use trefoil_api::sockets::{LogSockets, SpanSockets};
 use trefoil_api::{App, AppState, BuildInfo, LogqlEvaluate, PromqlEvaluate, Servers, Setup};
-use trefoil_config::trefoil::{LogRetentionRuleConfig, RetentionConfig};
+use trefoil_config::trefoil::{LogRetentionRuleConfig, ObjectStoreConfig, RetentionConfig};
 use trefoil_config::{Config, FlagOverrides, LoadedConfig, TrefoilConfig};
 use trefoil_events::{EventStore, EventStoreOptions, LogRetention, LogRetentionRule};
 use trefoil_ingest::{Ingest, IngestOptions, counters};
@@ -27,7 +27,7 @@ use trefoil_parts::RemoteOptions;
 use trefoil_promql::{Engine, EngineOptions, ParserOptions};
 use trefoil_rules::{Evaluate, RuleManager};
 use trefoil_runtime::{
-    Accountant, DataDirLock, OnError, Phase, RealClock, RealVfs, SharedClock, StartProgress, Tasks, data_dir,
+    Accountant, DataDirLock, OnError, Phase, RealClock, RealVfs, SharedClock, SharedVfs, StartProgress, Tasks, data_dir,
 };
 use trefoil_scrape::ScrapeManager;
 use trefoil_tsdb::{DownsamplingRule, ObjectStoreOptions, Policy, RetentionRule, Tsdb, TsdbOptions};
@@ -485,6 +485,17 @@ fn log_retention(retention: &RetentionConfig) -> LogRetention {
     }
 }
 
+/// Where parts of past days go, if they do.
+fn object_store(tier: &ObjectStoreConfig, vfs: &SharedVfs) -> anyhow::Result<Option<ObjectStoreOptions>> {
+    if tier.url.is_empty() {
+        return Ok(None);
+    }
+    let objects = trefoil_parts::objects::open_url_with(&tier.url, Arc::clone(vfs), tier.timeout.as_std());
+    let objects = objects.with_context(|| format!("object store {}", tier.url))?;
+    let remote = RemoteOptions { objects, cache_bytes: tier.cache_bytes.as_u64() };
+    Ok(Some(ObjectStoreOptions { remote, after: tier.after.as_std() }))
+}
+
 async fn open_stores(
     loaded: &Arc<LoadedConfig>,
     data: &Path,
@@ -508,14 +519,8 @@ async fn open_stores(
         options.flush_bytes = memtable.flush_bytes.as_u64();
         options.flush_interval = memtable.flush_interval.as_std();
         options.journal.segment_bytes = journal.segment_bytes.as_u64();
-        let tier = &config.trefoil.object_store;
-        if !tier.url.is_empty() {
-            let timeout = tier.timeout.as_std();
-            let objects = trefoil_parts::objects::open_url_with(&tier.url, Arc::clone(&vfs), timeout);
-            let objects = objects.with_context(|| format!("object store {}", tier.url))?;
-            let remote = RemoteOptions { objects, cache_bytes: tier.cache_bytes.as_u64() };
-            options.object_store = Some(ObjectStoreOptions { remote, after: tier.after.as_std() });
-        }
+        let tier = object_store(&config.trefoil.object_store, &vfs)?;
+        options.object_store = tier.clone();
         options.start = start.clone();
         crate::snapshots::tell_lost_metrics(&data);
         crate::lost::tell_events(&vfs, &data);
@@ -527,6 +532,7 @@ async fn open_stores(
         // Records take more memory while they are written than samples do.
         options.memtable_bytes_max = memtable.flush_bytes.as_u64() / 2;
         options.memtable_age_max = memtable.flush_interval.as_std();
+        options.object_store = tier;
         options.limits = Arc::new(limits);
         options.journal.segment_bytes = journal.segment_bytes.as_u64();
         options.start = start;

@@ -64,4 +64,4 @@ pub use policy::{DownsamplingRule, Policy, RetentionRule};
 pub use read::{LeftOut, Salvage};
 pub use repair::repair;
 pub use store::{Tsdb, TsdbOptions};
-pub use tier::ObjectStoreOptions;
+pub use trefoil_parts::ObjectStoreOptions;

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use trefoil_journal::{Committed, FileJournal, JournalOptions, JournalStore, Position};
 use trefoil_model::{Labels, StoreError, TenantId, TimeRange, WriteError};
-use trefoil_parts::{Commit, PartHandle, PartId, PartMeta, PartSet, redundancy};
+use trefoil_parts::{Commit, ObjectStoreOptions, PartHandle, PartId, PartMeta, PartSet, redundancy};
 use trefoil_runtime::{Accountant, DiskGuard, Limits, Pool, Reservation, SharedClock, SharedVfs, StartProgress};
 
 use crate::changes::Changes;
@@ -27,7 +27,6 @@ use crate::part::layout::{BLOCKS_FILE, INDEX_FILE};
 use crate::policy::{Lifecycle, Policy};
 use crate::rewrite::PartKnowledge;
 use crate::series::Registry;
-use crate::tier::ObjectStoreOptions;
 use crate::tombstones::Tombstones;
 
 /// Attribute of commits: the id that the next new series gets.
@@ -406,7 +405,7 @@ impl Tsdb {
             options,
         };
         inner.publish_parts(|_| {});
-        inner.tell_unreachable();
+        inner.parts.tell_unreachable();
         if !has_journal {
             inner.note_lost_journal(committed_at_start, was_at_work)?;
         }

@@ -1,49 +1,13 @@
 //! Parts of past days in an object store.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use trefoil_model::time::{DAY_MS, day_of_ms};
-use trefoil_parts::{PartMeta, PartsError, RemoteOptions};
+use trefoil_model::time::day_of_ms;
+use trefoil_parts::{PartMeta, PartsError};
 
 use crate::error::TsdbError;
 use crate::merge::awaiting_merge;
-use crate::store::{Inner, Tsdb};
-
-/// Which parts lie in an object store, and where.
-#[derive(Clone)]
-pub struct ObjectStoreOptions {
-    /// The place and the bounds of the local cache.
-    pub remote: RemoteOptions,
-    /// Time from the end of a day to the move of its parts.
-    pub after: Duration,
-}
-
-/// True when a part's day ended long enough ago.
-fn is_due(meta: &PartMeta, now_ms: i64, after: Duration) -> bool {
-    let after_ms = i64::try_from(after.as_millis()).unwrap_or(i64::MAX);
-    let end_ms = meta.partition.saturating_add(1).saturating_mul(DAY_MS);
-    !meta.is_remote() && end_ms.saturating_add(after_ms) <= now_ms
-}
-
-impl Inner {
-    /// Says which parts no query can read because the configuration does not name their place.
-    pub(crate) fn tell_unreachable(&self) {
-        let parts = self.parts.unreachable_parts();
-        if parts == 0 {
-            return;
-        }
-        let all = self.parts.parts();
-        let place = all.iter().filter(|meta| meta.is_remote()).find_map(|meta| meta.location()).unwrap_or_default();
-        let configured = self.options.object_store.as_ref().map_or("none", |o| o.remote.objects.url());
-        tracing::error!(
-            parts,
-            configured,
-            example = place,
-            "parts lie in an object store that is not the configured one: queries of their days fail"
-        );
-    }
-}
+use crate::store::Tsdb;
 
 impl Tsdb {
     /// Parts that no query can read because the configuration does not name the place where they lie.
@@ -69,7 +33,7 @@ impl Tsdb {
         let now_ms = inner.options.clock.now_ms();
         let damaged = inner.damaged.lock().clone();
         let parts = inner.parts.parts();
-        let is_wanted = |meta: &PartMeta| is_due(meta, now_ms, options.after) && !damaged.contains(&meta.id);
+        let is_wanted = |meta: &PartMeta| options.is_due(meta, now_ms) && !damaged.contains(&meta.id);
         let mut due: Vec<_> = parts.iter().filter(|meta| is_wanted(meta)).collect();
         if due.len() > 1 {
             // What a merge will take soon goes there merged. Without room for the merge it goes as it is.

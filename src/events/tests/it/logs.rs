@@ -11,6 +11,7 @@ use trefoil_model::*;
 use trefoil_runtime::sim::SimDisk;
 
 use crate::support::*;
+use crate::tier;
 
 /// All acknowledged records of both tenants in order of arrival.
 #[derive(Default)]
@@ -293,10 +294,22 @@ fn check_volumes(store: &EventStore, query: &LogQuery, rng: &mut StdRng, expecte
 
 #[test]
 fn the_store_answers_as_a_list_does() {
-    for seed in 0..10 {
+    answers_as_a_list_does(0..10, &|disk| open(disk).unwrap());
+}
+
+#[test]
+fn days_in_an_object_store_are_answered_as_a_list_does() {
+    answers_as_a_list_does(10..12, &|disk| tier::open(disk, 1 << 20));
+    // One file at a time.
+    answers_as_a_list_does(12..14, &|disk| tier::open(disk, 1));
+}
+
+/// Without an object store nothing is moved.
+fn answers_as_a_list_does(seeds: std::ops::Range<u64>, open: &dyn Fn(&SimDisk) -> EventStore) {
+    for seed in seeds {
         let mut rng = rng(seed);
         let (disk, runtime, mut model) = (SimDisk::new(), runtime(), Model::default());
-        let mut store = open(&disk).unwrap();
+        let mut store = open(&disk);
         for step in 0..40 {
             let context = format!("seed {seed}, step {step}");
             match rng.random_range(0..11) {
@@ -323,8 +336,11 @@ fn the_store_answers_as_a_list_does() {
                     if rng.random() {
                         disk.crash(0);
                     }
-                    store = open(&disk).unwrap();
+                    store = open(&disk);
                 }
+            }
+            if step % 4 == 0 {
+                while store.move_once().unwrap() {}
             }
             check_queries(&store, &model, &mut rng, &context);
         }
@@ -332,6 +348,8 @@ fn the_store_answers_as_a_list_does() {
         while store.merge_once().unwrap() {
             check_queries(&store, &model, &mut rng, "after merges");
         }
+        while store.move_once().unwrap() {}
+        check_queries(&store, &model, &mut rng, "at the end");
     }
 }
 

@@ -12,4 +12,5 @@ mod record;
 mod retention;
 mod spans_wanted;
 mod support;
+mod tier;
 mod traces;

@@ -1,10 +1,14 @@
 //! `trefoil tsdb verify`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use serde_json::json;
 use trefoil_journal::{Committed, Position};
+use trefoil_parts::objects::open_existing;
+use trefoil_parts::remote::verify_objects;
 use trefoil_parts::{PartSet, PartsError, redundancy};
 use trefoil_runtime::{ReadOnlyVfs, RealVfs, SharedVfs, data_dir};
 use trefoil_tsdb::{SeriesIds, Tsdb};
@@ -13,6 +17,9 @@ use super::{Opened, Place, day_text, lock, open, print};
 
 /// Logs and traces, and where they lie in a data directory.
 const EVENTS: [(&str, &str); 2] = [("logs", "events/logs"), ("traces", "events/traces")];
+
+/// Longest time without a byte from an object store.
+const VERIFY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Checks all parts; an error when something is broken.
 pub(super) fn run(place: &Place) -> anyhow::Result<()> {
@@ -62,6 +69,13 @@ pub(super) fn run(place: &Place) -> anyhow::Result<()> {
             }
         }
     }
+    let events = remote_events(&place.data)?;
+    broken += events.damage.len();
+    out_of_reach += events.not_checked.len();
+    if !place.json {
+        events.damage.iter().chain(&events.not_checked).try_for_each(|finding| print(finding))?;
+    }
+    let around: Vec<String> = around.into_iter().chain(events.damage).collect();
     if place.json {
         print(&serde_json::to_string_pretty(
             &json!({ "parts": rows, "damage": around, "damage_count": broken, "not_checked_count": out_of_reach,
@@ -88,6 +102,10 @@ pub(super) fn run(place: &Place) -> anyhow::Result<()> {
             n => format!("; {n} of them lie in the object store, whose checksums were compared"),
         };
         print(&format!("{} parts with {samples} samples are whole{remote}", parts.len()))?;
+        if events.parts > 0 {
+            let n = events.parts;
+            print(&format!("{n} parts of logs lie in the object store, whose checksums were compared"))?;
+        }
         if without_commit > 0 {
             print(&format!(
                 "{without_commit} parts carry no commit of their own: those of earlier versions and of restored snapshots never \
@@ -96,6 +114,50 @@ pub(super) fn run(place: &Place) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// What is known of parts of logs and traces in object stores.
+#[derive(Default)]
+struct RemoteEvents {
+    parts: u64,
+    damage: Vec<String>,
+    not_checked: Vec<String>,
+}
+
+/// Reads the objects of all parts of logs and traces that lie in an object store. A store that does not answer is asked
+/// once.
+fn remote_events(data: &Path) -> anyhow::Result<RemoteEvents> {
+    let vfs = RealVfs::shared();
+    let mut seen = RemoteEvents::default();
+    for (signal, set) in EVENTS {
+        // Commits that cannot be read are told of elsewhere.
+        let Ok(state) = trefoil_parts::at_rest::read_state(&vfs, &data.join(set)) else { continue };
+        let mut down: BTreeMap<&str, String> = BTreeMap::new();
+        for meta in state.parts.values() {
+            let Some((url, _)) = meta.place() else { continue };
+            seen.parts += 1;
+            let of = format!("part {} of {signal} of {}", meta.id, day_text(meta.partition));
+            let checked = match down.get(url) {
+                Some(reason) => Err(reason.clone()),
+                None => match open_existing(url, SharedVfs::clone(&vfs), VERIFY_TIMEOUT) {
+                    Err(error) => Err(trefoil_runtime::tasks::chain(&error)),
+                    Ok(objects) => match verify_objects(&*objects, meta) {
+                        Ok(()) => continue,
+                        Err(error @ PartsError::CorruptFile { .. }) => {
+                            seen.damage.push(format!("{of}: {}", trefoil_runtime::tasks::chain(&error)));
+                            continue;
+                        }
+                        Err(error) => Err(trefoil_runtime::tasks::chain(&error)),
+                    },
+                },
+            };
+            if let Err(reason) = checked {
+                seen.not_checked.push(format!("{of} is in the object store and was not checked: {reason}"));
+                down.insert(url, reason);
+            }
+        }
+    }
+    Ok(seen)
 }
 
 /// Opens the parts of logs or traces as a server does, to look at them only.
