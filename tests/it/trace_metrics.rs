@@ -34,7 +34,8 @@ fn send(http: &Http, service: &str, spans: Vec<Span>) {
 fn values(http: &Http, query: &str, labels: &[&str]) -> Result<BTreeMap<String, f64>, String> {
     let mut out = BTreeMap::new();
     for sample in http.promql(query)? {
-        let key: Vec<String> = labels.iter().map(|name| text(&sample["metric"][*name])).collect();
+        let key: Vec<String> =
+            labels.iter().map(|name| sample["metric"][*name].as_str().unwrap_or("").to_owned()).collect();
         out.insert(key.join(" "), text(&sample["value"][1]).parse().map_err(|e| format!("{e}: {sample}"))?);
     }
     Ok(out)

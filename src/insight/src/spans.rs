@@ -101,6 +101,8 @@ struct Tenant {
     graph: Option<ServiceGraph>,
     /// Up to where spans were counted before the start.
     counted: Option<JournalMark>,
+    /// When that was written, in Unix milliseconds; `i64::MIN` for never.
+    marked_ms: i64,
 }
 
 #[derive(Debug, Default)]
@@ -170,7 +172,12 @@ impl SpanInsight {
         };
         // What has to be read is read before the first write waits for it.
         let tenant = insight.open_tenant(TenantId(0));
-        insight.state.lock().tenants.insert(TenantId(0), tenant);
+        {
+            let mut state = insight.state.lock();
+            // Series begin with a zero, which must not take the place of what was written before the start.
+            state.last_cut_ms = state.last_cut_ms.max(tenant.marked_ms.saturating_add(1));
+            state.tenants.insert(TenantId(0), tenant);
+        }
         insight
     }
 
@@ -208,6 +215,7 @@ impl SpanInsight {
             metrics: self.metrics.clone().map(SpanMetrics::new),
             graph: self.graph.clone().map(|graph| ServiceGraph::new(graph, given_up_ms.saturating_mul(1_000_000))),
             counted: mark.map(|(_, mark)| mark),
+            marked_ms: mark.map_or(i64::MIN, |(t_ms, _)| t_ms),
         }
     }
 

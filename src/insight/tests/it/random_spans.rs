@@ -132,13 +132,13 @@ pub(crate) fn traces(seed: u64, count: u64) -> Vec<Sent> {
     all
 }
 
-/// All spans in batches, each once and some once more, neighbours out of order.
-pub(crate) fn batches(seed: u64, spans: &[Sent], size: usize) -> Vec<TraceBatch> {
+/// All spans in batches, each once and a share of them once more, neighbours out of order.
+pub(crate) fn batches(seed: u64, spans: &[Sent], size: usize, again: f64) -> Vec<TraceBatch> {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut order: Vec<&Sent> = Vec::new();
     for chunk in spans.chunks(1000) {
         let mut chunk: Vec<&Sent> = chunk.iter().collect();
-        let again: Vec<&Sent> = chunk.iter().filter(|_| rng.random_bool(0.03)).copied().collect();
+        let again: Vec<&Sent> = chunk.iter().filter(|_| rng.random_bool(again)).copied().collect();
         chunk.extend(again);
         chunk.shuffle(&mut rng);
         order.extend(chunk);

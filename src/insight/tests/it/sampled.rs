@@ -152,7 +152,7 @@ fn what_is_chosen_is_stored_whole() {
         };
         let mut stores = open();
         // All spans of a trace come within the wait: neighbours are shuffled a thousand at a time.
-        for batch in batches(seed, &spans, 50) {
+        for batch in batches(seed, &spans, 50, 0.0) {
             let batch: TraceBatch = batch;
             machine.write(&stores, batch);
             machine.clock.advance(Duration::from_millis(700));
