@@ -2,6 +2,7 @@
 //! attributes.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use memchr::memmem::Finder;
 use rustc_hash::FxHashMap;
@@ -81,8 +82,8 @@ impl<'q> Filter<'q> {
     }
 
     /// Adds the lines of a chunk that are wanted, by their number; returns how many were looked at, and their bytes.
-    pub(crate) fn search_lines(&self, lines: &Lines, out: &mut Vec<u32>) -> (u64, u64) {
-        let text = lines.text.as_bytes();
+    pub(crate) fn search_lines(&self, chunk: &Chunk, out: &mut Vec<u32>) -> (u64, u64) {
+        let (text, lines) = (chunk.text().as_bytes(), &chunk.lines);
         let may_be = |any: &Vec<Finder<'_>>| any.iter().any(|finder| finder.find(text).is_some());
         if !self.any_of.iter().all(may_be) {
             return (0, 0);
@@ -105,8 +106,8 @@ impl<'q> Filter<'q> {
             }
         };
         match first {
-            Some(first) => lines_with(first, text, &lines.ends, 0..lines.ends.len(), &mut each),
-            None => (0..lines.ends.len()).for_each(each),
+            Some(first) => lines_with(first, lines.text.as_bytes(), &lines.ends, chunk.range(), &mut each),
+            None => chunk.range().for_each(each),
         }
         (looked, bytes)
     }
@@ -267,16 +268,32 @@ impl Sought {
             && self.any_of.iter().all(|any| any.iter().any(|text| grams.may_hold(text)))
     }
 
-    /// The chunks of a run, by their number, in which lines of a range may be wanted.
-    pub(crate) fn chunks(&self, chunks: &[Chunk], range: NanoRange) -> Vec<u32> {
-        let mut known: FxHashMap<*const Grams, bool> = FxHashMap::default();
+    /// The chunks of a run, by their number, in which lines of a range may be wanted. `known` remembers for lines that
+    /// lie together whether they may be.
+    pub(crate) fn chunks(&self, chunks: &[Chunk], range: NanoRange, known: &mut KnownLines) -> Vec<u32> {
         let is_narrow = !self.all.is_empty() || !self.any_of.is_empty();
         let mut may_be = |chunk: &Chunk| {
-            let grams = chunk.grams.as_ref();
-            !is_narrow || *known.entry(std::ptr::from_ref(grams)).or_insert_with(|| self.may_be_in(grams))
+            let place = Arc::as_ptr(&chunk.lines);
+            if is_narrow && known.last.0 != place {
+                let may_be = known.all.entry(place).or_insert_with(|| self.may_be_in(&chunk.lines.grams));
+                known.last = (place, *may_be);
+            }
+            !is_narrow || known.last.1
         };
         let numbered = (0u32..).zip(chunks);
         let wanted = numbered.filter(|(_, c)| range.overlaps(c.bounds.0, c.bounds.1) && may_be(c));
         wanted.map(|(number, _)| number).collect()
+    }
+}
+
+/// What is known of lines that lie together; see [`Sought::chunks`].
+pub(crate) struct KnownLines {
+    all: FxHashMap<*const Lines, bool>,
+    last: (*const Lines, bool),
+}
+
+impl Default for KnownLines {
+    fn default() -> Self {
+        Self { all: FxHashMap::default(), last: (std::ptr::null(), false) }
     }
 }

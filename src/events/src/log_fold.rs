@@ -169,9 +169,10 @@ impl Work<'_> {
         let mut test = self.test(stream);
         let (mut wanted, mut found) = (Vec::new(), Vec::new());
         for chunk in chunks {
-            let lines = &run.chunks()[*chunk as usize].lines;
+            let chunk = &run.chunks()[*chunk as usize];
+            let lines = &chunk.lines;
             found.clear();
-            let (records, bytes) = self.filter.search_lines(lines, &mut found);
+            let (records, bytes) = self.filter.search_lines(chunk, &mut found);
             stats.records += records;
             stats.bytes += bytes;
             let mut near = (0, 0);
@@ -238,7 +239,10 @@ impl Work<'_> {
                 (std::ptr::eq(set.shared, shared) || log_block::same(set.shared, shared))
                     && (std::ptr::eq(set.record, record) || same_as_wanted(set.record, record, &wants.attributes))
             };
-            let index = match sets.iter().rev().take(SETS_SOUGHT).position(is_same) {
+            // Most are the same by their place.
+            let is_it = |set: &LogSet<'_>| std::ptr::eq(set.record, record) && std::ptr::eq(set.shared, shared);
+            let latest = || sets.iter().rev().take(SETS_SOUGHT);
+            let index = match latest().position(is_it).or_else(|| latest().position(is_same)) {
                 Some(back) => sets.len() - 1 - back,
                 None => {
                     sets.push(LogSet { shared, record });
@@ -415,10 +419,18 @@ pub(crate) fn volumes(
     for source in &plan.sources {
         match &source.what {
             What::Run { stream, run, .. } => {
-                for log in &run[within(run, plan.range(*stream))] {
-                    let volume = LogVolume { records: 1, bytes: log.text().len() as u64 };
-                    each(&plan.streams.labels[*stream as usize], u64::from(*stream), query.step(log.time_ns), volume);
-                }
+                budget.check()?;
+                let run = &run[within(run, plan.range(*stream))];
+                let labels = &plan.streams.labels[*stream as usize];
+                by_step(
+                    query,
+                    run.len(),
+                    &|at| run[at].time_ns,
+                    &|at| run[at].text().len() as u64,
+                    &mut |step, volume| {
+                        each(labels, u64::from(*stream), step, volume);
+                    },
+                );
             }
             What::Block { part, block } => {
                 budget.check()?;
@@ -464,25 +476,50 @@ fn block_volumes(
     let all = LogQuery::new(query.tenant, query.range, Vec::new());
     let filter = Filter::new(&all, &LogWants { text: false, ..LogWants::default() });
     let (chosen, read) = choose(plan, &filter, (part, block), &runs)?;
-    let mut count = |number: u32, time_ns: i64, bytes: u64| {
-        let labels = &plan.streams.labels[number as usize];
-        each(labels, u64::from(number), query.step(time_ns), LogVolume { records: 1, bytes });
-    };
     match chosen {
         Chosen::Records(records) => {
-            records.iter().for_each(|(number, log)| count(*number, log.record.time_ns, log.record.text.len() as u64));
+            for (number, log) in &records {
+                let volume = LogVolume { records: 1, bytes: log.record.text.len() as u64 };
+                let labels = &plan.streams.labels[*number as usize];
+                each(labels, u64::from(*number), query.step(log.record.time_ns), volume);
+            }
         }
         Chosen::Columns(mut rows) => {
             rows.load_lengths().map_err(|m| reader.corrupt(block, &m.to_string()))?;
             let lengths = rows.lengths.as_deref().unwrap_or_default();
             let mut start = 0;
             for (number, end) in &rows.runs {
-                for row in &rows.rows[start..*end] {
-                    count(*number, rows.times[*row as usize], lengths[*row as usize]);
-                }
+                let of_stream = &rows.rows[start..*end];
                 start = *end;
+                let labels = &plan.streams.labels[*number as usize];
+                let time = |at: usize| rows.times[of_stream[at] as usize];
+                let bytes = |at: usize| lengths[of_stream[at] as usize];
+                by_step(query, of_stream.len(), &time, &bytes, &mut |step, volume| {
+                    each(labels, u64::from(*number), step, volume);
+                });
             }
         }
     }
     Ok(read)
+}
+
+/// Counts records of a stream, in order of time, by step.
+fn by_step(
+    query: &VolumeQuery<'_>,
+    count: usize,
+    time_ns: &dyn Fn(usize) -> i64,
+    bytes: &dyn Fn(usize) -> u64,
+    each: &mut dyn FnMut(usize, LogVolume),
+) {
+    let mut next = 0;
+    while next < count {
+        let first = time_ns(next);
+        let end_ns = query.step_end_ns(first);
+        let mut volume = LogVolume::default();
+        while next < count && (volume.records == 0 || time_ns(next) < end_ns) {
+            volume.add(LogVolume { records: 1, bytes: bytes(next) });
+            next += 1;
+        }
+        each(query.step(first), volume);
+    }
 }

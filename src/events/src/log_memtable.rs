@@ -1,12 +1,12 @@
 //! Log records that are not yet in a part.
 //!
-//! The lines of a group of a batch lie one after the other, so that a text is sought in all of them at once; a filter of
-//! several groups tells when it is in none of them. Records share what they have beside line, times and ids, so that a
+//! The lines of several groups of a batch lie one after the other, so that a text is sought in all of a group at once; a
+//! filter tells when it is in none of them. Records share what they have beside line, times and ids, so that a
 //! record takes little more than its line.
 
 use std::collections::BTreeMap;
 use std::hash::Hasher as _;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
@@ -70,17 +70,30 @@ impl Records {
     }
 }
 
-/// Lines that came together.
+/// Lines of a stream that came together.
 #[derive(Debug, Clone)]
 pub(crate) struct Chunk {
     /// The first and the last of their times.
     pub(crate) bounds: (i64, i64),
-    /// What they, and perhaps lines of other streams, hold.
-    pub(crate) grams: Arc<Grams>,
     pub(crate) lines: Arc<Lines>,
+    /// Which of the lines are of the stream.
+    pub(crate) rows: Range<u32>,
 }
 
-/// Lines that came together, one after the other.
+impl Chunk {
+    /// The places of its lines.
+    pub(crate) fn range(&self) -> Range<usize> {
+        self.rows.start as usize..self.rows.end as usize
+    }
+
+    /// Its lines, one after the other.
+    pub(crate) fn text(&self) -> &str {
+        let Range { start, end } = self.range();
+        &self.lines.text[self.lines.end(start)..self.lines.end(end)]
+    }
+}
+
+/// Lines of one or more streams that came together, one after the other.
 #[derive(Debug)]
 pub(crate) struct Lines {
     pub(crate) text: String,
@@ -89,13 +102,40 @@ pub(crate) struct Lines {
     times: Vec<i64>,
     /// That of the first line; the others follow.
     first_sequence: u64,
+    /// What the lines hold.
+    pub(crate) grams: Grams,
 }
 
 impl Lines {
+    fn new(records: &mut dyn Iterator<Item = &LogRecord>, count: usize, bytes: usize, first_sequence: u64) -> Self {
+        let (mut text, mut ends) = (String::with_capacity(bytes), Vec::with_capacity(count));
+        let mut times = Vec::with_capacity(count);
+        for record in records {
+            text.push_str(&record.text);
+            ends.push(u32::try_from(text.len()).expect("lines of a chunk are smaller than 4 GiB"));
+            times.push(record.time_ns);
+        }
+        let mut starts = std::iter::once(0).chain(ends.iter().map(|end| *end as usize));
+        let mut start = starts.next().unwrap_or_default();
+        let grams = Grams::of(
+            bytes,
+            starts.map(|end| {
+                let line = &text[start..end];
+                start = end;
+                line
+            }),
+        );
+        Self { text, ends, times, first_sequence, grams }
+    }
+
+    /// Where the line before one ends.
+    fn end(&self, index: usize) -> usize {
+        index.checked_sub(1).map_or(0, |before| self.ends[before] as usize)
+    }
+
     /// A line.
     pub(crate) fn line(&self, index: usize) -> &str {
-        let start = index.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
-        &self.text[start..self.ends[index] as usize]
+        &self.text[self.end(index)..self.ends[index] as usize]
     }
 
     /// What lines are ordered by within their stream.
@@ -270,70 +310,96 @@ fn has_same_rest((a_shared, a): (&Attributes, &LogRecord), (b_shared, b): (&Attr
         && (std::ptr::eq(a_shared, b_shared) || same(a_shared, b_shared))
 }
 
-/// Packs the records of a group, in any order. `rests` are those of its batch, `known` those of all; `grams` is their
-/// filter, if it is there.
-fn pack(
-    shared: &Arc<Attributes>,
-    records: Vec<LogRecord>,
-    grams: Option<&Arc<Grams>>,
-    sequence: &mut u64,
-    rests: &mut Vec<Arc<Rest>>,
-    known: &Rests,
-) -> Records {
-    let mut out = Vec::with_capacity(records.len());
-    let mut chunks = Vec::new();
-    let mut records = records.into_iter().peekable();
-    while records.peek().is_some() {
-        let mut chunk = Vec::new();
-        let mut bytes = 0;
-        while let Some(record) = records.next_if(|record| bytes == 0 || bytes + record.text.len() <= CHUNK_BYTES_MAX) {
-            bytes += record.text.len();
-            chunk.push(record);
+/// What batches share while they are packed.
+struct Packing<'m> {
+    /// The rests of this batch.
+    rests: Vec<Arc<Rest>>,
+    /// Those of all.
+    known: &'m Rests,
+    sequence: u64,
+}
+
+impl Packing<'_> {
+    /// Packs groups whose lines are to lie together.
+    fn pack_together(&mut self, groups: Vec<LogGroup>, bytes: usize, out: &mut Vec<(Labels, Records)>) {
+        let count = groups.iter().map(|group| group.records.len()).sum();
+        let mut records = groups.iter().flat_map(|group| &group.records);
+        let lines = Arc::new(Lines::new(&mut records, count, bytes, self.sequence));
+        let mut first = 0;
+        for LogGroup { stream, shared, records } in groups {
+            let mut packed = Records { records: Vec::with_capacity(records.len()), chunks: Vec::with_capacity(1) };
+            self.pack(&shared, records, &lines, &mut first, &mut packed);
+            packed.records.sort_by_key(Kept::key);
+            out.push((stream, packed));
         }
-        let mut text = String::with_capacity(bytes);
-        let mut ends = Vec::with_capacity(chunk.len());
-        for record in &chunk {
-            text.push_str(&record.text);
-            ends.push(u32::try_from(text.len()).expect("lines of a chunk are smaller than 4 GiB"));
+    }
+
+    /// Packs a group of many lines.
+    fn pack_alone(&mut self, group: LogGroup) -> (Labels, Records) {
+        let LogGroup { stream, shared, records } = group;
+        let mut packed = Records { records: Vec::with_capacity(records.len()), chunks: Vec::new() };
+        let mut records = records.into_iter().peekable();
+        while records.peek().is_some() {
+            let (mut chunk, mut bytes) = (Vec::new(), 0);
+            while let Some(record) =
+                records.next_if(|record| bytes == 0 || bytes + record.text.len() <= CHUNK_BYTES_MAX)
+            {
+                bytes += record.text.len();
+                chunk.push(record);
+            }
+            let lines = Arc::new(Lines::new(&mut chunk.iter(), chunk.len(), bytes, self.sequence));
+            self.pack(&shared, chunk, &lines, &mut 0, &mut packed);
         }
-        let times: Vec<i64> = chunk.iter().map(|record| record.time_ns).collect();
+        packed.records.sort_by_key(Kept::key);
+        (stream, packed)
+    }
+
+    /// Adds records of a group, in any order; `first` is the place of the first among the lines.
+    fn pack(
+        &mut self,
+        shared: &Arc<Attributes>,
+        records: Vec<LogRecord>,
+        lines: &Arc<Lines>,
+        first: &mut usize,
+        out: &mut Records,
+    ) {
+        let range = *first..*first + records.len();
+        let Some(times) = lines.times.get(range.clone()).filter(|times| !times.is_empty()) else { return };
         let least = times.iter().copied().min().unwrap_or(i64::MAX);
         let bounds = (least, times.iter().copied().max().unwrap_or(i64::MIN));
-        let lines = Arc::new(Lines { text, ends, times, first_sequence: *sequence });
-        let of_lines = || Arc::new(Grams::of(bytes, (0..lines.ends.len()).map(|index| lines.line(index))));
-        let grams = grams.map_or_else(of_lines, Arc::clone);
-        chunks.push(Chunk { bounds, grams, lines: Arc::clone(&lines) });
-        let mut start = 0;
-        for mut record in chunk {
+        let place = |at: usize| u32::try_from(at).expect("lines of a chunk are fewer than their bytes");
+        let rows = place(range.start)..place(range.end);
+        out.chunks.push(Chunk { bounds, lines: Arc::clone(lines), rows });
+        let mut start = place(lines.end(*first));
+        *first = range.end;
+        for mut record in records {
             let len = u32::try_from(record.text.len()).expect("a line is smaller than 4 GiB");
             let ids = (record.trace_id.take(), record.span_id.take());
             let (time_ns, observed_ns) = (record.time_ns, record.observed_ns);
-            let latest = &rests[rests.len().saturating_sub(RESTS_SOUGHT)..];
+            let latest = &self.rests[self.rests.len().saturating_sub(RESTS_SOUGHT)..];
             let of_batch = latest.iter().find(|rest| has_same_rest((&rest.shared, &rest.record), (shared, &record)));
             let rest = match of_batch {
                 Some(rest) => Arc::clone(rest),
                 None => {
-                    let rest = known_rest(known, shared, record);
-                    rests.push(Arc::clone(&rest));
+                    let rest = known_rest(self.known, shared, record);
+                    self.rests.push(Arc::clone(&rest));
                     rest
                 }
             };
-            out.push(Kept {
+            out.records.push(Kept {
                 time_ns,
-                sequence: *sequence,
+                sequence: self.sequence,
                 observed_ns,
-                lines: Arc::clone(&lines),
+                lines: Arc::clone(lines),
                 start,
                 len,
                 rest,
                 ids: (ids.0.is_some() || ids.1.is_some()).then(|| Box::new(ids)),
             });
             start = start.saturating_add(len);
-            *sequence += 1;
+            self.sequence += 1;
         }
     }
-    out.sort_by_key(Kept::key);
-    Records { records: out, chunks }
 }
 
 /// Records of a stream as sorted runs; each is more than twice as long as the next, so that there are few.
@@ -379,33 +445,29 @@ pub(crate) struct LogMemtable {
 
 impl LogMemtable {
     /// Inserts a batch; its records get sequences from `sequence` on.
-    pub(crate) fn insert(&self, batch: LogBatch, mut sequence: u64) {
+    pub(crate) fn insert(&self, batch: LogBatch, sequence: u64) {
         let mut groups = Vec::with_capacity(batch.groups.len());
-        let mut rests = Vec::new();
+        let mut packing = Packing { rests: Vec::new(), known: &self.rests, sequence };
         let mut left = batch.groups.into_iter().peekable();
         while let Some(first) = left.next() {
             let mut bytes = texts_bytes(&first);
+            if bytes > grams::TEXT_BYTES_MAX {
+                groups.push(packing.pack_alone(first));
+                continue;
+            }
             let mut some = vec![first];
             while let Some(group) = left.next_if(|group| bytes + texts_bytes(group) <= grams::TEXT_BYTES_MAX) {
                 bytes += texts_bytes(&group);
                 some.push(group);
             }
-            // What is larger has a filter for each of its chunks.
-            let grams = (bytes <= grams::TEXT_BYTES_MAX).then(|| {
-                let texts = some.iter().flat_map(|group| &group.records).map(|record| record.text.as_str());
-                Arc::new(Grams::of(bytes, texts))
-            });
-            for LogGroup { stream, shared, records } in some {
-                let packed = pack(&shared, records, grams.as_ref(), &mut sequence, &mut rests, &self.rests);
-                groups.push((stream, packed));
-            }
+            packing.pack_together(some, bytes, &mut groups);
         }
         // One lock for the whole batch: it becomes visible together.
         let mut tenants = self.tenants.write();
         let streams = tenants.entry(batch.tenant).or_default();
         for (labels, records) in groups {
             if !records.is_empty() {
-                streams.entry(labels).or_default().add(records);
+                streams.entry(labels).or_insert_with(|| Stream { runs: Vec::with_capacity(1) }).add(records);
             }
         }
     }
@@ -426,6 +488,18 @@ impl LogMemtable {
             }
         }
         out
+    }
+
+    /// Calls `each` with all runs, for who knows that nothing is inserted any more.
+    pub(crate) fn each_stream<E>(
+        &self,
+        tenant: TenantId,
+        each: impl FnOnce(&[(&Labels, &[Run])]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let tenants = self.tenants.read();
+        let Some(streams) = tenants.get(&tenant) else { return Ok(()) };
+        let all: Vec<_> = streams.iter().map(|(labels, stream)| (labels, stream.runs.as_slice())).collect();
+        each(&all)
     }
 
     /// All tenants that have records.
@@ -453,14 +527,24 @@ mod tests {
         }
     }
 
+    /// The first of two groups that are packed together.
+    fn packed(shared: &Arc<Attributes>, records: &[LogRecord], sequence: u64, known: &Rests) -> Records {
+        let group = || LogGroup { stream: Labels::empty(), shared: Arc::clone(shared), records: records.to_vec() };
+        let (mut packing, mut out) = (Packing { rests: Vec::new(), known, sequence }, Vec::new());
+        packing.pack_together(vec![group(), group()], 2 * texts_bytes(&group()), &mut out);
+        assert_eq!(packing.sequence, sequence + 2 * records.len() as u64);
+        let chunk = &out[1].1.chunks()[0];
+        let texts: Vec<&str> = chunk.range().map(|at| chunk.lines.line(at)).collect();
+        assert!(texts.iter().zip(records).all(|(text, record)| *text == record.text) && texts.concat() == chunk.text());
+        out.swap_remove(0).1
+    }
+
     #[test]
     fn records_are_kept_to_the_bit_and_share_what_is_the_same() {
         let records: Vec<LogRecord> = (0..40).map(|n| record(n, if n % 2 == 0 { 0.0 } else { -0.0 })).collect();
         let shared = Arc::new(vec![("host".to_owned(), AttributeValue::Int(1))]);
-        let mut sequence = 5;
         let known = Rests::default();
-        let kept = pack(&shared, records.clone(), None, &mut sequence, &mut Vec::new(), &known);
-        assert_eq!(sequence, 45);
+        let kept = packed(&shared, &records, 5, &known);
         for (at, (kept, record)) in kept.iter().zip(&records).enumerate() {
             let stored = kept.stored();
             assert_eq!((stored.sequence, &stored.shared), (5 + at as u64, &shared));
@@ -468,7 +552,7 @@ mod tests {
         }
         assert!(kept.iter().all(|k| Arc::ptr_eq(&k.lines, &kept[0].lines)));
         assert!(Arc::ptr_eq(&kept[0].rest, &kept[2].rest) && !Arc::ptr_eq(&kept[0].rest, &kept[1].rest));
-        let later = pack(&Arc::new((*shared).clone()), records, None, &mut sequence, &mut Vec::new(), &known);
+        let later = packed(&Arc::new((*shared).clone()), &records, 45, &known);
         assert!(Arc::ptr_eq(&kept[0].rest, &later[0].rest) && later[39].stored().sequence == 84);
     }
 
@@ -476,7 +560,9 @@ mod tests {
     fn long_lines_lie_apart() {
         let mut records: Vec<LogRecord> = (0..4).map(|n| record(n, 0.0)).collect();
         records[1].text = "y".repeat(CHUNK_BYTES_MAX + 1);
-        let kept = pack(&Arc::default(), records.clone(), None, &mut 0, &mut Vec::new(), &Rests::default());
+        let group = LogGroup { stream: Labels::empty(), shared: Arc::default(), records: records.clone() };
+        let known = Rests::default();
+        let kept = Packing { rests: Vec::new(), known: &known, sequence: 0 }.pack_alone(group).1;
         assert!(kept.iter().zip(&records).all(|(kept, record)| kept.text() == record.text));
         assert!(!Arc::ptr_eq(&kept[0].lines, &kept[1].lines) && Arc::ptr_eq(&kept[2].lines, &kept[3].lines));
     }

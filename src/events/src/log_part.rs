@@ -17,7 +17,7 @@ use crate::deletions::DELETIONS_DONE;
 use crate::engine::{Kind, Output};
 use crate::in_order::in_order;
 use crate::log_block::{self, ToWrite};
-use crate::log_memtable::{self, LogMemtable, Run};
+use crate::log_memtable::{self, Kept, LogMemtable};
 use crate::log_plan::LogSources;
 use crate::log_scan;
 use crate::part_file::{LOGS_VERSION, PartFileWriter, PartReader, SealedBlock};
@@ -60,27 +60,27 @@ impl Kind for Logs {
     fn write(memtable: &LogMemtable, output: &Output<'_>) -> Result<Vec<PendingPart>, EventsError> {
         let mut pending = Vec::new();
         for tenant in memtable.tenants() {
-            let runs = memtable.runs(tenant, NanoRange::ALL, &mut |_| true);
-            let mut days: BTreeMap<i64, Vec<Row>> = BTreeMap::new();
-            for (number, (_, kept)) in runs.iter().enumerate() {
-                let run = u32::try_from(number).expect("records of a memtable fit in memory");
-                for (at, log) in kept.iter().enumerate() {
-                    let day = trefoil_model::time::day_of_ns(log.time_ns);
-                    let (time, sequence) = log.key();
-                    days.entry(day).or_default().push(Row { time, sequence, run, at });
+            memtable.each_stream(tenant, |streams| {
+                let mut days: BTreeMap<i64, Vec<Row<'_>>> = BTreeMap::new();
+                for (stream, (_, runs)) in streams.iter().enumerate() {
+                    for log in runs.iter().flat_map(|run| run.iter()) {
+                        let day = trefoil_model::time::day_of_ns(log.time_ns);
+                        let (time, sequence) = log.key();
+                        days.entry(day).or_default().push(Row { time, sequence, stream, log });
+                    }
                 }
-            }
-            for (day, mut rows) in days {
-                rows.sort_unstable_by_key(|row| (row.time, row.sequence));
-                let mut part = LogPartWriter::begin(output, tenant, day)?;
-                let mut numbers: Vec<Option<u32>> = vec![None; runs.len()];
-                for row in rows {
-                    let (labels, run): &(Labels, Run) = &runs[row.run as usize];
-                    let number = *numbers[row.run as usize].get_or_insert_with(|| part.number(labels));
-                    part.push(number, &run[row.at])?;
+                for (day, mut rows) in days {
+                    rows.sort_unstable_by_key(|row| (row.time, row.sequence));
+                    let mut part = LogPartWriter::begin(output, tenant, day)?;
+                    let mut numbers: Vec<Option<u32>> = vec![None; streams.len()];
+                    for Row { stream, log, .. } in rows {
+                        let number = *numbers[stream].get_or_insert_with(|| part.add_stream(streams[stream].0));
+                        part.push(number, log)?;
+                    }
+                    pending.push(part.finish(output, 0)?);
                 }
-                pending.push(part.finish(output, 0)?);
-            }
+                Ok(())
+            })?;
         }
         Ok(pending)
     }
@@ -141,12 +141,12 @@ impl Kind for Logs {
     }
 }
 
-/// A record, by its run and its place there, with what it is sorted by.
-struct Row {
+/// A record, with what it is sorted by and its stream.
+struct Row<'m> {
     time: i64,
     sequence: u64,
-    run: u32,
-    at: usize,
+    stream: usize,
+    log: &'m Kept,
 }
 
 /// Writes a part from records in order of time.
@@ -190,8 +190,14 @@ impl<R: ToWrite> LogPartWriter<R> {
         if let Some(number) = self.numbers.get(labels) {
             return *number;
         }
-        let number = u32::try_from(self.streams.len()).expect("streams of a part fit in memory");
+        let number = self.add_stream(labels);
         self.numbers.insert(labels.clone(), number);
+        number
+    }
+
+    /// The number of a stream that has none, and that is not asked for again.
+    fn add_stream(&mut self, labels: &Labels) -> u32 {
+        let number = u32::try_from(self.streams.len()).expect("streams of a part fit in memory");
         self.streams.push(labels.clone());
         number
     }
@@ -235,10 +241,17 @@ impl<R: ToWrite> LogPartWriter<R> {
         let (streams, file) = (&self.streams, &mut self.file);
         let seal = |packer: &mut Packer, at: usize| {
             let (info, columns, mut terms) = log_block::encode(blocks[at]);
+            let mut before = &Labels::empty();
             for run in &info.streams {
-                for (name, value) in &streams[run.stream as usize] {
-                    terms.add_term(name, value);
+                let labels = &streams[run.stream as usize];
+                // Streams that follow each other are often much the same.
+                let mut known = before.iter();
+                for label in labels {
+                    if known.next() != Some(label) {
+                        terms.add_term(label.0, label.1);
+                    }
                 }
+                before = labels;
             }
             SealedBlock::new(info, packer.seal(&columns), terms)
         };

@@ -13,7 +13,7 @@ use crate::EventsError;
 use crate::deletions::{self, Deletions};
 use crate::log_block::{LogBlock, Sets, StoredLog};
 use crate::log_block_v1;
-use crate::log_filter::{ALTERNATIVES_MAX, Filter, Needed, Sought};
+use crate::log_filter::{ALTERNATIVES_MAX, Filter, KnownLines, Needed, Sought};
 use crate::log_memtable::{Kept, Run, Runs};
 use crate::part_file::PartReader;
 use crate::retention::RetentionAt;
@@ -24,6 +24,8 @@ use crate::wire::Malformed;
 
 /// Blocks between two looks at the budget.
 const CHECK_BLOCKS: usize = 64;
+/// Runs of memtables likewise.
+const CHECK_RUNS: usize = 256;
 /// A stream that is not wanted.
 const NOT_WANTED: u32 = u32::MAX;
 /// A stream that was not looked at.
@@ -123,17 +125,21 @@ impl<'p> Plan<'p> {
             hidden: parts.iter().map(|part| deletions.of_part(&part.meta)).collect(),
             sources: Vec::new(),
         };
-        let numbered: Vec<(u32, Run)> =
-            runs.into_iter().map(|(labels, run)| (plan.streams.number(&labels), run)).collect();
         let any_of = filter.wants.any_of;
         let sought = filter.looks_at_text().then(|| Sought::new(query, any_of));
-        for (stream, run) in numbered {
-            budget.check()?;
-            let range = plan.range(stream);
-            let chunks = sought.as_ref().map(|sought| sought.chunks(run.chunks(), range));
+        let mut known = KnownLines::default();
+        for (done, (labels, run)) in runs.into_iter().enumerate() {
+            if done % CHECK_RUNS == 0 {
+                budget.check()?;
+            }
+            let chunks = sought.as_ref().map(|sought| sought.chunks(run.chunks(), query.range, &mut known));
             let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
+            if chunks.as_ref().is_some_and(Vec::is_empty) {
+                continue;
+            }
             let (min_t, max_t) = (first.time_ns, last.time_ns);
-            if range.overlaps(min_t, max_t) && chunks.as_ref().is_none_or(|chunks| !chunks.is_empty()) {
+            let stream = plan.streams.number(&labels);
+            if plan.range(stream).overlaps(min_t, max_t) {
                 plan.sources.push(Source { min_t, max_t, what: What::Run { stream, run, chunks } });
             }
         }

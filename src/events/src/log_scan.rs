@@ -363,7 +363,7 @@ impl<'q> Scan<'q> {
             && let Some(one) = pending.pop()
         {
             bytes += match &plan.sources[one.source as usize].what {
-                What::Run { run, .. } => run.chunks().get(one.chunk as usize).map_or(0, |c| c.lines.text.len() as u64),
+                What::Run { run, .. } => run.chunks().get(one.chunk as usize).map_or(0, |c| c.text().len() as u64),
                 What::Block { part, block } => {
                     has_blocks = true;
                     plan.parts[*part].table.blocks[*block].text_bytes
@@ -401,7 +401,7 @@ impl<'q> Scan<'q> {
                 None => Looked::Run,
                 Some(chunk) => {
                     let (mut found, lines) = (Vec::new(), &chunk.lines);
-                    let (records, bytes) = self.filter.search_lines(lines, &mut found);
+                    let (records, bytes) = self.filter.search_lines(chunk, &mut found);
                     found.sort_unstable_by_key(|line| lines.key(*line));
                     if self.query.direction == Direction::Backward {
                         found.reverse();

@@ -142,6 +142,9 @@ fn is_id_value(value: &str) -> bool {
     if !value.bytes().any(|b| b.is_ascii_digit()) {
         return false;
     }
+    if !value.bytes().any(|b| b == b'-' || b.is_ascii_uppercase()) {
+        return shape(value) != Shape::Word;
+    }
     let plain: String = value.chars().filter(|c| *c != '-').map(|c| c.to_ascii_lowercase()).collect();
     shape(&plain) != Shape::Word
 }

@@ -1,12 +1,14 @@
 //! Totals of lines, gathered in columns and on several threads: for results that depend on no order.
 
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use trefoil_model::re2;
-use trefoil_model::{AttributeWants, Labels, LogFold, LogRows, LogVolume, LogWants, VolumeQuery};
+use trefoil_model::{
+    AttributeWants, BudgetError, Labels, LogFold, LogRows, LogVolume, LogWants, QueryBudget, VolumeQuery,
+};
 
 use crate::Error;
 use crate::ast::{LineFilter, LineNeedle, LineOp};
@@ -154,19 +156,23 @@ fn from_statistics(scan: &Scan<'_>, collector: &mut Collector<'_>, stats: &mut S
     let query = VolumeQuery { tenant, range: scan.range, matchers: &scan.log.matchers, step_ns };
     let mut streams: FxHashMap<u64, Arc<StreamLabels>> = FxHashMap::default();
     let mut volumes: FxHashMap<(u64, usize), LogVolume> = FxHashMap::default();
-    let mut is_fit = true;
-    let scanned = reader.volumes(&query, budget, &mut |stream, stream_ref, step, volume| {
+    let fit = WhileFit { budget, is_fit: AtomicBool::new(true) };
+    let scanned = reader.volumes(&query, &fit, &mut |stream, stream_ref, step, volume| {
         streams.entry(stream_ref).or_insert_with(|| {
             let labels = StreamLabels::new(stream);
             // A label that the stream lacks may be an attribute of a record.
-            is_fit &= collector.names().is_some_and(|names| names.iter().all(|name| labels.has(name)));
+            if !collector.names().is_some_and(|names| names.iter().all(|name| labels.has(name))) {
+                fit.is_fit.store(false, Ordering::Relaxed);
+            }
             Arc::new(labels)
         });
         volumes.entry((stream_ref, step)).or_default().add(volume);
-    })?;
-    if !is_fit {
+    });
+    if !fit.is_fit.into_inner() {
+        budget.check()?;
         return Ok(false);
     }
+    let scanned = scanned?;
     let mut labels = LineLabels::wanting(scan.wanted.clone());
     let mut groups: FxHashMap<u64, usize> = FxHashMap::default();
     #[expect(clippy::iter_over_hash_type, reason = "sums do not depend on the order")]
@@ -190,6 +196,42 @@ fn from_statistics(scan: &Scan<'_>, collector: &mut Collector<'_>, stats: &mut S
     stats.lines_processed += scanned.records;
     stats.bytes_processed += scanned.bytes;
     Ok(true)
+}
+
+/// A budget that ends counting as soon as its result is of no use.
+struct WhileFit<'a> {
+    budget: &'a dyn QueryBudget,
+    is_fit: AtomicBool,
+}
+
+impl QueryBudget for WhileFit<'_> {
+    fn check(&self) -> Result<(), BudgetError> {
+        match self.is_fit.load(Ordering::Relaxed) {
+            true => self.budget.check(),
+            // Nobody sees it.
+            false => Err(BudgetError::Canceled),
+        }
+    }
+
+    fn charge_samples(&self, n: u64) -> Result<(), BudgetError> {
+        self.budget.charge_samples(n)
+    }
+
+    fn release_samples(&self, n: u64) {
+        self.budget.release_samples(n);
+    }
+
+    fn charge_series(&self, n: u64) -> Result<(), BudgetError> {
+        self.budget.charge_series(n)
+    }
+
+    fn charge_bytes(&self, n: u64) -> Result<(), BudgetError> {
+        self.budget.charge_bytes(n)
+    }
+
+    fn release_bytes(&self, n: u64) {
+        self.budget.release_bytes(n);
+    }
 }
 
 struct Borrowed<'f, 'a, 'c>(&'f mut Folder<'a, 'c>);

@@ -76,8 +76,21 @@ impl VolumeQuery<'_> {
         if self.step_ns <= 0 {
             return 0;
         }
-        let since = i128::from(time_ns) - i128::from(self.range.start_ns);
-        usize::try_from(since / i128::from(self.step_ns)).unwrap_or(0)
+        let step = match time_ns.checked_sub(self.range.start_ns) {
+            Some(since) => i128::from(since / self.step_ns),
+            None => (i128::from(time_ns) - i128::from(self.range.start_ns)) / i128::from(self.step_ns),
+        };
+        usize::try_from(step).unwrap_or(0)
+    }
+
+    /// When the step of a time of the range ends, exclusive.
+    pub fn step_end_ns(&self, time_ns: i64) -> i64 {
+        if self.step_ns <= 0 {
+            return i64::MAX;
+        }
+        let steps = self.step(time_ns) as i128 + 1;
+        let end = i128::from(self.range.start_ns) + steps * i128::from(self.step_ns);
+        i64::try_from(end).unwrap_or(i64::MAX)
     }
 }
 
