@@ -48,7 +48,7 @@ fn write_logs(server: &Server, day: i64) {
 
 fn check_logs(server: &Server, day: i64) {
     let time = ((day_start_ms(day) + DAY_MS - 1000) / 1000).to_string();
-    let query = [("query", r#"sum(count_over_time({app="tiered"} |= "line" [23h]))"#), ("time", &time)];
+    let query = [("query", r#"sum(count_over_time({app="tiered"} |= "line" [23h]))"#), ("time", time.as_str())];
     let answer = server.http.json("/loki/api/v1/query", &query).unwrap();
     assert_eq!(answer["data"]["result"][0]["value"][1], LINES.to_string(), "{day} days ago: {answer}");
 }

@@ -245,7 +245,8 @@ impl Tally {
     /// of each attribute.
     pub fn differences(&self, totals: [u64; 2], values: usize) -> Vec<Difference> {
         let mut out: Vec<Difference> = self.list.iter().map(|own| own.difference(totals, values)).collect();
-        out.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| (a.place, &a.name).cmp(&(b.place, &b.name))));
+        let key = |d: &Difference| (std::cmp::Reverse(rounded(d.score)), d.place, d.name.clone());
+        out.sort_by_cached_key(key);
         out
     }
 }
@@ -351,16 +352,21 @@ impl ValueDifference {
         Self { told, counts, shares, score }
     }
 
+    /// The best first; of those that are as good those that selected spans have.
     fn order(&self, other: &Self) -> Ordering {
-        let difference = |v: &Self| (v.shares[0] - v.shares[1]).abs();
+        let more = |v: &Self| v.shares[1] - v.shares[0];
         let by_value = || format!("{:?}", self.told).cmp(&format!("{:?}", other.told));
-        other
-            .score
-            .total_cmp(&self.score)
-            .then_with(|| difference(other).total_cmp(&difference(self)))
+        rounded(other.score)
+            .cmp(&rounded(self.score))
+            .then_with(|| more(other).total_cmp(&more(self)))
             .then_with(|| other.counts.cmp(&self.counts))
             .then_with(by_value)
     }
+}
+
+/// A score as it is compared: what differs in the last digits is the same.
+fn rounded(score: f64) -> u64 {
+    (score * 1e6).round() as u64
 }
 
 #[cfg(test)]

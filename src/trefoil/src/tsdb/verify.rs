@@ -137,24 +137,22 @@ fn remote_events(data: &Path) -> anyhow::Result<RemoteEvents> {
             let Some((url, _)) = meta.place() else { continue };
             seen.parts += 1;
             let of = format!("part {} of {signal} of {}", meta.id, day_text(meta.partition));
-            let checked = match down.get(url) {
-                Some(reason) => Err(reason.clone()),
+            let reason = match down.get(url) {
+                Some(reason) => reason.clone(),
                 None => match open_existing(url, SharedVfs::clone(&vfs), VERIFY_TIMEOUT) {
-                    Err(error) => Err(trefoil_runtime::tasks::chain(&error)),
+                    Err(error) => trefoil_runtime::tasks::chain(&error),
                     Ok(objects) => match verify_objects(&*objects, meta) {
                         Ok(()) => continue,
                         Err(error @ PartsError::CorruptFile { .. }) => {
                             seen.damage.push(format!("{of}: {}", trefoil_runtime::tasks::chain(&error)));
                             continue;
                         }
-                        Err(error) => Err(trefoil_runtime::tasks::chain(&error)),
+                        Err(error) => trefoil_runtime::tasks::chain(&error),
                     },
                 },
             };
-            if let Err(reason) = checked {
-                seen.not_checked.push(format!("{of} is in the object store and was not checked: {reason}"));
-                down.insert(url, reason);
-            }
+            seen.not_checked.push(format!("{of} is in the object store and was not checked: {reason}"));
+            down.insert(url, reason);
         }
     }
     Ok(seen)
