@@ -92,7 +92,10 @@ pub(crate) fn each_block(
 ) -> Result<(), StoreError> {
     // Taken once: what comes meanwhile may be something again that a part has.
     let memtables: Vec<_> = snapshot.memtables.iter().map(|m| m.table.unique_spans(query.tenant)).collect();
-    let shared = shared_traces(snapshot, &memtables, query, budget)?;
+    let with_roots = taker.wants().roots;
+    // With their roots, traces are in several places wherever these are.
+    let anywhere = SpanQuery { tenant: query.tenant, ..SpanQuery::default() };
+    let shared = shared_traces(snapshot, &memtables, if with_roots { &anywhere } else { query }, budget)?;
     budget.charge_bytes(shared.len() as u64 * TRACE_BYTES)?;
     let mut blocks: Vec<(i64, usize, u32)> = Vec::new();
     for (index, part) in snapshot.parts.iter().enumerate().filter(|(_, part)| part.version >= SPANS_VERSION) {
@@ -101,7 +104,6 @@ pub(crate) fn each_block(
         blocks.extend(wanted.iter().map(|n| (part.table.blocks[n as usize].max_t, index, n)));
     }
     blocks.sort_unstable();
-    let with_roots = taker.wants().roots;
     let mut roots: Vec<Option<Roots>> = snapshot.parts.iter().map(|_| None).collect();
     let mut flow = fold_memtables(&memtables, query, wants, &shared, with_roots, &mut Rows(taker));
     if flow.is_continue() {

@@ -305,6 +305,11 @@ impl EventStore {
     }
 }
 
+/// The times of the parts that are read: a root may lie before the range of its trace's other spans.
+fn folded_range(query: &SpanQuery, wants: &SpanWants<'_>) -> NanoRange {
+    query.range.filter(|_| !wants.roots).unwrap_or(NanoRange::ALL)
+}
+
 /// The time of the last record of each stream of a part in blocks that overlap a range; `i64::MIN` for none.
 fn last_times(part: &PartReader, range: NanoRange) -> Result<Vec<i64>, EventsError> {
     let mut last = vec![i64::MIN; usize::try_from(part.table.stream_count).unwrap_or(0)];
@@ -571,8 +576,7 @@ impl TraceReader for EventStore {
         budget: &dyn QueryBudget,
         fold: &mut (dyn SpanFold + '_),
     ) -> Result<(), StoreError> {
-        let range = query.range.unwrap_or(NanoRange::ALL);
-        let snapshot = self.trace_snapshot(query.tenant, range)?;
+        let snapshot = self.trace_snapshot(query.tenant, folded_range(query, wants))?;
         span_fold::fold(&snapshot, query, wants, self.limits.spans_per_trace_max, budget, fold)
     }
 
@@ -583,7 +587,7 @@ impl TraceReader for EventStore {
         budget: &dyn QueryBudget,
         counter: &mut (dyn ValueCounter + '_),
     ) -> Result<(), StoreError> {
-        let snapshot = self.trace_snapshot(query.tenant, query.range.unwrap_or(NanoRange::ALL))?;
+        let snapshot = self.trace_snapshot(query.tenant, folded_range(query, wants))?;
         span_values::count(&snapshot, query, wants, self.limits.spans_per_trace_max, budget, counter)
     }
 

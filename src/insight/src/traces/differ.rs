@@ -244,7 +244,8 @@ impl Tally {
     /// Attributes that tell two classes apart, the best first. `totals` are the spans of each class, `values` most values
     /// of each attribute.
     pub fn differences(&self, totals: [u64; 2], values: usize) -> Vec<Difference> {
-        let mut out: Vec<Difference> = self.list.iter().map(|own| own.difference(totals, values)).collect();
+        let seen = self.list.iter().filter(|own| own.totals.iter().any(|count| *count > 0));
+        let mut out: Vec<Difference> = seen.map(|own| own.difference(totals, values)).collect();
         let key = |d: &Difference| (std::cmp::Reverse(rounded(d.score)), d.place, d.name.clone());
         out.sort_by_cached_key(key);
         out
